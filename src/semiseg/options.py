@@ -1,0 +1,251 @@
+"""Every option that is not a method's own, one frozen dataclass per part; the docstrings are the command line's help.
+
+No torch here: `semiseg --help` reads this file and must answer at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise ValueError(message) unless `condition`: for the user's mistakes in an option."""
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True)
+class SceneOptions:
+    """How many scenes the `scenes` dataset draws, and how large."""
+
+    labeled: int = 12
+    """Labelled scenes; they show only some of each class's looks."""
+    unlabeled: int = 200
+    """Unlabelled scenes; they show every look."""
+    val: int = 60
+    """Validation scenes; they show every look."""
+    height: int = 128
+    """Pixels."""
+    width: int = 160
+    """Pixels."""
+    seed: int = 0
+    """What is drawn; independent of the training seed."""
+
+    def __post_init__(self) -> None:
+        require(min(self.labeled, self.unlabeled, self.val) >= 1, "data.scenes: labeled, unlabeled and val must be >= 1")
+        require(min(self.height, self.width) >= 32, "data.scenes: height and width must be at least 32 pixels")
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Which images, which masks, which split."""
+
+    dataset: Literal["folder", "voc", "cityscapes", "scenes"] = "folder"
+    """Layout of the data: your own folder, PASCAL VOC 2012, Cityscapes, or drawn scenes (no files at all)."""
+    root: Path = Path(".")
+    """Folder of the dataset."""
+    labeled: str | None = None
+    """List file of the labelled images, one per line, relative to `root` (or to the current folder)."""
+    unlabeled: str | None = None
+    """List file of the unlabelled images. None: every image that is in no other list."""
+    val: str | None = None
+    """List file of the validation images. None: a seeded part of the images with masks."""
+    test: str | None = None
+    """List file of the test images, scored once at the end. None: no test set."""
+    split: str | None = None
+    """A published split by name, such as `u2pl/pascal/92`; instead of `labeled` and `unlabeled`."""
+    split_folder: Path | None = None
+    """Folder that holds the published lists. None: a cache, filled from their source on first use."""
+    split_seed: int = 0
+    """Seed of an automatic split."""
+    val_fraction: float = 0.2
+    """Share of the images with masks that an automatic split keeps for validation."""
+    labeled_count: int | None = None
+    """Use only so many labelled images in an automatic split; the others become unlabelled. None: all."""
+    scale: float = 1.0
+    """Work on images resized by this factor; predictions come back at native size."""
+    cache: bool = False
+    """Keep decoded images in memory; for sets that fit there."""
+    pad_label: Literal[255, 0] = 255
+    """Label of the frame around a crop that leaves the image: 255 ignores it, 0 trains it as class 0 as U2PL did."""
+    scenes: SceneOptions = field(default_factory=SceneOptions)
+
+    def __post_init__(self) -> None:
+        require(0 < self.scale <= 4, f"data.scale is {self.scale}; expected 0 < scale <= 4")
+        require(0 < self.val_fraction < 1, f"data.val_fraction is {self.val_fraction}; expected 0 < fraction < 1")
+        require(self.labeled_count is None or self.labeled_count >= 1, "data.labeled_count must be at least 1")
+        require(
+            self.split is None or (self.labeled is None and self.unlabeled is None),
+            "data.split names both lists: leave data.labeled and data.unlabeled out, or leave data.split out",
+        )
+
+
+@dataclass(frozen=True)
+class AugmentOptions:
+    """The weak view (geometry), and the colour part of the strong view."""
+
+    crop_height: int = 513
+    """Height of a training crop, pixels (after `data.scale`)."""
+    crop_width: int = 513
+    """Width of a training crop, pixels."""
+    scale_min: float = 0.5
+    """Smallest random resize factor."""
+    scale_max: float = 2.0
+    """Largest random resize factor; below and above 1 are equally likely, as in U2PL."""
+    flip: float = 0.5
+    """Probability of a horizontal flip."""
+    flip_vertical: float = 0.0
+    """Probability of a vertical flip; for images without an up, as under a microscope."""
+    jitter_probability: float = 0.8
+    """Share of strong views whose colours are jittered."""
+    brightness: float = 0.5
+    """Strong view: brightness factor in 1 +- this."""
+    contrast: float = 0.5
+    """Strong view: contrast factor in 1 +- this."""
+    saturation: float = 0.5
+    """Strong view: saturation factor in 1 +- this."""
+    hue: float = 0.25
+    """Strong view: hue rotation in +- this, in turns of the colour circle."""
+    gray_probability: float = 0.2
+    """Share of strong views without colour."""
+    blur_probability: float = 0.5
+    """Share of strong views that are blurred, sigma 0.1 to 2 pixels."""
+
+    def __post_init__(self) -> None:
+        require(min(self.crop_height, self.crop_width) >= 32, "augment: crops must be at least 32 pixels a side")
+        require(
+            0 < self.scale_min <= 1 <= self.scale_max,
+            f"augment: expected 0 < scale_min <= 1 <= scale_max, got {self.scale_min} and {self.scale_max}",
+        )
+        for name in ("flip", "flip_vertical", "jitter_probability", "gray_probability", "blur_probability"):
+            require(0 <= getattr(self, name) <= 1, f"augment.{name} is a probability: between 0 and 1")
+        require(0 <= self.hue <= 0.5, "augment.hue is in turns: between 0 and 0.5")
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """The segmentor: encoder, decoder, and where its first weights come from."""
+
+    name: Literal["deeplabv3plus"] = "deeplabv3plus"
+    """The decoder."""
+    encoder: str = "resnet101s"
+    """Any timm encoder that gives a pyramid of features; `resnet101s` is the paper's deep-stem ResNet-101."""
+    output_stride: Literal[8, 16, 32] = 8
+    """Input size over the size of the deepest features; 32 leaves the encoder undilated."""
+    multi_grid: bool = True
+    """Dilations 4, 8, 16 in the last stage at output stride 8 (ResNets only), as in U2PL and the paper."""
+    channels: int = 256
+    """Width of the decoder; features have twice as many channels. 256 is the paper's."""
+    aspp_rates: tuple[int, int, int] = (12, 24, 36)
+    """Dilations of the three atrous branches."""
+    dropout: float = 0.1
+    """Channel dropout in the decoder's head and classifier."""
+    aux: bool = False
+    """An auxiliary head on the third stage, as U2PL has on Cityscapes."""
+    weights: str = "hub"
+    """First weights of the encoder: `hub` (ImageNet, downloaded once), `none` (random), or a file."""
+
+    def __post_init__(self) -> None:
+        require(self.channels >= 8, "network.channels must be at least 8")
+        require(0 <= self.dropout < 1, "network.dropout: expected 0 <= dropout < 1")
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """The supervised loss."""
+
+    kind: Literal["ce", "ohem"] = "ce"
+    """Plain cross-entropy (Eq. 5), or over hard pixels only (OHEM)."""
+    ohem_threshold: float = 0.7
+    """OHEM keeps pixels whose true class has at most this probability..."""
+    ohem_min_kept: int = 100_000
+    """...and at least so many of the batch's pixels; scale it with the batch (100,000 was for 2 crops of 513 x 513)."""
+    aux_weight: float = 0.4
+    """Weight of the auxiliary head's loss, where there is one."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.ohem_threshold <= 1, "loss.ohem_threshold: expected 0 < threshold <= 1")
+        require(self.ohem_min_kept >= 1, "loss.ohem_min_kept must be at least 1")
+
+
+@dataclass(frozen=True)
+class OptimOptions:
+    """The optimizer and its schedule."""
+
+    kind: Literal["sgd", "adamw"] = "sgd"
+    """SGD with momentum (no Nesterov), or AdamW."""
+    lr: float = 1e-3
+    """Learning rate of the encoder, for the batch size of the recipe."""
+    head_lr_factor: float = 10.0
+    """The decoder's learning rate over the encoder's (10 on VOC, 1 on Cityscapes)."""
+    momentum: float = 0.9
+    """Of SGD."""
+    weight_decay: float = 1e-4
+    """On every parameter, biases and BatchNorm included."""
+    power: float = 0.9
+    """Of the poly schedule: lr x (1 - step / steps) ^ power, per step."""
+    warmup_steps: int = 0
+    """Steps in which the learning rate rises linearly from 0."""
+
+    def __post_init__(self) -> None:
+        require(self.lr > 0, f"optim.lr is {self.lr}; expected a positive number")
+        require(self.warmup_steps >= 0, "optim.warmup_steps cannot be negative")
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """The loop."""
+
+    steps: int = 40_000
+    """Optimizer steps."""
+    batch_labeled: int = 16
+    """Labelled images per step."""
+    batch_unlabeled: int = 16
+    """Unlabelled images per step."""
+    accumulate: int = 1
+    """Micro-batches per optimizer step; the batch sizes above are of the whole step."""
+    precision: Literal["fp32", "bf16"] = "bf16"
+    """bf16 runs the networks under autocast; losses and prototypes stay in float32."""
+    channels_last: bool = True
+    """Memory layout of images and convolutions."""
+    workers: int = 2
+    """Processes that load images; 0 loads in the training process."""
+    threads: int | None = None
+    """CPU threads of the training process. None: all cores."""
+    device: str = "auto"
+    """`auto` (a GPU if there is one), `cpu`, or `cuda:N`."""
+    log_every: int = 20
+    """Steps between two lines in metrics.jsonl."""
+    evaluate_every: int = 1000
+    """Steps between two evaluations; the last step is always evaluated."""
+    checkpoint_every: int = 500
+    """Steps between two checkpoints; the last step always has one."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_labeled", "batch_unlabeled", "accumulate", "log_every"):
+            require(getattr(self, name) >= 1, f"train.{name} must be at least 1")
+        require(min(self.evaluate_every, self.checkpoint_every) >= 1, "train: evaluate_every and checkpoint_every >= 1")
+        for name in ("batch_labeled", "batch_unlabeled"):
+            require(
+                getattr(self, name) % self.accumulate == 0,
+                f"train.{name} ({getattr(self, name)}) must be a multiple of train.accumulate ({self.accumulate})",
+            )
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """How predictions are scored."""
+
+    protocol: Literal["whole", "crop", "slide"] = "whole"
+    """`whole` image at native size; centre `crop` with its frame scored as class 0, as U2PL did on VOC; `slide`: windows."""
+    window: int = 769
+    """Side of a window, or of the centre crop, pixels."""
+    stride: int = 513
+    """Pixels between two windows."""
+    images: int | None = None
+    """Score only the first so many validation images during training; the final scores take all. None: all."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.stride <= self.window, "evaluation: expected 0 < stride <= window")

@@ -1,0 +1,93 @@
+"""The vocabulary: what passes between the rooms.
+
+Letters used in every shape comment: B batch, C classes, K prototypes per class, D feature channels, N sampled points,
+H x W pixels, h x w feature pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+IGNORE = 255
+"""The label of a pixel that has none: it enters no loss, no metric and no prototype."""
+
+
+class LabeledBatch(NamedTuple):
+    """Weak views of labelled images. A tuple, so that a loader can pin it and DDP can pass it through."""
+
+    image: Tensor  # (B, 3, H, W) float32, normalised
+    label: Tensor  # (B, H, W) int64, 0..C-1 or IGNORE
+    index: Tensor  # (B,) int64, position in the labelled list
+
+    def to(self, device: torch.device) -> LabeledBatch:
+        """The same batch on `device`."""
+        return LabeledBatch(*(tensor.to(device, non_blocking=True) for tensor in self))
+
+
+class UnlabeledBatch(NamedTuple):
+    """Weak views of unlabelled images."""
+
+    image: Tensor  # (B, 3, H, W) float32, normalised
+    valid: Tensor  # (B, H, W) bool, False where the crop left the image
+    index: Tensor  # (B,) int64, position in the unlabelled list
+
+    def to(self, device: torch.device) -> UnlabeledBatch:
+        """The same batch on `device`."""
+        return UnlabeledBatch(*(tensor.to(device, non_blocking=True) for tensor in self))
+
+
+@dataclass(frozen=True)
+class SegmentationOutput:
+    """What a segmentor says of a batch of images of H x W pixels."""
+
+    logits: Tensor  # (B, C, H, W), always at input size
+    features: Tensor  # (B, D, h, w), what the classifier reads
+    aux: Tensor | None = None  # (B, C, H, W), the auxiliary head's logits
+
+
+@dataclass(frozen=True)
+class PseudoLabel:
+    """A teacher's hard labels; the three maps are mixed as one value."""
+
+    label: Tensor  # (B, H, W) int64, 0..C-1, or IGNORE where a mix blanked the image
+    confidence: Tensor  # (B, H, W) float, in [0, 1]
+    valid: Tensor  # (B, H, W) bool, False on padding
+
+    def kept(self, threshold: float) -> Tensor:
+        """Pixels that may teach: inside the image and with confidence >= threshold (Eq. 9). (B, H, W) bool"""
+        return self.valid & (self.label != IGNORE) & (self.confidence >= threshold)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The only time and the only randomness a method sees.
+
+    `generator` lives on the CPU and is seeded from (seed, step, rank) by whoever makes the clock, so a resumed run
+    draws what the uninterrupted one would have drawn.
+    """
+
+    step: int
+    total_steps: int
+    generator: torch.Generator
+
+    def at(self, step: int) -> Clock:
+        """The same clock at another step."""
+        return replace(self, step=step)
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a method makes of one step: the loss is the sum of `losses`, which are already weighted."""
+
+    losses: Mapping[str, Tensor]  # name -> scalar with gradient
+    stats: Mapping[str, Tensor]  # name -> detached scalar, for the record only
+
+    @property
+    def loss(self) -> Tensor:
+        """The scalar to differentiate."""
+        return torch.stack([loss.float() for loss in self.losses.values()]).sum()
