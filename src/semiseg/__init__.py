@@ -1,0 +1,69 @@
+"""Semantic segmentation from a few labelled images and many unlabelled ones.
+
+    import semiseg
+
+    config = semiseg.load_config("folder", {"data.root": "photos", "train.steps": 2000})
+    run = semiseg.train(config)
+
+The public names below are imported when first used: `import semiseg` and `semiseg --help` do without torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from semiseg.config import Config, load_config, save_config
+    from semiseg.data import DATASETS, open_dataset
+    from semiseg.experiment import evaluate_run, train
+    from semiseg.methods import METHODS
+    from semiseg.methods.method import Method
+    from semiseg.model import Model, load_model
+    from semiseg.networks import NETWORKS
+    from semiseg.option_types import ConfigError
+    from semiseg.types import IGNORE
+
+__all__ = [
+    "DATASETS",
+    "IGNORE",
+    "METHODS",
+    "NETWORKS",
+    "Config",
+    "ConfigError",
+    "Method",
+    "Model",
+    "evaluate_run",
+    "load_config",
+    "load_model",
+    "open_dataset",
+    "save_config",
+    "train",
+]
+
+_HOME = {
+    "DATASETS": "data",
+    "IGNORE": "types",
+    "METHODS": "methods",
+    "NETWORKS": "networks",
+    "Config": "config",
+    "ConfigError": "option_types",
+    "Method": "methods.method",
+    "Model": "model",
+    "evaluate_run": "experiment",
+    "load_config": "config",
+    "load_model": "model",
+    "open_dataset": "data",
+    "save_config": "config",
+    "train": "experiment",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"semiseg has no public name {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(f"semiseg.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *(name for name in globals() if name.startswith("__"))]

@@ -1,0 +1,227 @@
+"""The weak view (geometry, in the worker, on bytes) and the strong view (colour and blur, on the device)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from semiseg.options import AugmentOptions
+
+MEAN = (0.485, 0.456, 0.406)
+"""ImageNet's mean colour, RGB in [0, 1]."""
+STD = (0.229, 0.224, 0.225)
+"""ImageNet's standard deviation per channel, RGB in [0, 1]."""
+
+BLUR_SIGMA = (0.1, 2.0)  # pixels
+BLUR_RADIUS = 6  # pixels: three times the largest sigma, so that every sample's kernel has one size
+LUMA = (0.299, 0.587, 0.114)  # the Y of YIQ
+CHROMA = ((0.596, -0.274, -0.322), (0.211, -0.523, 0.312))  # I and Q; each row sums to 0, so a gray has no chroma
+
+# A byte has 256 values: normalising an image is three table look-ups, several times faster than arithmetic on floats.
+_TABLES = ((np.arange(256)[None] / 255 - np.array(MEAN)[:, None]) / np.array(STD)[:, None]).astype(np.float32)
+
+
+def normalise(image: NDArray[np.uint8]) -> Tensor:
+    """An image (H, W, 3) uint8 RGB -> (3, H, W) float32, minus MEAN, over STD."""
+    return torch.from_numpy(_normalised(image))
+
+
+def denormalise(image: Tensor) -> Tensor:
+    """Normalised (..., 3, H, W) -> RGB of the same shape, in [0, 1]; a crop's frame becomes the mean colour."""
+    return image * _channels(STD, image) + _channels(MEAN, image)
+
+
+def weak_view(
+    image: NDArray[np.uint8],
+    label: NDArray[np.uint8] | None,
+    options: AugmentOptions,
+    pad_label: int,
+    rng: np.random.Generator,
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Random resize, flip and crop of an image and its label together (the transform of U2PL and the paper, 4.1).
+
+    One scale for both axes: as likely from U(scale_min, 1) as from U(1, scale_max). Where the crop is larger than the
+    resized image, a frame goes around it, an odd pixel right or below; it is 0 in the image (the mean colour),
+    `pad_label` in the label and False in `valid`. The label takes the nearest pixel by its middle; U2PL's rounds
+    coordinates down, which moves a shrunk label by up to half a pixel against its image.
+
+    Args:
+        image: (H, W, 3) uint8, RGB.
+        label: (H, W) uint8, or None for an unlabelled image.
+        options: sizes and ranges.
+        pad_label: label of the frame.
+        rng: what everything is drawn from; always the same number of draws.
+
+    Returns:
+        image (3, h, w) float32 normalised, label (h, w) int64 or None, valid (h, w) bool; h x w is the crop.
+    """
+    size = _scaled(image.shape[:2], options, rng)
+    flips = rng.random(2) < (options.flip, options.flip_vertical)
+    window = tuple(
+        _window(length, crop, rng) for length, crop in zip(size, (options.crop_height, options.crop_width), strict=True)
+    )
+    frame = (options.crop_height, options.crop_width)
+
+    # The whole image is resized, not the crop's part of it: only then are the bilinear weights those of the resized
+    # image, and it takes a few milliseconds for the largest photographs, a fraction of their decoding.
+    resized = cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
+    pixels = _normalised(_mirrored(resized[window], flips))
+    view = _framed(pixels, frame, 0)  # (3, h, w)
+    valid = _framed(np.ones(pixels.shape[1:], bool), frame, False)  # (h, w)
+    if label is None:
+        return torch.from_numpy(view), None, torch.from_numpy(valid)
+    nearest = np.ix_(*(_nearest(*lengths)[part] for *lengths, part in zip(label.shape, size, window, strict=True)))
+    target = _framed(_mirrored(label[nearest], flips).astype(np.int64), frame, pad_label)  # (h, w)
+    return torch.from_numpy(view), torch.from_numpy(target), torch.from_numpy(valid)
+
+
+class StrongParameters(NamedTuple):
+    """What `strong_view` does to each sample of a batch; every field is (B,), on the CPU."""
+
+    brightness: Tensor  # factor; 1 leaves the image
+    contrast: Tensor  # factor on the distance to the image's mean luma; 1 leaves it
+    saturation: Tensor  # factor on the distance to the pixel's own luma; 1 leaves it
+    hue: Tensor  # turns; 0 leaves it
+    gray: Tensor  # bool
+    sigma: Tensor  # pixels; 0 does not blur
+
+
+def draw_strong(batch: int, options: AugmentOptions, generator: torch.Generator) -> StrongParameters:
+    """Parameters for `batch` samples. `generator` lives on the CPU, so that every device draws the same."""
+    chance_jitter, chance_gray, chance_blur, *uniform = torch.rand(8, batch, generator=generator)  # each (B,)
+    jitter = chance_jitter < options.jitter_probability
+
+    def factor(draw: Tensor, spread: float) -> Tensor:
+        low, high = max(0.0, 1 - spread), 1 + spread
+        return torch.where(jitter, low + draw * (high - low), 1.0)
+
+    low, high = BLUR_SIGMA
+    return StrongParameters(
+        brightness=factor(uniform[0], options.brightness),
+        contrast=factor(uniform[1], options.contrast),
+        saturation=factor(uniform[2], options.saturation),
+        hue=torch.where(jitter, (2 * uniform[3] - 1) * options.hue, 0.0),
+        gray=chance_gray < options.gray_probability,
+        sigma=torch.where(chance_blur < options.blur_probability, low + uniform[4] * (high - low), 0.0),
+    )
+
+
+def strong_view(image: Tensor, options: AugmentOptions, generator: torch.Generator) -> Tensor:
+    """Colour jitter, gray and blur, drawn for each sample apart; float32 even under autocast, no wait for the device.
+
+    The hue is turned as an angle in the I-Q plane of YIQ, which keeps the luma; it is not HSV's hue. The frame of a
+    weak view changes colour with its image and counts in the mean that contrast turns about; that is harmless, because
+    no loss reads it.
+
+    Args:
+        image: (B, 3, H, W) normalised, on any device; H and W above BLUR_RADIUS.
+        options: probabilities and ranges.
+        generator: on the CPU.
+
+    Returns:
+        (B, 3, H, W) float32 on the image's device. A sample that nothing was drawn for comes back unchanged.
+    """
+    parameters = draw_strong(image.shape[0], options, generator)
+    with torch.autocast(image.device.type, enabled=False):
+        return _blur(_recolour(image.float(), parameters), parameters.sigma)
+
+
+def _scaled(size: tuple[int, ...], options: AugmentOptions, rng: np.random.Generator) -> tuple[int, int]:
+    """Height and width after the random resize."""
+    coin, position = rng.random(2)
+    low, high = (options.scale_min, 1.0) if coin < 0.5 else (1.0, options.scale_max)
+    scale = low + position * (high - low)
+    height, width = (max(1, int(length * scale)) for length in size)
+    return height, width
+
+
+def _window(length: int, crop: int, rng: np.random.Generator) -> slice:
+    """A random window of `crop` pixels, or all of a shorter side."""
+    start = int(rng.integers(max(length - crop, 0), endpoint=True))
+    return slice(start, min(start + crop, length))
+
+
+def _nearest(length: int, resized: int) -> NDArray[np.int64]:
+    """For each pixel of the resized side, the pixel of the original under its middle: where bilinear has it, too."""
+    return (2 * np.arange(resized) + 1) * length // (2 * resized)
+
+
+def _mirrored(array: NDArray, flips: NDArray[np.bool_]) -> NDArray:
+    """(H, W, ...) flipped. To flip the window is to flip the image: the window is uniform over it."""
+    horizontal, vertical = flips
+    return array[:: -1 if vertical else 1, :: -1 if horizontal else 1]
+
+
+def _framed(array: NDArray, size: tuple[int, int], value: float) -> NDArray:
+    """(..., h, w) in the middle of (..., *size); an odd pixel goes right or below."""
+    if array.shape[-2:] == size:
+        return np.ascontiguousarray(array)
+    height, width = array.shape[-2:]
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    framed = np.full((*array.shape[:-2], *size), value, array.dtype)
+    framed[..., top : top + height, left : left + width] = array
+    return framed
+
+
+def _normalised(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    planes = cv2.split(np.ascontiguousarray(image))
+    normalised = [cv2.LUT(plane, table) for plane, table in zip(planes, _TABLES, strict=True)]
+    return np.stack(normalised, dtype=np.float32)  # (3, H, W)
+
+
+def _channels(values: tuple[float, ...], like: Tensor) -> Tensor:
+    # Made on the host and sent without waiting; nothing here belongs to one device.
+    return torch.tensor(values).to(like.device, non_blocking=True).view(3, 1, 1)
+
+
+def _recolour(image: Tensor, parameters: StrongParameters) -> Tensor:
+    """Brightness, contrast, saturation, hue and gray as one affine map of RGB per sample."""
+    matrix = _colour_matrices(parameters).to(image.device, non_blocking=True)  # (B, 3, 3)
+    shift = ((1 - parameters.contrast) * parameters.brightness).to(image.device, non_blocking=True)  # (B,)
+    touched = _touched(parameters).to(image.device, non_blocking=True)  # (B,)
+
+    rgb = denormalise(image)
+    luma = (rgb.mean((2, 3)) * _channels(LUMA, image).view(3)).sum(1)  # (B,), the mean of each image
+    # The later maps leave grays alone, so what contrast adds to all three channels passes through them unchanged.
+    rgb = torch.einsum("bij,bjhw->bihw", matrix, rgb) + (shift * luma).view(-1, 1, 1, 1)
+    recoloured = (rgb.clamp(0, 1) - _channels(MEAN, image)) / _channels(STD, image)
+    return torch.where(touched.view(-1, 1, 1, 1), recoloured, image)
+
+
+def _touched(parameters: StrongParameters) -> Tensor:
+    factors = torch.stack([parameters.brightness, parameters.contrast, parameters.saturation])
+    return (factors != 1).any(0) | (parameters.hue != 0) | parameters.gray
+
+
+def _colour_matrices(parameters: StrongParameters) -> Tensor:
+    """gray x hue x saturation x contrast x brightness, (B, 3, 3). The last two are factors here; see `_recolour`."""
+    to_yiq = torch.tensor((LUMA, *CHROMA))
+    to_rgb = torch.linalg.inv(to_yiq)
+    angle = 2 * torch.pi * parameters.hue
+    chroma = parameters.saturation * ~parameters.gray  # how long I and Q become; (B,)
+    cos, sin = chroma * angle.cos(), chroma * angle.sin()
+    one, zero = torch.ones_like(cos), torch.zeros_like(cos)
+    rows = [one, zero, zero, zero, cos, -sin, zero, sin, cos]
+    turn = torch.stack(rows, 1).view(-1, 3, 3)
+    factor = parameters.brightness * parameters.contrast
+    return factor.view(-1, 1, 1) * (to_rgb @ turn @ to_yiq)
+
+
+def _blur(image: Tensor, sigma: Tensor) -> Tensor:
+    """Each sample with its own Gaussian: two passes of a convolution whose groups are the batch's channels."""
+    channels = image.shape[1]
+    offsets = torch.arange(-BLUR_RADIUS, BLUR_RADIUS + 1)
+    kernel = torch.softmax(-0.5 * (offsets / sigma.clamp(min=BLUR_SIGMA[0])[:, None]) ** 2, 1)  # (B, taps)
+    kernel = kernel.repeat_interleave(channels, 0).to(image.device, non_blocking=True)  # (3B, taps)
+
+    planes = functional.pad(image, [BLUR_RADIUS] * 4, mode="reflect").flatten(0, 1)[None]  # (1, 3B, H + 12, W + 12)
+    planes = functional.conv2d(planes, kernel[:, None, :, None], groups=len(kernel))
+    planes = functional.conv2d(planes, kernel[:, None, None, :], groups=len(kernel))
+    blurred = (sigma > 0).to(image.device, non_blocking=True).view(-1, 1, 1, 1)
+    return torch.where(blurred, planes.view_as(image), image)

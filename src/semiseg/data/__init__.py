@@ -1,0 +1,70 @@
+"""The datasets: DATASETS is the only list of them, `open_dataset` the way in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from semiseg.data.cityscapes import open_cityscapes
+from semiseg.data.dataset import Dataset, ImageSet, Prepared
+from semiseg.data.folder import open_folder
+from semiseg.data.scenes import open_scenes
+from semiseg.data.splits import check_disjoint, find_split
+from semiseg.data.voc import open_voc
+from semiseg.options import DataOptions, require
+
+DATASETS: dict[str, Callable[[DataOptions], Dataset]] = {
+    "folder": open_folder,
+    "voc": open_voc,
+    "cityscapes": open_cityscapes,
+    "scenes": open_scenes,
+}
+
+_MASKS_READ_AT_OPEN = 3
+
+_WHEN_EMPTY = {
+    "labeled": "name some in data.labeled, or add masks",
+    "unlabeled": "add images without masks, name some in data.unlabeled, or use fewer labels (data.labeled_count)",
+    "val": "name some in data.val",
+    "test": "leave data.test out, or name some",
+}
+
+
+def open_dataset(options: DataOptions) -> Dataset:
+    """The dataset that the options describe, checked, and as a loader should read it.
+
+    Labelled and unlabelled images come at `options.scale`; validation and test images at native size, at which they
+    are scored. With `options.cache` all of them are decoded here. Raises ValueError for whatever is wrong with the
+    options, the lists or the first masks; every other file is checked when it is read.
+    """
+    if options.split is not None:
+        find_split(options.split, options.dataset)
+    require(
+        options.labeled_count is None or (options.dataset == "folder" and options.labeled is None),
+        "data.labeled_count is for an automatic split of the dataset `folder`: leave it out, or leave data.labeled out",
+    )
+    dataset = DATASETS[options.dataset](options)
+    check_lists(dataset)
+    for index in range(min(_MASKS_READ_AT_OPEN, len(dataset.labeled))):
+        dataset.labeled.mask(index)  # so that the user hears at once
+    return _prepared(dataset, options)
+
+
+def check_lists(dataset: Dataset) -> None:
+    """Raise ValueError for an empty list, or an image that is in two lists or twice in one."""
+    for name, image_set in dataset.image_sets.items():
+        require(len(image_set) > 0, f"there are no {name} images ({dataset.split[name]['name']}): {_WHEN_EMPTY[name]}")
+    check_disjoint({name: image_set.names for name, image_set in dataset.image_sets.items()})
+
+
+def _prepared(dataset: Dataset, options: DataOptions) -> Dataset:
+    def whole(image_set: ImageSet) -> ImageSet:
+        return Prepared(image_set, cache=True) if options.cache else image_set
+
+    return replace(
+        dataset,
+        labeled=Prepared(dataset.labeled, options.scale, options.cache),
+        unlabeled=Prepared(dataset.unlabeled, options.scale, options.cache),
+        val=whole(dataset.val),
+        test=None if dataset.test is None else whole(dataset.test),
+    )

@@ -1,0 +1,281 @@
+"""Your own data: images with masks, and more images without.
+
+ROOT/images/NAME.jpg (.jpeg .png .tif .tiff .bmp .webp)   folders inside are part of the name
+ROOT/masks/NAME.png                                       only labelled, validation and test images need one
+ROOT/classes.txt                                          optional: one class per line, `road` or `road 128 64 128`
+ROOT/val.txt, ROOT/test.txt                               optional lists; data.val and data.test name others
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from semiseg.data.dataset import Color, Dataset, palette
+from semiseg.data.files import LIST_NAMES, NamedList, file_dataset, find_list, read_lines
+from semiseg.data.images import IMAGE_SUFFIXES
+from semiseg.data.masks import MAX_CLASSES, MaskReader, looks_binary
+from semiseg.data.splits import covering_order
+from semiseg.options import DataOptions
+from semiseg.types import IGNORE
+
+log = logging.getLogger(__name__)
+
+_MAYBE_BINARY = (0, 2)  # classes in classes.txt, where masks may hold 0 and 255
+_COLORED = re.compile(r"(?P<name>.*\S)\s+(?P<rgb>\d+\s+\d+\s+\d+)")
+
+
+def open_folder(options: DataOptions) -> Dataset:
+    """The dataset in the folder `options.root`.
+
+    Lists name images by stem, file name or path inside images/. Lists that the options do not name:
+
+    - validation and test are ROOT/val.txt and ROOT/test.txt where these exist; without val.txt a seeded part
+      (`val_fraction`) of the images with masks in no other list, or of the labelled ones where there are no others;
+    - labelled is every other image with a mask, or `labeled_count` of them, chosen so that every class is shown if the
+      count allows it (their masks are looked through once, here, also those of images that end up unlabelled);
+    - unlabelled is every image in no other list.
+
+    Raises ValueError for missing folders, files and masks, ambiguous names, and classes that contradict the masks.
+    """
+    tree = _scan(options.root)
+    lists = {key: _read_list(tree, path) for key, path in _list_files(options).items()}
+    lists = _complete(lists, tree, options)
+    masked = [id_ for key, named in lists.items() if key != "unlabeled" for id_ in named.ids]
+    _check_have_masks(masked, tree)
+    reader = _with_classes(masked, tree)
+    colors = reader.colors or palette(len(reader.classes))
+    return file_dataset(lists, tree.images.__getitem__, partial(_mask_path, tree), reader, colors)
+
+
+@dataclass(frozen=True)
+class _Tree:
+    """What is in the folder."""
+
+    root: Path
+    images: dict[str, Path]  # id -> file; the id is the path inside images/ without its ending
+    masks: dict[str, Path]  # of the images that have one
+    reader: MaskReader  # as classes.txt says; its classes are empty where there is no such file
+    seen: dict[str, frozenset[int]] = field(default_factory=dict)  # values of the masks opened so far
+
+    def mask_values(self, id_: str) -> frozenset[int]:
+        """The distinct values in a mask; each mask is opened once."""
+        if id_ not in self.seen:
+            self.seen[id_] = frozenset(np.unique(self.reader.values(self.masks[id_])).tolist())
+        return self.seen[id_]
+
+
+def _scan(root: Path) -> _Tree:
+    folder = root / "images"
+    if not folder.is_dir():
+        raise ValueError(f"no folder {folder}. data.root must hold images/NAME.jpg and, for some, masks/NAME.png")
+    images: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
+            continue
+        id_ = path.relative_to(folder).with_suffix("").as_posix()
+        if id_ in images:
+            raise ValueError(f"{images[id_]} and {path} have the same name, so one mask for both. Rename or remove one")
+        images[id_] = path
+    if not images:
+        raise ValueError(f"no images in {folder}; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
+    candidates = {id_: root / "masks" / f"{id_}.png" for id_ in images}
+    masks = {id_: path for id_, path in candidates.items() if path.is_file()}
+    return _Tree(root, images, masks, read_classes(root / "classes.txt"))
+
+
+def read_classes(path: Path) -> MaskReader:
+    """How classes.txt says masks are read; without that file, a reader whose classes are empty.
+
+    A line is a name, or a name and its colour in colour-coded masks; `ignore r g b` is the colour of ignored pixels.
+    Raises ValueError for fewer than 2 classes, more than 255, a name or a colour given twice, or only some colours.
+    """
+    if not path.is_file():
+        return MaskReader(())
+    names: list[str] = []
+    colors: list[Color | None] = []
+    for line in read_lines(path):
+        match = _COLORED.fullmatch(line)
+        names.append(match["name"] if match else line)
+        colors.append(_color(match["rgb"], path, line) if match else None)
+    ignore_color = None
+    if "ignore" in names:
+        place = names.index("ignore")
+        names.pop(place)
+        ignore_color = colors.pop(place)
+        if ignore_color is None:
+            raise ValueError(f"{path} has a line `ignore` without a colour; {IGNORE} is ignored anyway: take it out")
+    _check_classes(path, names, [*colors, ignore_color] if ignore_color else colors)
+    known = tuple(color for color in colors if color is not None)
+    return MaskReader(tuple(names), known or None, ignore_color)
+
+
+def _color(text: str, path: Path, line: str) -> Color:
+    red, green, blue = map(int, text.split())
+    if max(red, green, blue) > 255:
+        raise ValueError(f"{path}: {line!r} has a colour beyond 255; expected `name red green blue`, each 0..255")
+    return red, green, blue
+
+
+def _check_classes(path: Path, names: Sequence[str], colors: Sequence[Color | None]) -> None:
+    if not 2 <= len(names) <= MAX_CLASSES:
+        raise ValueError(f"{path} names {len(names)} classes; expected 2 to {MAX_CLASSES}, one per line")
+    if None in colors and any(colors):
+        raise ValueError(f"{path} gives only some of its classes a colour; give all of them one, or none")
+    twice = {name for name in names if names.count(name) > 1}
+    twice |= {str(color) for color in colors if color is not None and colors.count(color) > 1}
+    if twice:
+        raise ValueError(f"{path} has {', '.join(sorted(twice))} more than once; class names and colours must differ")
+
+
+def _list_files(options: DataOptions) -> dict[str, Path]:
+    paths = {
+        key: find_list(option, options.root) for key in LIST_NAMES if (option := getattr(options, key)) is not None
+    }
+    for key in ("val", "test"):
+        usual = options.root / f"{key}.txt"
+        if key not in paths and usual.is_file():
+            paths[key] = usual
+    return paths
+
+
+def _read_list(tree: _Tree, path: Path) -> NamedList:
+    by_name: dict[str, list[str]] = {}
+    for id_, image in tree.images.items():
+        names = {id_, image.relative_to(tree.root / "images").as_posix(), image.stem, image.name}
+        for name in names:
+            by_name.setdefault(name, []).append(id_)
+    ids = tuple(_find(line, by_name, tree, path) for line in read_lines(path))
+    return NamedList(ids, path.relative_to(tree.root).as_posix() if path.is_relative_to(tree.root) else str(path))
+
+
+def _find(line: str, by_name: dict[str, list[str]], tree: _Tree, path: Path) -> str:
+    name = line.replace("\\", "/").removeprefix("./").removeprefix("images/")
+    found = by_name.get(name, [])
+    if len(found) > 1:
+        # A whole path outranks the same name deeper in the tree.
+        found = [id_ for id_ in found if name in (id_, f"{id_}{tree.images[id_].suffix}")] or found
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ValueError(f"{path} names {line!r}, which may be {' or '.join(found)}; write the path inside images/")
+    example = next(iter(tree.images))
+    raise ValueError(
+        f"{path} names {line!r}, but {tree.root / 'images'} has no such image; a line is a name like {example!r}. "
+        "Add the image, or take the line out"
+    )
+
+
+def _complete(lists: dict[str, NamedList], tree: _Tree, options: DataOptions) -> dict[str, NamedList]:
+    """`lists` with what is missing of labeled, unlabeled and val, made from `split_seed`."""
+    lists = dict(lists)
+    masked = _without(tree.masks, lists)
+    made = f"automatic, seed {options.split_seed}"
+    if "labeled" not in lists:
+        _check_masked(masked, tree)
+        order = covering_order(_present(tree, masked), options.split_seed)
+        kept = 0 if "val" in lists else _val_count(len(order), options)
+        lists["labeled"] = NamedList(_at_most(order[: len(order) - kept], options), made)
+        if kept:
+            lists["val"] = NamedList(tuple(order[len(order) - kept :]), made)
+    elif "val" not in lists:
+        labeled = lists["labeled"]
+        # Only names are drawn where they can be: the masks of images that stay unlabelled are not to be opened.
+        pool = {id_: frozenset[int]() for id_ in masked} or _present(tree, labeled.ids)
+        order = covering_order(pool, options.split_seed)
+        val = tuple(order[len(order) - _val_count(len(order), options, spare=not masked) :])
+        lists["val"] = NamedList(val, made)
+        rest = tuple(id_ for id_ in labeled.ids if id_ not in set(val))
+        lists["labeled"] = replace(labeled, ids=rest, name=labeled.name if masked else f"{labeled.name}, less val")
+    if "unlabeled" not in lists:
+        lists["unlabeled"] = NamedList(tuple(_without(tree.images, lists)), "every image in no other list")
+    return {key: lists[key] for key in LIST_NAMES if key in lists}
+
+
+def _without(ids: Iterable[str], lists: dict[str, NamedList]) -> list[str]:
+    taken = {id_ for named in lists.values() for id_ in named.ids}
+    return [id_ for id_ in ids if id_ not in taken]
+
+
+def _val_count(count: int, options: DataOptions, spare: bool = True) -> int:
+    """How many of `count` images validate; with `spare` at least one is left to be labelled."""
+    if count < 1 + spare:
+        raise ValueError(
+            f"{options.root} has {count} image(s) with masks to share between training and validation; expected 2 or "
+            "more. Add masks, or name the validation images in data.val"
+        )
+    return min(max(1, round(options.val_fraction * count)), count - spare)
+
+
+def _at_most(order: list[str], options: DataOptions) -> tuple[str, ...]:
+    count = options.labeled_count
+    if count is not None and count > len(order):
+        raise ValueError(
+            f"data.labeled_count is {count}, but {options.root} has only {len(order)} images with masks beside those "
+            "of validation and test. Ask for fewer, or add masks"
+        )
+    return tuple(order[:count])
+
+
+def _check_masked(masked: Sequence[str], tree: _Tree) -> None:
+    if masked:
+        return
+    folder = tree.root / "masks"
+    found = sorted(path.relative_to(tree.root).as_posix() for path in folder.rglob("*") if path.is_file())
+    there = f"masks/ holds {len(found)} files, such as {found[0]}" if found else f"there is nothing in {folder}"
+    raise ValueError(
+        f"no image in {tree.root / 'images'} has a mask to train on: {there}. The mask of images/NAME.jpg is "
+        f"masks/NAME.png, so that of {next(iter(tree.images.values())).name} is masks/{next(iter(tree.images))}.png"
+    )
+
+
+def _present(tree: _Tree, ids: Iterable[str]) -> dict[str, frozenset[int]]:
+    """The classes in the mask of each image."""
+    values = {id_: tree.mask_values(id_) for id_ in ids}
+    binary = len(tree.reader.classes) in _MAYBE_BINARY and looks_binary(values.values())
+    return values if binary else {id_: found - {IGNORE} for id_, found in values.items()}
+
+
+def _mask_path(tree: _Tree, id_: str) -> Path:
+    return tree.root / "masks" / f"{id_}.png"
+
+
+def _check_have_masks(ids: Sequence[str], tree: _Tree) -> None:
+    lacking = [id_ for id_ in ids if id_ not in tree.masks]
+    if not lacking:
+        return
+    expected = _mask_path(tree, lacking[0])
+    others = sorted(path.name for path in expected.parent.glob(f"{expected.stem}.*"))
+    there = f" ({', '.join(others)} is there, but masks must be PNG)" if others else ""
+    raise ValueError(
+        f"{len(lacking)} image(s) in the labelled, validation or test lists have no mask; the first is "
+        f"{tree.images[lacking[0]]}, whose mask would be {expected}{there}. Add the masks, or take the images out"
+    )
+
+
+def _with_classes(ids: Sequence[str], tree: _Tree) -> MaskReader:
+    """The reader with its classes, from classes.txt or the masks of `ids`, and with its mind made up about 0/255."""
+    names = tree.reader.classes
+    binary = len(names) in _MAYBE_BINARY and looks_binary(map(tree.mask_values, ids))
+    if binary:
+        log.warning("the masks in %s hold only 0 and 255: 255 is read as class 1, not as ignore", tree.root / "masks")
+    if not names:
+        names = ("class_0", "class_1") if binary else _derived_classes(ids, tree)
+    return replace(tree.reader, classes=names, binary=binary)
+
+
+def _derived_classes(ids: Sequence[str], tree: _Tree) -> tuple[str, ...]:
+    highest = {id_: max(classes, default=0) for id_, classes in _present(tree, ids).items()}
+    worst = max(highest, key=highest.__getitem__)
+    if not 1 <= highest[worst] < MAX_CLASSES:
+        raise ValueError(
+            f"there is no {tree.root / 'classes.txt'}, and the highest class in the masks is {highest[worst]} (in "
+            f"{tree.masks[worst]}); expected 1 to {MAX_CLASSES - 1}. Name the classes there, and check the masks"
+        )
+    return tuple(f"class_{index}" for index in range(highest[worst] + 1))

@@ -1,0 +1,57 @@
+"""Reading photographs: upright, RGB, 8 bits, with an error that names the file."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from semiseg.data.dataset import Pixels
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
+
+_ORIENTATION = 0x0112  # the EXIF tag
+_SIDEWAYS = (5, 6, 7, 8)  # its values that swap height and width
+_DAMAGE = (OSError, SyntaxError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """The picture in `path`; whatever is wrong with the file becomes a ValueError that names it."""
+    try:
+        with Image.open(path) as picture:
+            yield picture
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist. Restore it, or take its name out of the list") from None
+    except _DAMAGE as error:
+        raise ValueError(
+            f"{path} cannot be read as a picture ({error}). It is damaged, cut short or of another format: "
+            "restore it, or take it out of the dataset"
+        ) from error
+
+
+def read_image(path: Path) -> Pixels:
+    """The photograph in `path`, (H, W, 3) uint8 RGB, turned upright as its EXIF orientation says.
+
+    Raises ValueError for a file that cannot be read, or whose pixels have more than 8 bits and no agreed way to 8.
+    """
+    with opened(path) as picture:
+        if picture.mode.startswith(("I", "F")):
+            raise ValueError(
+                f"image {path} has {picture.mode!r} pixels (16 or 32 bits, one channel); expected 8 bits. "
+                "Save it as 8-bit grey or RGB: only you know which range of values matters"
+            )
+        return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"), dtype=np.uint8)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(H, W) that `read_image` will give, in pixels, from the file's header alone."""
+    with opened(path) as picture:
+        width, height = picture.size
+        sideways = picture.getexif().get(_ORIENTATION) in _SIDEWAYS
+        return (width, height) if sideways else (height, width)

@@ -1,0 +1,228 @@
+"""From image sets to batches: batch t of a run is a pure function of (seed, t).
+
+It depends neither on the number of workers nor on where the run was resumed, and the labelled part does not depend on
+whether the method takes unlabelled images.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from semiseg.augment import normalise, weak_view
+from semiseg.data.dataset import Dataset, ImageSet
+from semiseg.options import AugmentOptions, DataOptions, TrainOptions
+from semiseg.types import LabeledBatch, UnlabeledBatch
+
+WholeImage = tuple[str, Tensor, Tensor | None]  # name, image (1, 3, H, W) float32 normalised, label (H, W) int64
+Step = tuple[LabeledBatch, UnlabeledBatch | None]
+
+LOAD_AHEAD = 4  # whole images that wait decoded
+LOAD_THREADS = 2
+
+
+class Stream(IntEnum):
+    """What a random number is for. Two streams of one seed are independent."""
+
+    LABELED_ORDER = 0
+    UNLABELED_ORDER = 1
+    LABELED_VIEW = 2
+    UNLABELED_VIEW = 3
+
+
+class Order:
+    """Which images each step takes: permutation after permutation of `range(count)`, without end.
+
+    Every image comes once before any comes twice, also across steps; a batch may span two permutations or more.
+    """
+
+    def __init__(self, count: int, seed: int, stream: Stream) -> None:
+        assert count >= 1, "an image set is never empty"
+        self.count, self.seed, self.stream = count, seed, stream
+
+    def permutation(self, epoch: int) -> list[int]:
+        """Pass `epoch` over the images, a permutation of range(count)."""
+        return np.random.default_rng([self.seed, self.stream, epoch]).permutation(self.count).tolist()
+
+    def batch(self, step: int, size: int) -> list[int]:
+        """The indices of `step`: entries step * size to (step + 1) * size of the endless list."""
+        start = step * size
+        first, last = start // self.count, (start + size - 1) // self.count
+        entries = [index for epoch in range(first, last + 1) for index in self.permutation(epoch)]
+        return entries[start - first * self.count :][:size]
+
+
+class ViewKey(NamedTuple):
+    """Everything that decides one weak view, apart from the seed."""
+
+    stream: Stream  # LABELED_VIEW or UNLABELED_VIEW
+    step: int
+    slot: int  # position in the batch
+    position: int  # in the image set
+
+
+class Sample(NamedTuple):
+    """One weak view, as `weak_view` makes it, and the image it shows."""
+
+    image: Tensor  # (3, H, W)
+    label: Tensor | None  # (H, W), None for an unlabelled image
+    valid: Tensor  # (H, W)
+    position: int  # in the image set
+
+
+class StepKeys:
+    """The keys of each step from `start`, labelled ones first. Here a rank would take its share of the slots."""
+
+    def __init__(self, dataset: Dataset, train: TrainOptions, seed: int, start: int, use_unlabeled: bool) -> None:
+        self.steps = range(start, train.steps)
+        labeled = Order(len(dataset.labeled), seed, Stream.LABELED_ORDER)
+        self.orders = [(Stream.LABELED_VIEW, labeled, train.batch_labeled)]
+        if use_unlabeled:
+            unlabeled = Order(len(dataset.unlabeled), seed, Stream.UNLABELED_ORDER)
+            self.orders.append((Stream.UNLABELED_VIEW, unlabeled, train.batch_unlabeled))
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[list[ViewKey]]:
+        for step in self.steps:
+            yield [
+                ViewKey(stream, step, slot, position)
+                for stream, order, size in self.orders
+                for slot, position in enumerate(order.batch(step, size))
+            ]
+
+
+class Views(TorchDataset):
+    """Weak views by key; what a worker process receives a copy of."""
+
+    def __init__(self, dataset: Dataset, augment: AugmentOptions, pad_label: int, seed: int) -> None:
+        self.labeled, self.unlabeled = dataset.labeled, dataset.unlabeled
+        self.augment, self.pad_label, self.seed = augment, pad_label, seed
+
+    def __getitem__(self, key: ViewKey) -> Sample | ValueError:
+        try:
+            return self.sample(key)
+        except ValueError as error:
+            return error  # a worker's exception arrives with its traceback as its text; the user gets the message
+
+    def sample(self, key: ViewKey) -> Sample:
+        """The weak view of one key. Raises ValueError where the image or the mask cannot be read."""
+        rng = np.random.default_rng([self.seed, *key[:3]])
+        labeled = key.stream == Stream.LABELED_VIEW
+        images = self.labeled if labeled else self.unlabeled
+        mask = images.mask(key.position) if labeled else None
+        return Sample(*weak_view(images.image(key.position), mask, self.augment, self.pad_label, rng), key.position)
+
+
+def training_batches(
+    dataset: Dataset,
+    data: DataOptions,
+    augment: AugmentOptions,
+    train: TrainOptions,
+    *,
+    seed: int,
+    start: int,
+    use_unlabeled: bool,
+) -> Iterator[Step]:
+    """The batches of steps start, ..., train.steps - 1, made ahead by train.workers processes.
+
+    Args:
+        dataset: its labelled and unlabelled images are read.
+        data: pad_label is read.
+        augment: the weak view.
+        train: steps, batch sizes and workers.
+        seed: of the run.
+        start: first step; more than 0 to resume.
+        use_unlabeled: whether the second part of each pair is made; None otherwise.
+
+    Raises ValueError, while iterating, where an image or a mask cannot be read.
+    """
+    loader = DataLoader(
+        Views(dataset, augment, data.pad_label, seed),
+        batch_sampler=StepKeys(dataset, train, seed, start, use_unlabeled),
+        num_workers=train.workers,
+        collate_fn=collate,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_start_worker,
+        generator=torch.Generator(),  # the loader draws a seed that nothing uses; not from the global generator
+    )
+    for batch in loader:
+        if isinstance(batch, ValueError):
+            raise batch
+        labeled, unlabeled = batch
+        yield labeled, unlabeled
+
+
+def collate(samples: list[Sample | ValueError]) -> Step | ValueError:
+    """A step's samples -> its batches, or the first error among them."""
+    views = []
+    for sample in samples:
+        if isinstance(sample, ValueError):
+            return sample
+        views.append(sample)
+    labels = [view.label for view in views if view.label is not None]
+    image, _, index = _stacked(views[: len(labels)])
+    labeled = LabeledBatch(image, torch.stack(labels), index)
+    return labeled, UnlabeledBatch(*_stacked(views[len(labels) :])) if len(views) > len(labels) else None
+
+
+def whole_images(images: ImageSet, *, with_label: bool = True) -> Iterator[WholeImage]:
+    """Every image once, in order, at its own size and unaugmented; a few are loaded ahead by threads.
+
+    Yields (name, image (1, 3, H, W) float32 normalised, label (H, W) int64, or None without `with_label`).
+    Raises ValueError where an image or a mask cannot be read.
+    """
+    with ThreadPoolExecutor(LOAD_THREADS) as pool:
+        waiting: deque[Future[WholeImage]] = deque()
+        for index in range(len(images)):
+            waiting.append(pool.submit(_whole_image, images, index, with_label))
+            if len(waiting) > LOAD_AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def labeled_images(images: ImageSet) -> Iterable[LabeledBatch]:
+    """Batches of one whole, unaugmented image each, for the K-means start; may be iterated again."""
+    return _LabeledImages(images)
+
+
+class _LabeledImages:
+    def __init__(self, images: ImageSet) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[LabeledBatch]:
+        for index, (_, image, label) in enumerate(whole_images(self.images)):
+            assert label is not None
+            yield LabeledBatch(image, label[None], torch.tensor([index]))
+
+
+def _stacked(views: list[Sample]) -> tuple[Tensor, Tensor, Tensor]:
+    """image (B, 3, H, W), valid (B, H, W), index (B,)"""
+    images, valids = torch.stack([view.image for view in views]), torch.stack([view.valid for view in views])
+    return images, valids, torch.tensor([view.position for view in views])
+
+
+def _start_worker(_: int) -> None:
+    """One thread per worker, and Ctrl-C is the parent's to answer."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _whole_image(images: ImageSet, index: int, with_label: bool) -> WholeImage:
+    label = torch.from_numpy(images.mask(index).astype(np.int64)) if with_label else None
+    return images.names[index], normalise(images.image(index))[None], label

@@ -1,0 +1,146 @@
+"""Reading a mask: index, palette, colour code or 0/255; and what is wrong with it, in words.
+
+Masks are read with PIL and never converted: a palette PNG holds indices, and any conversion (or OpenCV) would give the
+brightness of the palette's colours instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from semiseg.data.dataset import Color, Pixels
+from semiseg.data.images import image_size, opened
+from semiseg.types import IGNORE
+
+MAX_CLASSES = IGNORE
+"""A mask has one byte per pixel, and one of its values means "ignore"."""
+
+# PIL stretches grey PNGs of 2 and 4 bits to 0..255; an index has to be shrunk back.
+_STRETCH = {"L;2": 85, "L;4": 17}
+
+
+@dataclass(frozen=True)
+class MaskReader:
+    """How the masks of one dataset are to be understood."""
+
+    classes: tuple[str, ...]
+    colors: tuple[Color, ...] | None = None  # of colour-coded masks, one per class; None: RGB masks are refused
+    ignore_color: Color | None = None  # in colour-coded masks
+    binary: bool = False  # masks hold 0 and 255, and 255 is class 1
+
+    def read(self, path: Path, image: Path) -> Pixels:
+        """The mask in `path` of the photograph in `image`, (H, W) uint8, 0..C-1 or IGNORE.
+
+        Raises ValueError, naming the file and the repair, for a damaged file, a colour without a class, an index
+        without a class, or another size than the photograph's.
+        """
+        values = self.values(path)
+        _check_size(path, values.shape, image)
+        return self.to_classes(values, path)
+
+    def values(self, path: Path) -> NDArray[np.integer]:
+        """What the file says, before it is held against the classes: (H, W) integers."""
+        pixels = _read_pixels(path)
+        return pixels if pixels.ndim == 2 else self._decode_colors(pixels.astype(np.uint8, copy=False), path)
+
+    def to_classes(self, values: NDArray[np.integer], path: Path) -> Pixels:
+        """Class indices of `values`, (H, W) uint8; `path` is for the error."""
+        if self.binary:
+            _refuse(values, ~np.isin(values, (0, IGNORE)), path, "0 or 255, as in the other masks of this dataset")
+            return (values == IGNORE).astype(np.uint8)
+        known = (values < len(self.classes)) & (values >= 0) | (values == IGNORE)
+        _refuse(values, ~known, path, f"0..{len(self.classes) - 1} ({', '.join(self.classes)}) or {IGNORE} (ignore)")
+        return values.astype(np.uint8)
+
+    def _decode_colors(self, pixels: Pixels, path: Path) -> Pixels:
+        if self.colors is None:
+            raise ValueError(
+                f"mask {path} is a colour picture, and no colours are known for the classes. Save it with one channel "
+                "of class indices, or give each line of classes.txt its colour, as in `road 128 64 128`"
+            )
+        colors = self.colors if self.ignore_color is None else (*self.colors, self.ignore_color)
+        classes = [*range(len(self.colors)), IGNORE]
+        codes = _color_codes(pixels)  # (H, W)
+        known = _color_codes(np.array(colors, dtype=np.uint8))  # (C,)
+        order = np.argsort(known)
+        place = order[np.searchsorted(known, codes, sorter=order).clip(max=len(known) - 1)]
+        unknown = known[place] != codes
+        if unknown.any():
+            raise ValueError(_unknown_color(path, np.unique(codes[unknown]), int(unknown.sum())))
+        return np.array(classes, dtype=np.uint8)[place]
+
+
+def looks_binary(masks: Iterable[frozenset[int]]) -> bool:
+    """Whether the masks of a two-class dataset, each given by its set of values, say 255 for class 1.
+
+    They do if no mask holds anything but 0 and 255. A single 1 anywhere means that 255 is IGNORE, as elsewhere.
+    """
+    seen: set[int] = set()
+    for values in masks:
+        if not values <= {0, IGNORE}:
+            return False
+        seen |= values
+    return IGNORE in seen
+
+
+def _read_pixels(path: Path) -> NDArray[np.integer]:
+    with opened(path) as picture:
+        if picture.mode in ("RGB", "RGBA"):
+            return np.asarray(picture.convert("RGB"))
+        if picture.mode not in ("1", "L", "P") and not picture.mode.startswith("I"):
+            raise ValueError(
+                f"mask {path} has {picture.mode!r} pixels; expected one channel of class indices, or RGB. "
+                "Save it as an 8-bit grey or palette PNG"
+            )
+        stretch = _stretch(picture)
+        pixels = np.asarray(picture)
+    if pixels.dtype == bool:
+        return pixels.astype(np.uint8)
+    return pixels if stretch == 1 else pixels // stretch
+
+
+def _stretch(picture: Image.Image) -> int:
+    # PIL names the file's own pixel format in the tile that it is about to decode.
+    tiles = getattr(picture, "tile", [])
+    return _STRETCH.get(str(tiles[0][3]), 1) if tiles else 1
+
+
+def _color_codes(pixels: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """One number per RGB colour; (..., 3) -> (...)."""
+    return pixels.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.int32)
+
+
+def _unknown_color(path: Path, codes: NDArray[np.int32], count: int) -> str:
+    shown = ", ".join(f"({code >> 16} {code >> 8 & 255} {code & 255})" for code in codes[:5])
+    return (
+        f"mask {path} holds {len(codes)} colour(s) that no class has, at {count} pixels: {shown}. Add them to "
+        "classes.txt (`ignore r g b` names the colour of pixels to leave out), and save masks without smoothing or JPEG"
+    )
+
+
+def _refuse(values: NDArray[np.integer], unknown: NDArray[np.bool_], path: Path, expected: str) -> None:
+    if not unknown.any():
+        return
+    found = np.unique(values[unknown])
+    shown = ", ".join(map(str, found[:8])) + (", ..." if len(found) > 8 else "")
+    raise ValueError(
+        f"mask {path} holds {shown} at {int(unknown.sum())} pixels; expected {expected}. "
+        "Write class indices into the mask, or, in a folder of your own, add the missing classes to classes.txt"
+    )
+
+
+def _check_size(path: Path, shape: tuple[int, ...], image: Path) -> None:
+    height, width = image_size(image)
+    if shape == (height, width):
+        return
+    turned = "; the photograph is turned by its EXIF orientation, the mask is not" if shape == (width, height) else ""
+    raise ValueError(
+        f"mask {path} is {shape[1]} x {shape[0]} pixels, but its image {image} is {width} x {height} "
+        f"(width x height){turned}. Save the mask at the size of the image"
+    )

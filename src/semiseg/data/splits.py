@@ -1,0 +1,194 @@
+"""Which images are labelled: published splits by name and sha256, list files, or an order made from a seed.
+
+A published split is a pair of lists in somebody's public repository; `published_splits.json` names their addresses,
+hashes (of the file's bytes) and lengths. The lists themselves are read from a folder of copies, or fetched once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from importlib.resources import files
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import platformdirs
+
+from semiseg.data.files import LIST_NAMES, NamedList, find_list, read_lines
+from semiseg.options import DataOptions
+
+_IMAGE_FOLDERS = ("/", "JPEGImages", "leftImg8bit")
+_FETCH_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class PublishedList:
+    """One list file as its authors published it."""
+
+    file: str  # its path in a folder of copies
+    url: str
+    sha256: str  # hex, of the file's bytes
+    count: int  # images
+
+
+@dataclass(frozen=True)
+class PublishedSplit:
+    """A labelled list, its unlabelled list and the validation list they are scored on.
+
+    Where `unlabeled` is None the unlabelled images are those of `universe` that are not labelled. UniMatch's VOC splits
+    are of this kind here: their universe is the 10,582 images of U2PL's two 1464 lists (VOC train and SBD).
+    """
+
+    dataset: str  # "voc" or "cityscapes"
+    labeled: PublishedList
+    val: PublishedList
+    unlabeled: PublishedList | None = None
+    universe: tuple[PublishedList, ...] = ()
+
+
+def _published() -> dict[str, PublishedSplit]:
+    table = json.loads(files("semiseg.data").joinpath("published_splits.json").read_text(encoding="utf-8"))
+    lists = {file: PublishedList(file, **facts) for file, facts in table["lists"].items()}
+    return {
+        name: PublishedSplit(
+            dataset=split["dataset"],
+            labeled=lists[split["labeled"]],
+            val=lists[split["val"]],
+            unlabeled=lists[split["unlabeled"]] if "unlabeled" in split else None,
+            universe=tuple(lists[file] for file in split.get("universe", ())),
+        )
+        for name, split in table["splits"].items()
+    }
+
+
+PUBLISHED: dict[str, PublishedSplit] = _published()
+"""Every published split by name, such as `u2pl/pascal/92`."""
+
+
+def find_split(name: str, dataset: str) -> PublishedSplit:
+    """The published split `name` of `dataset`. Raises ValueError, with the valid names, if there is none."""
+    valid = [known for known, split in PUBLISHED.items() if split.dataset == dataset]
+    if name in valid:
+        return PUBLISHED[name]
+    names = f"its splits are {', '.join(valid)}" if valid else "only voc and cityscapes have published splits"
+    raise ValueError(f"data.split is {name!r}, which is no published split of the dataset {dataset!r}: {names}")
+
+
+def published_lists(name: str, dataset: str, folder: Path | None) -> dict[str, NamedList]:
+    """The labelled, unlabelled and validation ids of the published split `name`, verified.
+
+    Read from `folder`, which holds copies (`u2pl/pascal/92/labeled.txt`, ...); without one, from a cache that is filled
+    from the source. Raises ValueError for a list that is missing, altered, or shares images with another.
+    """
+    split = find_split(name, dataset)
+    parts = {"labeled": split.labeled, "val": split.val}
+    if split.unlabeled is not None:
+        parts["unlabeled"] = split.unlabeled
+    lists = {key: NamedList(_read_published(part, folder), name, part.url) for key, part in parts.items()}
+    if split.unlabeled is None:
+        labeled = set(lists["labeled"].ids)
+        universe = [id_ for part in split.universe for id_ in _read_published(part, folder)]
+        rest = tuple(id_ for id_ in universe if id_ not in labeled)
+        source = ", ".join(part.url for part in split.universe)
+        lists["unlabeled"] = NamedList(rest, f"{name}: the images not labelled", source)
+    check_disjoint({key: named.ids for key, named in lists.items()})
+    return lists
+
+
+def given_lists(options: DataOptions) -> dict[str, NamedList]:
+    """The lists that the options name, by published split or by file; a list that is not named is left out."""
+    lists: dict[str, NamedList] = {}
+    if options.split is not None:
+        lists = published_lists(options.split, options.dataset, options.split_folder)
+    for key in LIST_NAMES:
+        option: str | None = getattr(options, key)
+        if option is not None:
+            ids = tuple(image_id(line) for line in read_lines(find_list(option, options.root)))
+            lists[key] = NamedList(ids, option)
+    return lists
+
+
+def image_id(line: str) -> str:
+    """The id in a benchmark's list line: what is left of its first path without image folder and file ending.
+
+    `2007_000032` and `JPEGImages/2007_000032.jpg SegmentationClass/2007_000032.png` are both `2007_000032`;
+    `leftImg8bit/train/ulm/ulm_000061_000019_leftImg8bit.png` is `train/ulm/ulm_000061_000019`.
+    """
+    parts = PurePosixPath(line.split()[0].replace("\\", "/")).with_suffix("").parts
+    return "/".join(part for part in parts if part not in _IMAGE_FOLDERS).removesuffix("_leftImg8bit")
+
+
+def check_disjoint(lists: Mapping[str, Sequence[str]]) -> None:
+    """Refuse lists (name -> ids) that share an image or name one twice. A test list may be the validation list."""
+    owner: dict[str, str] = {}
+    for key, ids in lists.items():
+        mine: set[str] = set()
+        for id_ in ids:
+            other = key if id_ in mine else owner.get(id_)
+            if other is not None and {key, other} != {"val", "test"}:
+                place = f"twice in the {key} list" if other == key else f"in the {other} list and in the {key} list"
+                raise ValueError(f"image {id_!r} is {place}. An image belongs to one list, once: take it out of one")
+            mine.add(id_)
+        owner |= dict.fromkeys(mine, key)
+
+
+def covering_order(present: Mapping[str, frozenset[int]], seed: int) -> list[str]:
+    """The ids in an order from `seed` whose beginning shows every class as soon as a greedy choice can.
+
+    `present` holds the classes in each image's mask. The first images are chosen one by one, each the one with most
+    classes not yet shown; the others follow at random. So a longer beginning contains a shorter one.
+    """
+    names = sorted(present)
+    order = [names[place] for place in np.random.default_rng(seed).permutation(len(names))]
+    missing: frozenset[int] = reduce(frozenset.union, present.values(), frozenset())
+    first: list[str] = []
+    while missing:
+        # max takes the first of equals, and `order` is random.
+        first.append(max(order, key=lambda name: len(present[name] & missing)))
+        missing -= present[first[-1]]
+    chosen = set(first)
+    return first + [name for name in order if name not in chosen]
+
+
+def _read_published(part: PublishedList, folder: Path | None) -> tuple[str, ...]:
+    base = Path(platformdirs.user_cache_dir("semiseg")) / "splits" if folder is None else folder
+    path = base / part.file
+    if folder is None and not path.is_file():
+        _fetch(part, path)
+    if not path.is_file():
+        raise ValueError(f"no list {path}. Put a copy of {part.url} there, or leave data.split_folder out to fetch it")
+    _check_published(path.read_bytes(), part, str(path))
+    return tuple(image_id(line) for line in read_lines(path))
+
+
+def _check_published(content: bytes, part: PublishedList, where: str) -> None:
+    count = sum(1 for line in content.splitlines() if line.strip())
+    if hashlib.sha256(content).hexdigest() == part.sha256 and count == part.count:
+        return
+    raise ValueError(
+        f"{where} is not the published list: {count} images, sha256 {hashlib.sha256(content).hexdigest()}; expected "
+        f"{part.count} images, sha256 {part.sha256}. Delete it and take a fresh copy of {part.url}"
+    )
+
+
+def _fetch(part: PublishedList, path: Path) -> None:
+    try:
+        with urllib.request.urlopen(part.url, timeout=_FETCH_SECONDS) as answer:
+            content = answer.read()
+    except OSError as error:
+        raise ValueError(
+            f"cannot fetch {part.url} ({error}). Put a copy at {path}, or in a folder of copies (as {part.file}) that "
+            "data.split_folder names"
+        ) from error
+    _check_published(content, part, f"what {part.url} sends")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Written beside its place and moved: a run that is stopped here leaves no half list behind.
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        file.write(content)
+    os.replace(file.name, path)

@@ -1,0 +1,76 @@
+"""PASCAL VOC 2012, with or without the SBD masks, in its official layout.
+
+JPEGImages/ID.jpg
+SegmentationClass/ID.png       palette PNG; read as indices
+SegmentationClassAug/ID.png    grey PNG of VOC and SBD together; preferred where it has the image
+ImageSets/Segmentation/{train,val,trainaug}.txt
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from semiseg.data.dataset import Dataset, palette
+from semiseg.data.files import NamedList, file_dataset, read_lines
+from semiseg.data.masks import MaskReader
+from semiseg.data.splits import given_lists, image_id
+from semiseg.options import DataOptions
+
+VOC_CLASSES = (
+    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "dining table", "dog", "horse", "motorbike", "person", "potted plant", "sheep", "sofa", "train", "tv monitor",
+)  # fmt: skip
+
+_BORDER = (224, 224, 192)  # around objects, in masks saved as RGB; index 255 in the official ones
+
+
+def open_voc(options: DataOptions) -> Dataset:
+    """PASCAL VOC 2012 under `options.root` (the folder that holds JPEGImages).
+
+    Lists that the options do not name: labelled is `train`, validation is `val` (U2PL's copy of it with a published
+    split), unlabelled is the rest of `trainaug` (of `train` where SBD is absent). A list's line is an id, or an image
+    and a mask path. Raises ValueError for a missing folder, list, image or mask.
+    """
+    root = options.root
+    if not (root / "JPEGImages").is_dir():
+        raise ValueError(
+            f"no folder {root / 'JPEGImages'}. data.root must be the folder of PASCAL VOC 2012 that holds JPEGImages, "
+            "SegmentationClass and ImageSets (often .../VOCdevkit/VOC2012)"
+        )
+    colors = palette(len(VOC_CLASSES))
+    reader = MaskReader(VOC_CLASSES, colors, ignore_color=_BORDER)
+    return file_dataset(_lists(options), partial(_image, root), partial(_mask, root), reader, colors)
+
+
+def _lists(options: DataOptions) -> dict[str, NamedList]:
+    lists = given_lists(options)
+    for key, official in (("labeled", "train"), ("val", "val")):
+        if key not in lists:
+            lists[key] = _official(options.root, official)
+    if "unlabeled" not in lists:
+        universe = "trainaug" if _list_file(options.root, "trainaug").is_file() else "train"
+        taken = {id_ for named in lists.values() for id_ in named.ids}
+        rest = tuple(id_ for id_ in _official(options.root, universe).ids if id_ not in taken)
+        lists["unlabeled"] = NamedList(rest, f"{universe}, without the images in other lists")
+    return lists
+
+
+def _list_file(root: Path, name: str) -> Path:
+    return root / "ImageSets" / "Segmentation" / f"{name}.txt"
+
+
+def _official(root: Path, name: str) -> NamedList:
+    path = _list_file(root, name)
+    if not path.is_file():
+        raise ValueError(f"no list {path}. Restore it from the VOC 2012 archive, or name a list in the data options")
+    return NamedList(tuple(image_id(line) for line in read_lines(path)), f"VOC 2012 {name}")
+
+
+def _image(root: Path, id_: str) -> Path:
+    return root / "JPEGImages" / f"{id_}.jpg"
+
+
+def _mask(root: Path, id_: str) -> Path:
+    augmented = root / "SegmentationClassAug" / f"{id_}.png"
+    return augmented if augmented.is_file() else root / "SegmentationClass" / f"{id_}.png"

@@ -1,0 +1,130 @@
+"""A predictor and labelled images make scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from semiseg.data.dataset import ImageSet, Pixels, Prepared
+from semiseg.data.loading import whole_images
+from semiseg.methods.method import Predictor
+from semiseg.metrics import ConfusionMatrix
+from semiseg.options import EvaluationOptions
+from semiseg.predict import center_crop, precision_context, predict_image
+from semiseg.types import IGNORE
+
+
+class NativeMasks(Prepared):
+    """Images at `data.scale` with masks at native size: what is scored."""
+
+    def mask(self, index: int) -> Pixels:
+        """As it is on the disk."""
+        return self.source.mask(index)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Confusion matrices of each predictor, the headline first, and of the headline's confident pixels."""
+
+    classes: tuple[str, ...]
+    confusion: dict[str, ConfusionMatrix]
+    kept: ConfusionMatrix
+    threshold: float | None
+
+    @property
+    def miou(self) -> float:
+        """The headline, in per cent."""
+        return 100 * next(iter(self.confusion.values())).miou()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Scores in per cent by predictor, per class; and what pseudo-labels at the threshold would have been."""
+        scores: dict[str, Any] = {"headline": next(iter(self.confusion)), "miou": self.miou}
+        for name, matrix in self.confusion.items():
+            scores[name] = {
+                "miou": 100 * matrix.miou(),
+                "accuracy": 100 * matrix.accuracy(),
+                "iou": self._by_class(matrix.iou()),
+            }
+        if self.threshold is not None:
+            scores["pseudo_labels"] = self._pseudo_labels()
+        return scores
+
+    def _pseudo_labels(self) -> dict[str, Any]:
+        """Share of each class's pixels that are confident, and how many of the confident predictions are right."""
+        every = next(iter(self.confusion.values())).counts
+        share = np.divide(self.kept.counts.sum(1), every.sum(1), out=np.full(len(every), np.nan), where=every.sum(1) > 0)
+        return {
+            "threshold": self.threshold,
+            "share": 100 * float(self.kept.counts.sum() / max(every.sum(), 1)),
+            "accuracy": 100 * self.kept.accuracy(),
+            "share_by_class": self._by_class(share),
+            "precision_by_class": self._by_class(self.kept.precision()),
+            "recall_by_class": self._by_class(self.kept.recall()),
+        }
+
+    def _by_class(self, values: np.ndarray) -> dict[str, float]:
+        return dict(zip(self.classes, (100 * values).tolist(), strict=True))
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Scores predictors on one set of images, always in the same way."""
+
+    images: ImageSet
+    classes: tuple[str, ...]
+    scale: float
+    options: EvaluationOptions
+    precision: str
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        if self.options.protocol == "crop" and self.scale != 1:
+            raise ValueError(f"evaluation.protocol is crop, which is defined at native size, but data.scale is {self.scale}")
+        object.__setattr__(self, "images", NativeMasks(self.images, self.scale))
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        predictor: Predictor,
+        threshold: float | None = None,
+        limit: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Evaluation:
+        """Score the first `limit` images (None: all); `progress(done, of)` is called after each."""
+        training = predictor.training
+        predictor.eval()
+        count = min(limit or len(self.images), len(self.images))
+        confusion: dict[str, ConfusionMatrix] = {}
+        kept = ConfusionMatrix.empty(len(self.classes))
+        for done, (_, image, label) in enumerate(islice(whole_images(self.images), count), 1):
+            assert label is not None
+            logits, label = self._predicted(predictor, image.to(self.device), label.to(self.device))
+            for name, value in logits.items():
+                matrix = ConfusionMatrix.of(value.argmax(1)[0], label, len(self.classes))
+                confusion[name] = confusion.get(name, ConfusionMatrix.empty(len(self.classes))) + matrix
+            if threshold is not None:
+                kept += self._kept(next(iter(logits.values())), label, threshold)
+            if progress is not None:
+                progress(done, count)
+        predictor.train(training)
+        return Evaluation(self.classes, confusion, kept, threshold)
+
+    def _predicted(self, predictor: Predictor, image: Tensor, label: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Logits (1, C, H, W) and the label (H, W) they are held against."""
+        if self.options.protocol == "crop":
+            image = center_crop(image, self.options.window, 0)
+            label = center_crop(label, self.options.window, 0)
+        size = (label.shape[0], label.shape[1])
+        with precision_context(self.precision, self.device):
+            return predict_image(predictor, image, size, self.options), label
+
+    def _kept(self, logits: Tensor, label: Tensor, threshold: float) -> ConfusionMatrix:
+        """The confusion matrix of the pixels whose confidence reaches the threshold."""
+        confidence, predicted = logits[0].softmax(0).max(0)
+        return ConfusionMatrix.of(predicted, label.masked_fill(confidence < threshold, IGNORE), len(self.classes))

@@ -1,0 +1,265 @@
+"""Where names become objects: a config in, a run folder out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from semiseg.checkpoint import BEST, LAST, load_checkpoint
+from semiseg.config import Config, config_from_dict, config_to_dict, save_config
+from semiseg.data import open_dataset
+from semiseg.data.dataset import Dataset, ImageSet
+from semiseg.data.loading import labeled_images, training_batches
+from semiseg.distributed import pick_device
+from semiseg.evaluate import Evaluation, Evaluator
+from semiseg.methods import METHODS, Method, Setting
+from semiseg.model import save_model
+from semiseg.networks import build
+from semiseg.optim import build_optimizer
+from semiseg.progress import Progress
+from semiseg.provenance import provenance
+from semiseg.record import Record, write_json
+from semiseg.trainer import State, Trainer
+
+METRICS, CONFIG, RESULT = "metrics.jsonl", "config.yaml", "result.json"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The objects of a run."""
+
+    config: Config
+    dataset: Dataset
+    method: Method
+    device: torch.device
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.config.run_folder
+
+    @property
+    def checkpoints(self) -> Path:
+        """Its folder of checkpoints."""
+        return self.folder / "checkpoints"
+
+    def evaluator(self, images: ImageSet) -> Evaluator:
+        """Scores on `images` as the config says."""
+        config = self.config
+        return Evaluator(
+            images, self.dataset.classes, config.data.scale, config.evaluation, config.train.precision, self.device
+        )
+
+
+def build_experiment(config: Config, weights: bool = True) -> Experiment:
+    """Dataset, network and method of a config; `weights` False leaves the encoder random, for a checkpoint to fill."""
+    device = pick_device(config.train.device)
+    if config.train.threads is not None:
+        torch.set_num_threads(config.train.threads)
+    dataset = open_dataset(config.data)
+    return Experiment(config, dataset, build_method(config, dataset.classes, weights).to(device), device)
+
+
+def build_method(config: Config, classes: tuple[str, ...], weights: bool = True) -> Method:
+    """Network and method of a config, on the CPU, started from config.seed."""
+    torch.manual_seed(config.seed)
+    network = config.network if weights else replace(config.network, weights="none")
+    student = build(network, len(classes))
+    if config.train.channels_last:
+        student = student.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    setting = Setting(classes, config.train.steps, config.seed, config.loss, config.augment)
+    return METHODS[config.method](student, config.method_options, setting)
+
+
+def train(config: Config, resume: bool = False, console: Console | None = None) -> Path:
+    """Train, or go on with, the run that `config` describes; returns its folder.
+
+    Raises ValueError where the run folder holds a run and `resume` is False, or another run and `resume` is True.
+    """
+    state = _saved_state(config, resume)
+    experiment = build_experiment(config, weights=state is None)
+    optimizer = build_optimizer(experiment.method.parameter_groups(), config.optim)
+    progress = State()
+    if state is not None:
+        experiment.method.load_state_dict(state["method"])
+        optimizer.load_state_dict(state["optimizer"])
+        progress = State(**state["state"])
+    else:
+        experiment.folder.mkdir(parents=True, exist_ok=True)
+        save_config(config, experiment.folder / CONFIG)
+    with Progress(config.method, config.train.steps, progress.step, console) as bar:
+        finished = _trainer(experiment, optimizer, progress, bar).run()
+        finish(experiment, finished, bar)
+    return experiment.folder
+
+
+def _saved_state(config: Config, resume: bool) -> dict[str, Any] | None:
+    """The checkpoint to go on from; None to start."""
+    folder = config.run_folder
+    last = folder / "checkpoints" / LAST
+    if not (folder / CONFIG).exists() and not last.exists():
+        return None
+    if not resume:
+        raise ValueError(
+            f"{folder} already holds a run: go on with it by --resume, choose another folder by --run, or delete it"
+        )
+    if not last.exists():
+        return None
+    state = load_checkpoint(last)
+    _check_same_run(config, config_from_dict(state["config"]), folder)
+    return state
+
+
+def _check_same_run(config: Config, saved: Config, folder: Path) -> None:
+    """Resuming with other options would be neither the old run nor a new one."""
+    ours, theirs = (_flat(config_to_dict(c)) for c in (config, saved))
+    changed = [key for key in ours if ours[key] != theirs.get(key) and key not in ("run", "recipe", *_FREE)]
+    if changed:
+        listed = ", ".join(f"{key} was {theirs.get(key)!r} and is {ours[key]!r}" for key in changed[:5])
+        raise ValueError(f"{folder} was started with other options: {listed}. Resume with the same, or use another --run")
+
+
+_FREE = ("train.workers", "train.log_every", "train.checkpoint_every")  # change nothing in the weights
+
+
+def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in document.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat
+
+
+def _trainer(experiment: Experiment, optimizer: torch.optim.Optimizer, state: State, bar: Progress) -> Trainer:
+    config, dataset = experiment.config, experiment.dataset
+    evaluator = experiment.evaluator(dataset.val)
+
+    def batches(start: int) -> Any:
+        return training_batches(
+            dataset,
+            config.data,
+            config.augment,
+            config.train,
+            seed=config.seed,
+            start=start,
+            use_unlabeled=experiment.method.uses_unlabeled,
+        )
+
+    def evaluate(method: Method) -> Evaluation:
+        return evaluator(method.predictor, method.threshold, config.evaluation.images)
+
+    return Trainer(
+        method=experiment.method,
+        optimizer=optimizer,
+        train=config.train,
+        optim=config.optim,
+        seed=config.seed,
+        device=experiment.device,
+        batches=batches,
+        labeled=labeled_images(dataset.labeled),
+        evaluate=evaluate,
+        record=Record(experiment.folder / METRICS, state.step),
+        folder=experiment.checkpoints,
+        config=config_to_dict(config),
+        progress=bar,
+        state=state,
+    )
+
+
+def finish(experiment: Experiment, state: State, bar: Progress) -> None:
+    """Score the best and the last checkpoint, save the best for use, write result.json."""
+    config, dataset = experiment.config, experiment.dataset
+    scores: dict[str, Any] = {}
+    for name, file, step in (("last", LAST, state.step), ("best", BEST, state.best_step)):
+        experiment.method.load_state_dict(load_checkpoint(experiment.checkpoints / file)["method"])
+        scores[name] = {"step": step, **score_sets(experiment)}
+    save_model(experiment.folder / "model", experiment.method.predictor, config, dataset)  # the best: loaded last
+    split = dataset.split
+    write_json(
+        experiment.folder / RESULT,
+        {
+            "method": config.method,
+            "recipe": config.recipe,
+            "seed": config.seed,
+            "steps": config.train.steps,
+            **scores,
+            "split": split,
+            "classes": list(dataset.classes),
+            "seconds": round(state.seconds, 1),
+            **provenance(experiment.device),
+        },
+    )
+    for name in ("best", "last"):
+        for subset in ("val", "test"):
+            if subset in scores[name]:
+                bar.say(f"{config.method} {name} checkpoint (step {scores[name]['step']}): {_line(scores, name, subset)}")
+
+
+def _line(scores: Mapping[str, Any], name: str, subset: str) -> str:
+    found = scores[name][subset]
+    return f"{subset} mIoU " + ", ".join(
+        f"{found[predictor]['miou']:.2f} ({predictor})" for predictor in ("linear", "prototype") if predictor in found
+    )
+
+
+def score_sets(experiment: Experiment) -> dict[str, Any]:
+    """Scores of the method as it stands on val and, where there is one, on test."""
+    sets = {name: images for name, images in experiment.dataset.image_sets.items() if name in ("val", "test")}
+    method = experiment.method
+    return {name: experiment.evaluator(images)(method.predictor, method.threshold).to_dict() for name, images in sets.items()}
+
+
+def load_run(run: Path, checkpoint: str = "best", overrides: Mapping[str, Any] | None = None) -> Experiment:
+    """The experiment of a run folder with the weights of its `best` or `last` checkpoint.
+
+    `overrides` are EvaluationOptions fields. Raises ValueError where the folder is no run.
+    """
+    if not (run / "checkpoints").is_dir():
+        raise ValueError(f"{run} is not a run folder: expected {run / 'checkpoints'}; `semiseg train` makes one")
+    state = load_checkpoint(run / "checkpoints" / {"best": BEST, "last": LAST}[checkpoint])
+    config = config_from_dict(state["config"])
+    config = replace(config, run=run, evaluation=replace(config.evaluation, **(overrides or {})))
+    experiment = build_experiment(config, weights=False)
+    experiment.method.load_state_dict(state["method"])
+    return experiment
+
+
+def evaluate_run(
+    run: Path,
+    *,
+    checkpoint: str = "best",
+    subset: str = "val",
+    evaluation: Mapping[str, Any] | None = None,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Score a checkpoint of a run on its `val` or `test` images and write evaluation-*.json beside result.json."""
+    experiment = load_run(run, checkpoint, evaluation)
+    images = experiment.dataset.image_sets.get(subset)
+    if images is None:
+        raise ValueError(f"{run} has no {subset} images; it has {', '.join(experiment.dataset.image_sets)}")
+    method = experiment.method
+    with Progress(f"evaluate {subset}", len(images), console=console) as bar:
+        began = time.monotonic()
+        scores = experiment.evaluator(images)(method.predictor, method.threshold, progress=partial(_advance, bar))
+    options = experiment.config.evaluation
+    document = {
+        "checkpoint": checkpoint,
+        "subset": subset,
+        "evaluation": vars(options),
+        **scores.to_dict(),
+        "split": experiment.dataset.split,
+        "seconds": round(time.monotonic() - began, 1),
+        **provenance(experiment.device),
+    }
+    write_json(run / f"evaluation-{checkpoint}-{subset}-{options.protocol}.json", document)
+    return document
+
+
+def _advance(bar: Progress, done: int, of: int) -> None:
+    bar.step(done, {})

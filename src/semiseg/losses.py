@@ -1,0 +1,90 @@
+"""Losses, as pure functions. Each says what it divides by, and what it gives when nothing is left: 0, never NaN."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from semiseg.options import LossOptions
+from semiseg.types import IGNORE
+
+
+def cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
+    """Mean cross-entropy over the pixels that are not IGNORE (Eq. 5 and 6). Scalar
+
+    logits (B, C, H, W) and label (B, H, W), or (N, C) and (N,). Without such a pixel: 0, with a gradient of 0.
+    """
+    total = F.cross_entropy(logits.float(), label, ignore_index=IGNORE, reduction="sum")
+    return total / (label != IGNORE).sum().clamp(min=1)
+
+
+def ohem_cross_entropy(logits: Tensor, label: Tensor, threshold: float, min_kept: int) -> Tensor:
+    """Cross-entropy over hard pixels: mean over those whose true class has probability <= max(threshold, q). Scalar
+
+    q is the min_kept-th smallest such probability in the batch, so at least min_kept pixels stay; all of them when the
+    batch has fewer. Online hard example mining as U2PL and the authors' release have it. Without a pixel: 0.
+    """
+    pixel_loss = F.cross_entropy(logits.float(), label, ignore_index=IGNORE, reduction="none").flatten()
+    valid = (label != IGNORE).flatten()
+    probability = torch.where(valid, (-pixel_loss.detach()).exp(), torch.ones_like(pixel_loss))
+    kth = probability.kthvalue(min(min_kept, probability.numel())).values
+    few = valid.sum() < min_kept
+    hard = valid & (few | (probability <= kth.clamp(min=threshold)))
+    return (pixel_loss * hard).sum() / hard.sum().clamp(min=1)
+
+
+def supervised_loss(logits: Tensor, label: Tensor, options: LossOptions) -> Tensor:
+    """The supervised loss the options name. Scalar"""
+    if options.kind == "ohem":
+        return ohem_cross_entropy(logits, label, options.ohem_threshold, options.ohem_min_kept)
+    return cross_entropy(logits, label)
+
+
+def unlabeled_denominator(kept: Tensor, valid: Tensor, denominator: str) -> Tensor:
+    """What the summed loss of the kept pixels is divided by. Scalar, at least 1
+
+    kept and valid are masks of one shape. `all`: the valid pixels, Eq. 9-10 up to a constant. `kept`: the kept ones.
+    `u2pl`: kept^2 / valid, that is (valid / kept) x the mean over kept, which grows as fewer pixels are kept.
+    """
+    n_kept, n_valid = kept.sum().float(), valid.sum().float()
+    if denominator == "all":
+        return n_valid.clamp(min=1)
+    if denominator == "kept":
+        return n_kept.clamp(min=1)
+    assert denominator == "u2pl", denominator
+    return torch.where(n_kept > 0, n_kept.square() / n_valid.clamp(min=1), 1.0)
+
+
+def kept_cross_entropy_sum(logits: Tensor, label: Tensor, kept: Tensor) -> Tensor:
+    """Cross-entropy summed over the kept pixels; those of label IGNORE add nothing. Scalar
+
+    logits (B, C, H, W) with label and kept (B, H, W), or (N, C) with (N,).
+    """
+    target = label.masked_fill(~kept, IGNORE)
+    return F.cross_entropy(logits.float(), target, ignore_index=IGNORE, reduction="sum")
+
+
+def kept_cross_entropy(logits: Tensor, label: Tensor, kept: Tensor, valid: Tensor, denominator: str) -> Tensor:
+    """Cross-entropy with the pixels that may teach (Eq. 9 and 10), over `unlabeled_denominator`. Scalar
+
+    Shapes as in `kept_cross_entropy_sum`, valid like kept. Without a kept pixel: 0.
+    """
+    return kept_cross_entropy_sum(logits, label, kept) / unlabeled_denominator(kept, valid, denominator)
+
+
+def softmax_mse(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Squared difference of two class distributions, mean over classes and over the valid pixels. Scalar
+
+    logits (B, C, H, W); target (B, C, H, W) probabilities; valid (B, H, W) bool. Mean Teacher. Without a pixel: 0.
+    """
+    return softmax_squared_distance(logits, target, valid) / logits.shape[1]
+
+
+def softmax_squared_distance(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Squared difference of two class distributions, summed over classes, weighted mean over pixels. Scalar
+
+    weight (B, H, W), bool or float: the sum is divided by the weights' total. CutMix-Seg. Without weight: 0.
+    """
+    distance = (logits.float().softmax(1) - target).square().sum(1)  # (B, H, W)
+    return (distance * weight).sum() / weight.sum().clamp(min=1e-12)

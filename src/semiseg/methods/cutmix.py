@@ -1,0 +1,60 @@
+"""CutMix-Seg (French et al., BMVC 2020): a mean teacher whose student sees mixed images.
+
+    M    = a box of half the area per image
+    q    = (1 - M) * softmax(teacher(u)) + M * softmax(teacher(u'))
+    p    = softmax(student((1 - M) * s(u) + M * s(u')))
+    m    = mean over the batch's pixels of [max q >= 0.97], one number
+    loss = CE(student(x), y) + w * m * mean over pixels of sum over classes of (p - q)^2
+
+Differences from the paper: 1. the partner u' is the batch rolled by one, not a second batch; 2. one backward pass for both
+losses; 3. BatchNorm is trained and averaged into the teacher, which predicts in eval mode; 4. padding takes no part in the mean.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from semiseg.augment import strong_view
+from semiseg.losses import softmax_squared_distance
+from semiseg.method_options import CutMixOptions
+from semiseg.methods.averaged import TeacherMethod
+from semiseg.methods.method import Setting, share, split_output
+from semiseg.mixing import french_boxes, paste
+from semiseg.networks.segmentor import Segmentor
+from semiseg.types import Clock, LabeledBatch, StepResult, UnlabeledBatch
+
+
+class CutMix(TeacherMethod):
+    """The student's prediction of a mix is the mix of the teacher's predictions."""
+
+    def __init__(self, student: Segmentor, options: CutMixOptions, setting: Setting) -> None:
+        super().__init__(student, options, setting)
+        self.options = options
+        self.threshold = options.threshold
+
+    def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
+        """Eq. 5 and the confidence-weighted squared difference on the mix."""
+        target = self.teacher(unlabeled.image).logits.float().softmax(1)  # (B, C, H, W)
+        image = unlabeled.image
+        if self.options.strong:
+            image = strong_view(image, self.setting.augment, clock.generator)
+        box = french_boxes(len(image), image.shape[-2], image.shape[-1], clock.generator).to(image.device)
+        image, target, valid = (paste(maps, box) for maps in (image, target, unlabeled.valid))
+        together = torch.cat([labeled.image, image])
+        self.teacher.observe(together)
+        on_labeled, on_unlabeled = split_output(self.student(together), len(labeled.image))
+        confident = target.amax(1) >= self.options.threshold  # (B, H, W)
+        losses = self.supervised(on_labeled, labeled.label)
+        consistency = self.consistency(on_unlabeled.logits, target, confident, valid)
+        losses["consistency"] = self.options.unlabeled_weight * consistency
+        return StepResult(losses, {"kept": share(confident, valid)})
+
+    def consistency(self, logits: Tensor, target: Tensor, confident: Tensor, valid: Tensor) -> Tensor:
+        """The squared difference, scaled by the share of confident pixels of the batch, or masked pixel by pixel.
+
+        logits and target (B, C, H, W), confident and valid (B, H, W) bool. Scalar.
+        """
+        if self.options.confidence == "batch":
+            return share(confident, valid) * softmax_squared_distance(logits, target, valid)
+        return share(confident, valid) * softmax_squared_distance(logits, target, confident & valid)

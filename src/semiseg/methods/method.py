@@ -1,0 +1,127 @@
+"""The contract every method keeps, and what all of them are built from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from semiseg.losses import supervised_loss
+from semiseg.networks.segmentor import Segmentor
+from semiseg.options import AugmentOptions, LossOptions
+from semiseg.prototypes import PrototypePredictor
+from semiseg.types import Clock, LabeledBatch, SegmentationOutput, StepResult, UnlabeledBatch
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a method is told of the experiment it is part of."""
+
+    classes: tuple[str, ...]
+    total_steps: int
+    seed: int = 0
+    loss: LossOptions = field(default_factory=LossOptions)
+    augment: AugmentOptions = field(default_factory=AugmentOptions)
+
+
+class Predictor(nn.Module):
+    """What is evaluated, saved for use and exported: a segmentor and, where the method has them, prototypes.
+
+    Called with images (B, 3, H, W), it gives the logits (B, C, H, W) of each predictor by name, `headline` first.
+    """
+
+    def __init__(
+        self, segmentor: Segmentor, prototypes: PrototypePredictor | None = None, headline: str = "linear"
+    ) -> None:
+        super().__init__()
+        self.segmentor, self.prototypes, self.headline = segmentor, prototypes, headline
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """Logits by predictor: `linear`, and `prototype` where there are prototypes with a place."""
+        output: SegmentationOutput = self.segmentor(image)
+        logits = {"linear": output.logits}
+        if self.prototypes is not None:
+            logits["prototype"] = self.prototypes.dense_logits(output.features, (image.shape[-2], image.shape[-1]))
+        return {self.headline: logits.pop(self.headline), **logits}
+
+
+class Method(nn.Module):
+    """A training algorithm. It never sees a file, a configuration or an optimizer.
+
+    Everything it remembers is a submodule or a buffer, so one state dict saves, moves and resumes it.
+    """
+
+    uses_unlabeled: bool = True
+    prepare_at: int | None = None
+    """The step before which the trainer calls `prepare`; None: never."""
+    threshold: float | None = None
+    """Confidence from which this method's pseudo-labels teach; None where it has no such thing."""
+
+    def __init__(self, student: Segmentor, setting: Setting) -> None:
+        super().__init__()
+        self.student = student
+        self.setting = setting
+
+    def forward(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch | None, clock: Clock) -> StepResult:
+        """The training call: the losses of one (micro-)batch."""
+        raise NotImplementedError
+
+    def prepare(self, labeled: Iterable[LabeledBatch], clock: Clock) -> None:
+        """Called once, before step `prepare_at`, with every labelled image whole and unaugmented, one per batch."""
+
+    def after_step(self, clock: Clock) -> None:
+        """Called after each optimizer step."""
+
+    def wanted(self, count: int, clock: Clock) -> Sequence[int] | None:
+        """Which `count` unlabelled images the method wants next; None: whatever the sampler gives."""
+        return None
+
+    @property
+    def predictor(self) -> Predictor:
+        """What is evaluated, saved for use and exported at this moment; shares its weights with the method."""
+        return Predictor(self.student)
+
+    def parameter_groups(self) -> list[dict]:
+        """Parameters by role, `encoder` or `head`; the optimizer gives the roles their learning rates."""
+        return [
+            {"role": "encoder", "params": self.student.encoder_parameters()},
+            {"role": "head", "params": self.student.head_parameters()},
+        ]
+
+    def health(self) -> tuple[dict[str, object], list[str]]:
+        """What the record should hold of the method's state, and warnings for the user; asked at each evaluation."""
+        return {}, []
+
+    def supervised(self, output: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:
+        """The losses on labelled images: Eq. 5 and, where there is an auxiliary head, its own. label (B, H, W)"""
+        losses = {"supervised": supervised_loss(output.logits, label, self.setting.loss)}
+        if output.aux is not None:
+            losses["aux"] = self.setting.loss.aux_weight * supervised_loss(output.aux, label, self.setting.loss)
+        return losses
+
+    def supervised_step(self, labeled: LabeledBatch) -> StepResult:
+        """A step that learns from labelled images alone."""
+        return StepResult(self.supervised(self.student(labeled.image), labeled.label), {})
+
+
+def split_output(output: SegmentationOutput, first: int) -> tuple[SegmentationOutput, SegmentationOutput]:
+    """The output of cat(labelled, unlabelled) as the two outputs; `first` labelled images."""
+
+    def part(rows: slice) -> SegmentationOutput:
+        aux = None if output.aux is None else output.aux[rows]
+        return SegmentationOutput(output.logits[rows], output.features[rows], aux)
+
+    return part(slice(None, first)), part(slice(first, None))
+
+
+def detached(stats: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Scalars for the record, without a graph."""
+    return {name: value.detach() for name, value in stats.items()}
+
+
+def share(mask: Tensor, of: Tensor) -> Tensor:
+    """Share of the pixels of `of` that are in `mask` too; 0 without any. Scalar"""
+    return (mask & of).sum() / of.sum().clamp(min=1)
+
+

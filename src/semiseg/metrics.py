@@ -1,0 +1,61 @@
+"""The confusion matrix, and what follows from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from semiseg.types import IGNORE
+
+
+@dataclass(frozen=True)
+class ConfusionMatrix:
+    """Pixels by true class (row) and predicted class (column)."""
+
+    counts: np.ndarray  # (C, C) int64
+
+    @classmethod
+    def empty(cls, num_classes: int) -> ConfusionMatrix:
+        """No pixel yet."""
+        return cls(np.zeros((num_classes, num_classes), dtype=np.int64))
+
+    @classmethod
+    def of(cls, prediction: Tensor, label: Tensor, num_classes: int) -> ConfusionMatrix:
+        """The matrix of one prediction; both any shape, int64, 0..C-1; pixels whose label is IGNORE do not count."""
+        counted = label != IGNORE
+        pairs = label[counted] * num_classes + prediction[counted]
+        counts = torch.bincount(pairs.flatten(), minlength=num_classes**2)
+        return cls(counts.view(num_classes, num_classes).cpu().numpy())
+
+    def __add__(self, other: ConfusionMatrix) -> ConfusionMatrix:
+        return ConfusionMatrix(self.counts + other.counts)
+
+    def iou(self) -> np.ndarray:
+        """Intersection over union per class, in [0, 1]; NaN for a class neither shown nor predicted. (C,)"""
+        hits = self.counts.diagonal()
+        return _ratio(hits, self.counts.sum(0) + self.counts.sum(1) - hits)
+
+    def miou(self) -> float:
+        """Mean of `iou` over the classes that have one, in [0, 1]; NaN without any pixel."""
+        iou = self.iou()
+        return float(np.nanmean(iou)) if np.isfinite(iou).any() else float("nan")
+
+    def recall(self) -> np.ndarray:
+        """Share of each class's pixels that are predicted as such; NaN for an absent class. (C,)"""
+        return _ratio(self.counts.diagonal(), self.counts.sum(1))
+
+    def precision(self) -> np.ndarray:
+        """Share of the pixels predicted as a class that are of it; NaN for a class never predicted. (C,)"""
+        return _ratio(self.counts.diagonal(), self.counts.sum(0))
+
+    def accuracy(self) -> float:
+        """Share of all pixels that are right; NaN without any pixel."""
+        return float(_ratio(np.array([self.counts.trace()]), np.array([self.counts.sum()]))[0])
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """part / whole, NaN where whole is 0."""
+    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)

@@ -1,0 +1,107 @@
+"""CutMix, Cutout and ClassMix: a mask each, and one `mix` that moves image and pseudo-label together.
+
+Partner of image i is image i+1 of the batch, a ring. Masks are True where the partner (or, for Cutout, nothing) shows.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from semiseg.types import IGNORE, PseudoLabel
+
+
+def half_boxes(count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
+    """Boxes of half the image's area as U2PL draws them. (count, height, width) bool
+
+    The width is uniform over the integers in [floor(width / 2 + 1), width - 1], the height follows from the area, the
+    place is uniform. Both sides exceed half, so a box always covers the centre of the image.
+    """
+    widths = torch.randint(width // 2 + 1, width, (count,), generator=generator)
+    heights = (height * width / 2 / widths).round().long().clamp(max=height)
+    return _boxes(heights, widths, height, width, generator)
+
+
+def french_boxes(count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
+    """Boxes of half the area as CutMix-Seg draws them (French et al. 2020). (count, height, width) bool
+
+    The height's share is 0.5 ** U(0, 1), the width's share 0.5 over that.
+    """
+    share = 0.5 ** torch.rand(count, generator=generator)
+    heights = (share * height).round().long()
+    widths = (0.5 / share * width).round().long()
+    return _boxes(heights, widths, height, width, generator)
+
+
+def _boxes(heights: Tensor, widths: Tensor, height: int, width: int, generator: torch.Generator) -> Tensor:
+    """Boxes of the given sizes (count,) at uniform places. (count, height, width) bool"""
+    top = (torch.rand(len(heights), generator=generator) * (height - heights + 1)).long()
+    left = (torch.rand(len(widths), generator=generator) * (width - widths + 1)).long()
+    rows, columns = torch.arange(height), torch.arange(width)
+    in_rows = (rows >= top[:, None]) & (rows < (top + heights)[:, None])  # (count, height)
+    in_columns = (columns >= left[:, None]) & (columns < (left + widths)[:, None])  # (count, width)
+    return in_rows[:, :, None] & in_columns[:, None, :]
+
+
+def class_masks(label: Tensor, num_classes: int, generator: torch.Generator) -> Tensor:
+    """ClassMix (Olsson et al. 2021): each image keeps a random half, rounded down, of the classes it shows.
+
+    label (B, H, W) int64; pixels of IGNORE are never kept. Returns (B, H, W) bool, True where the partner shows.
+    """
+    batch = len(label)
+    slots = label.masked_fill(label == IGNORE, num_classes).flatten(1)  # (B, HW), one more slot for IGNORE
+    present = torch.zeros(batch, num_classes + 1, dtype=torch.bool, device=label.device).scatter_(1, slots, True)
+    present[:, num_classes] = False
+    draw = torch.rand(batch, num_classes + 1, generator=generator).to(label.device, non_blocking=True)
+    place = draw.masked_fill(~present, 2.0).argsort(1).argsort(1)  # rank among the present classes, absent ones last
+    keep = place < (present.sum(1, keepdim=True) // 2)  # (B, C + 1)
+    return ~keep.gather(1, slots).view_as(label)
+
+
+def paste(maps: Tensor, partner: Tensor) -> Tensor:
+    """Image i's values outside the mask, image i+1's inside it. maps (B, H, W) or (B, X, H, W), partner (B, H, W)"""
+    mask = partner[:, None] if maps.dim() == 4 else partner
+    return torch.where(mask, maps.roll(-1, 0), maps)
+
+
+def mix(image: Tensor, pseudo: PseudoLabel, partner: Tensor) -> tuple[Tensor, PseudoLabel]:
+    """`paste` on an image and all that is known of it. image (B, 3, H, W), partner (B, H, W) bool
+
+    The prediction of the mixed image is the mix of the predictions (3.3).
+    """
+    maps = (paste(tensor, partner) for tensor in (pseudo.label, pseudo.confidence, pseudo.valid))
+    return paste(image, partner), PseudoLabel(*maps)
+
+
+def blank(image: Tensor, pseudo: PseudoLabel, hole: Tensor) -> tuple[Tensor, PseudoLabel]:
+    """Cutout (DeVries & Taylor 2017): the mean colour inside the hole, where nothing is asked of the student.
+
+    image (B, 3, H, W) normalised, hole (B, H, W) bool.
+    """
+    hidden = PseudoLabel(
+        label=pseudo.label.masked_fill(hole, IGNORE),
+        confidence=pseudo.confidence.masked_fill(hole, 0.0),
+        valid=pseudo.valid & ~hole,
+    )
+    return image.masked_fill(hole[:, None], 0.0), hidden
+
+
+def mix_batch(
+    kind: str,
+    probability: float,
+    image: Tensor,
+    pseudo: PseudoLabel,
+    num_classes: int,
+    generator: torch.Generator,
+) -> tuple[Tensor, PseudoLabel]:
+    """The batch under `kind`: `cutmix`, `cutout`, `classmix` or `none` (Table 6); all of it, or with 1 - probability none.
+
+    image (B, 3, H, W). The coin is a mask like the others, so that nothing waits for the device.
+    """
+    if kind == "none":
+        return image, pseudo
+    coin = (torch.rand(1, 1, 1, generator=generator) < probability).to(image.device, non_blocking=True)
+    if kind == "classmix":
+        return mix(image, pseudo, class_masks(pseudo.label, num_classes, generator) & coin)
+    boxes = half_boxes(len(image), image.shape[-2], image.shape[-1], generator).to(image.device, non_blocking=True)
+    return mix(image, pseudo, boxes & coin) if kind == "cutmix" else blank(image, pseudo, boxes & coin)

@@ -1,0 +1,82 @@
+"""The model for use: model.safetensors with the weights and model.json with all that is needed to run them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from semiseg.augment import MEAN, STD
+from semiseg.checkpoint import write_atomically
+from semiseg.config import Config
+from semiseg.data.dataset import Color, Dataset
+from semiseg.methods.method import Predictor
+from semiseg.networks import build
+from semiseg.options import NetworkOptions
+from semiseg.prototypes import PrototypePredictor
+from semiseg.record import write_json
+
+WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A predictor with what it needs to know of images."""
+
+    predictor: Predictor
+    classes: tuple[str, ...]
+    colors: tuple[Color, ...]
+    scale: float  # images are resized by this first
+
+
+def save_model(folder: Path, predictor: Predictor, config: Config, dataset: Dataset) -> None:
+    """Write both files, each atomically."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in predictor.state_dict().items()}
+    prototypes = predictor.prototypes
+    write_atomically(folder / WEIGHTS, lambda file: file.write(save(weights)))
+    write_json(
+        folder / DESCRIPTION,
+        {
+            "network": asdict(config.network) | {"weights": "none"},
+            "prototypes": prototypes
+            and {"per_class": prototypes.ready.shape[1], "temperature": prototypes.temperature},
+            "headline": predictor.headline,
+            "classes": list(dataset.classes),
+            "colors": [list(color) for color in dataset.colors],
+            "scale": config.data.scale,
+            "mean": list(MEAN),
+            "std": list(STD),
+        },
+    )
+
+
+def load_model(folder: Path) -> Model:
+    """Read a model folder onto the CPU, ready to predict. Raises ValueError that names what is missing or damaged."""
+    description, weights = folder / DESCRIPTION, folder / WEIGHTS
+    for path in (description, weights):
+        if not path.is_file():
+            raise ValueError(f"{path} is not there; a finished `semiseg train` writes it into its run folder")
+    try:
+        about = json.loads(description.read_text("utf-8"))
+        network = NetworkOptions(**about["network"] | {"aspp_rates": tuple(about["network"]["aspp_rates"])})
+        predictor = _empty_predictor(network, len(about["classes"]), about["prototypes"], about["headline"])
+        predictor.load_state_dict(load_file(weights))
+        colors = tuple((r, g, b) for r, g, b in about["colors"])
+        return Model(predictor.eval(), tuple(about["classes"]), colors, about["scale"])
+    except (KeyError, TypeError, json.JSONDecodeError, SafetensorError, RuntimeError) as error:
+        raise ValueError(f"{folder} does not hold a model of this version of semiseg, or it is damaged: {error}") from error
+
+
+def _empty_predictor(network: NetworkOptions, num_classes: int, prototypes: dict | None, headline: str) -> Predictor:
+    with torch.random.fork_rng(devices=[]):
+        segmentor = build(network, num_classes)
+    if prototypes is None:
+        return Predictor(segmentor, None, headline)
+    head = PrototypePredictor(
+        num_classes, prototypes["per_class"], segmentor.feature_channels, prototypes["temperature"]
+    )
+    return Predictor(segmentor, head, headline)

@@ -1,0 +1,168 @@
+"""timm's backbones as encoders: a pyramid of features from stride 4 on, dilated to the stride wanted.
+
+State-dict keys are those of timm's feature extractors; for ResNets, EfficientNets and MobileNets they are the keys of
+the classification model without its head.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from huggingface_hub import hf_hub_download
+from timm.models import load_state_dict
+from torch import Tensor, nn
+
+from semiseg.options import NetworkOptions, require
+
+PAPER_STEMS = ("resnet50s", "resnet101s", "resnet152s")
+"""ResNets with the paper's deep stem; their max-pool rounds up, as U2PL's does (it matters for even sizes only)."""
+
+MULTI_GRID = (4, 8, 16)
+"""Dilations of the last stage's blocks at output stride 8: twice the stage's 2 (its first block's) or 4, as in U2PL."""
+
+PROBE_SIZE = (129, 173)
+"""Odd on both sides, so that an encoder which needs multiples of 32 is refused at once and not by some image later."""
+
+_FAMILIES = "ResNets, ResNeXts, RegNets, ConvNeXts, EfficientNets and MobileNets take every output stride"
+
+
+def build_encoder(options: NetworkOptions) -> tuple[nn.Module, list[int]]:
+    """The encoder and the widths of its maps, shallow (stride 4) to deep (`output_stride`).
+
+    Raises ValueError if timm has no such model, if the model cannot give that pyramid, or if its weights cannot be had.
+    """
+    name = options.encoder
+    _require_known(name)
+    indices, widths = _pyramid(name, options.output_stride)
+    encoder = _create(name, options.output_stride, out_indices=indices)
+    cfg: dict[str, Any] = encoder.pretrained_cfg  # pyright: ignore[reportAssignmentType]
+    if cfg["architecture"] in PAPER_STEMS:
+        pool: Any = encoder.get_submodule("maxpool")
+        pool.ceil_mode = True
+    if options.multi_grid and options.output_stride == 8:
+        _set_multi_grid(encoder)
+    if options.weights != "none":
+        load_weights(encoder, _download(name, cfg) if options.weights == "hub" else Path(options.weights).expanduser())
+    return encoder, widths
+
+
+def load_weights(encoder: nn.Module, path: Path) -> None:
+    """Load the whole encoder from a .safetensors, .pth or .pt file in place; what else the file holds is ignored.
+
+    Raises ValueError if the file is missing, unreadable, or lacks or misshapes any of the encoder's tensors.
+    """
+    state = {_wrapped_key(encoder, key): value for key, value in _read(path).items()}
+    # Counters of batches seen, unused at a fixed BatchNorm momentum, are absent from files older than PyTorch 0.4.1.
+    expected = {key: value for key, value in encoder.state_dict().items() if not key.endswith("num_batches_tracked")}
+    missing = [key for key in expected if key not in state]
+    require(
+        not missing,
+        f"{path} lacks {len(missing)} of the encoder's {len(expected)} tensors: {', '.join(missing[:3])}"
+        f"{', ...' if len(missing) > 3 else ''}. The file holds {len(state)} tensors of another network or with other "
+        "names; set --network.encoder to the file's timm model, or --network.weights to `hub` or `none`",
+    )
+    wrong = [key for key, value in expected.items() if state[key].shape != value.shape]
+    details = [f"{key} is {tuple(state[key].shape)}, expected {tuple(expected[key].shape)}" for key in wrong[:3]]
+    require(
+        not wrong,
+        f"{path} has {len(wrong)} of {len(expected)} tensors in another shape than the encoder: {'; '.join(details)}. "
+        "Set --network.encoder to the timm model the file was made for",
+    )
+    encoder.load_state_dict(state, strict=False)
+
+
+def _require_known(name: str) -> None:
+    tagged = "." in name  # architecture.tag names one of several trainings, such as resnet50.a1_in1k
+    known = timm.list_pretrained() if tagged else timm.list_models()
+    if name in known or (timm.is_model(name) and not tagged):  # is_model knows old names too
+        return
+    near = difflib.get_close_matches(name, known, n=5, cutoff=0.5) or ["resnet101s", "resnet50", "resnet18"]
+    raise ValueError(
+        f"network.encoder is {name!r}, which timm {timm.__version__} does not have; nearest names: {', '.join(near)}"
+    )
+
+
+def _create(name: str, stride: int, **options: Any) -> nn.Module:
+    # Models without dilation have no such argument, and 32 is what every other one does without it.
+    dilation = {} if stride == 32 else {"output_stride": stride}
+    return timm.create_model(name, features_only=True, **dilation, **options)
+
+
+def _pyramid(name: str, stride: int) -> tuple[list[int], list[int]]:
+    """Indices and widths of timm's feature maps from stride 4 on, tried out without memory or arithmetic."""
+    try:
+        with torch.device("meta"):
+            encoder = _create(name, stride).eval()
+            maps: list[Tensor] = encoder(torch.empty(1, 3, *PROBE_SIZE))
+    except (AssertionError, AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"network.encoder {name} gives no pyramid of features at output stride {stride} for images of any size "
+            f"(timm: {type(error).__name__}: {str(error).strip() or 'no reason given'}). {_FAMILIES}; "
+            "some others work with --network.output_stride 32"
+        ) from error
+    info: Any = encoder.feature_info
+    strides, widths = list(info.reduction()), list(info.channels())
+    first = max((index for index, value in enumerate(strides) if value == 4), default=len(strides))
+    channels_first = all(each.ndim == 4 and each.shape[1] == width for each, width in zip(maps, widths, strict=True))
+    require(
+        channels_first and len(strides) - first >= 3 and strides[-1] == stride,
+        f"network.encoder {name} has feature maps {[tuple(each.shape[1:]) for each in maps]} at strides {strides}; "
+        f"expected three or more (channels, height, width) from stride 4 to {stride}. {_FAMILIES}",
+    )
+    indices: list[int] = list(info.out_indices)[first:]
+    return indices, widths[first:]
+
+
+def _set_multi_grid(encoder: nn.Module) -> None:
+    """Dilate the last stage of a ResNet of bottlenecks; blocks of two 3x3 convolutions and other networks stay."""
+    for block, dilation in zip(getattr(encoder, "layer4", ()), MULTI_GRID, strict=False):
+        conv = getattr(block, "conv2", None)
+        if isinstance(conv, nn.Conv2d) and hasattr(block, "conv3"):
+            conv.dilation = conv.padding = (dilation, dilation)
+
+
+def _wrapped_key(encoder: nn.Module, key: str) -> str:
+    """The encoder's name of a tensor of timm's model: some feature extractors call `stages.0` `stages_0`."""
+    outer, _, rest = key.partition(".")
+    inner, _, rest = rest.partition(".")
+    flat = f"{outer}_{inner}"
+    return f"{flat}.{rest}" if hasattr(encoder, flat) else key
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    require(
+        path.is_file(),
+        f"network.weights: there is no file {path}; expected `hub`, `none`, or a .safetensors, .pth or .pt file",
+    )
+    try:
+        state = load_state_dict(str(path), use_ema=False, weights_only=True)
+        return {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    except Exception as error:  # safetensors, zip and pickle each have their own; all mean the same to the user
+        raise ValueError(
+            f"network.weights: {path} is not a readable file of tensors ({type(error).__name__}: {error}). "
+            "Expected .safetensors, or .pth/.pt with a state dict and nothing else that needs unpickling"
+        ) from error
+
+
+def _download(name: str, cfg: dict[str, Any]) -> Path:
+    """The hub's weight file of a timm model, from the cache if it is there."""
+    repo = cfg.get("hf_hub_id")
+    require(
+        bool(repo),
+        f"timm has no weights on the hub for network.encoder {name}; "
+        "give a file with --network.weights FILE, or start at random with --network.weights none",
+    )
+    file = cfg.get("hf_hub_filename") or "model.safetensors"
+    try:
+        return Path(hf_hub_download(str(repo), file))
+    except Exception as error:  # offline, refused, full disk...: the repair is the same for all
+        raise ValueError(
+            f"the ImageNet weights of network.encoder {name} could not be downloaded ({type(error).__name__}). "
+            f"Fetch {file} of {repo} from the Hugging Face hub on a connected machine (`hf download {repo} {file}`), "
+            "put it anywhere on this one and pass --network.weights FILE; "
+            "or start from random weights with --network.weights none"
+        ) from error

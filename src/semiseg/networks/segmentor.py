@@ -1,0 +1,61 @@
+"""The contract every network keeps: encode an image to a pyramid, decode the pyramid to logits and features."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from semiseg.types import SegmentationOutput
+
+
+def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear resize of (B, X, h, w) to (B, X, *size) with corners aligned, the paper's choice throughout."""
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=True)
+
+
+class Segmentor(nn.Module):
+    """An encoder, a decoder and, if wanted, an auxiliary head.
+
+    encoder: image (B, 3, H, W) -> list of maps, shallow to deep.
+    decoder: that list -> (logits (B, C, h, w), features (B, D, h, w)); has the int attribute `feature_channels` (D).
+    aux_head: the map before the deepest -> logits (B, C, h', w'); runs in train mode only.
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, aux_head: nn.Module | None, num_classes: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self.aux_head = aux_head
+        self.num_classes = num_classes
+        self.feature_channels = int(decoder.feature_channels)  # pyright: ignore[reportArgumentType]
+
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """Pyramid of a normalised image (B, 3, H, W): maps (B, X, h, w), from stride 4 to the deepest."""
+        return self.encoder(image)
+
+    def decode(self, pyramid: list[Tensor], size: tuple[int, int]) -> SegmentationOutput:
+        """What `encode` gave -> output whose logits, and aux logits, have `size` (height, width) pixels."""
+        logits, features = self.decoder(pyramid)  # (B, C, h, w), (B, D, h, w)
+        aux = None
+        if self.aux_head is not None and self.training:
+            aux = _upsample(self.aux_head(pyramid[-2]), size)  # (B, C, H, W)
+        return SegmentationOutput(_upsample(logits, size), features, aux)
+
+    def forward(self, image: Tensor) -> SegmentationOutput:
+        """Logits of a normalised image (B, 3, H, W), of any height and width, at its own size."""
+        height, width = image.shape[-2:]
+        return self.decode(self.encode(image), (height, width))
+
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """The parameters that start from ImageNet and take the plain learning rate."""
+        return list(self.encoder.parameters())
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """All others, which start from nothing: decoder and auxiliary head."""
+        heads = [self.decoder] if self.aux_head is None else [self.decoder, self.aux_head]
+        return [parameter for head in heads for parameter in head.parameters()]
+
+
+def _upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    # In float32 even under bf16 autocast: interpolating 8-bit mantissas would put steps into every confidence.
+    return resize(logits.float(), size)

@@ -1,0 +1,70 @@
+"""From an image to logits at its native size: whole, or window by window."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from semiseg.options import EvaluationOptions
+
+Predict = Callable[[Tensor], dict[str, Tensor]]
+"""Images (B, 3, H, W) -> logits (B, C, H, W) of each predictor by name, the headline first."""
+
+
+def precision_context(precision: str, device: torch.device) -> AbstractContextManager:
+    """bf16 autocast, or nothing for fp32."""
+    if precision == "bf16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+def predict_image(
+    predict: Predict, image: Tensor, size: tuple[int, int], options: EvaluationOptions
+) -> dict[str, Tensor]:
+    """Logits (1, C, H, W) at `size` of an image (1, 3, h, w) that may have been resized before."""
+    logits = slide(predict, image, options.window, options.stride) if options.protocol == "slide" else predict(image)
+    if size == tuple(image.shape[-2:]):
+        return logits
+    return {
+        name: F.interpolate(value, size=size, mode="bilinear", align_corners=False) for name, value in logits.items()
+    }
+
+
+def slide(predict: Predict, image: Tensor, window: int, stride: int) -> dict[str, Tensor]:
+    """Raw logits of overlapping windows, summed and divided by the visits, as U2PL scores Cityscapes.
+
+    image (1, 3, H, W) -> (1, C, H, W). The last window of a row or column is shifted inward; an image smaller than the
+    window along a side has one window there.
+    """
+    height, width = image.shape[-2:]
+    total: dict[str, Tensor] = {}
+    visits = image.new_zeros(1, 1, height, width)
+    for top in starts(height, window, stride):
+        for left in starts(width, window, stride):
+            place = (..., slice(top, top + window), slice(left, left + window))
+            visits[place] += 1
+            for name, logits in predict(image[place]).items():
+                total.setdefault(name, logits.new_zeros(1, logits.shape[1], height, width))[place] += logits
+    return {name: logits / visits for name, logits in total.items()}
+
+
+def starts(length: int, window: int, stride: int) -> list[int]:
+    """First pixels of the windows along a side: 0, stride, ..., the last one shifted inward to end at the border."""
+    count = max(math.ceil((length - window) / stride), 0) + 1
+    return [min(number * stride, max(length - window, 0)) for number in range(count)]
+
+
+def center_crop(maps: Tensor, side: int, fill: int) -> Tensor:
+    """The middle side x side of (..., H, W); where the image is smaller, a frame of `fill`, the odd pixel after it."""
+    height, width = maps.shape[-2:]
+    before = [max(side - length, 0) // 2 for length in (height, width)]
+    after = [max(side - length, 0) - half for length, half in zip((height, width), before, strict=True)]
+    padded = F.pad(maps, (before[1], after[1], before[0], after[0]), value=fill)
+    top, left = ((length - side) // 2 for length in padded.shape[-2:])
+    return padded[..., top : top + side, left : left + side]

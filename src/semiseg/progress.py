@@ -1,0 +1,74 @@
+"""What a person sees of a run: one live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+QUIET_SECONDS = 10.0  # between two plain lines
+
+
+class Progress:
+    """Live progress of `total` steps under `title`; use it as a context."""
+
+    def __init__(self, title: str, total: int, start: int = 0, console: Console | None = None) -> None:
+        self.title, self.total, self.start = title, total, start
+        self.console = console or Console()
+        self.live = self.console.is_terminal
+        self.miou: float | None = None
+        self.began = self.last_line = time.monotonic()
+        self.bar = Bar(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}"),
+            console=self.console,
+            disable=not self.live,
+        )
+        self.task = self.bar.add_task(title, total=total, completed=start, figures="")
+
+    def __enter__(self) -> Progress:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def say(self, text: str) -> None:
+        """A line of its own."""
+        self.console.print(text, markup=False, highlight=False)
+
+    def step(self, step: int, values: Mapping[str, float]) -> None:
+        """Show the step's losses, the share of pseudo-labels kept, the last mIoU, and the time left."""
+        figures = " ".join(f"{name} {_short(name, value)}" for name, value in values.items())
+        if self.miou is not None:
+            figures += f" mIoU {self.miou:.1f}"
+        self.bar.update(self.task, completed=step, figures=figures)
+        now = time.monotonic()
+        if not self.live and (now - self.last_line >= QUIET_SECONDS or step == self.total):
+            self.last_line = now
+            left = (now - self.began) / max(step - self.start, 1) * (self.total - step)
+            self.say(f"{self.title} step {step}/{self.total} {figures} left {_clock(left)}")
+
+    def evaluation(self, step: int, miou: float, warnings: list[str]) -> None:
+        """Show a score and what the method warns of."""
+        self.miou = miou
+        self.say(f"{self.title} step {step}: val mIoU {miou:.2f}")
+        for warning in warnings:
+            self.say(f"{self.title} step {step}: warning: {warning}")
+
+
+def _short(name: str, value: float) -> str:
+    return f"{100 * value:.0f}%" if name == "kept" else f"{value:.3f}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes}:{seconds:02d}"

@@ -1,0 +1,191 @@
+"""The prototype predictor: K prototypes per class, the nearest of which speaks for its class (Xu et al. 2022, 3.2, 3.4).
+
+Features and prototypes are compared by cosine, so their lengths do not matter to Eq. 2; the stored prototypes are raw
+running means, so they do matter to Eq. 11. Everything here computes in float32, under autocast too: with T = 0.1 the
+rounding of bf16 would move a logit by 0.04.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.cluster import KMeans
+from torch import Tensor, nn
+
+from semiseg.distributed import sum_over_ranks
+from semiseg.types import IGNORE
+
+USAGE_DECAY = 0.99  # of the running share of pixels each prototype gets: a memory of about 100 steps
+IDENTICAL = 0.999  # cosine from which two prototypes of a class are one
+DEAD = 0.001  # share of its class's pixels below which a prototype is dead
+
+
+class Assigned(NamedTuple):
+    """Features summed by the prototype they belong to: what Eq. 11 needs of a batch. Two of them add up."""
+
+    sums: Tensor  # (C, K, D) float32
+    counts: Tensor  # (C, K) float32
+
+    def plus(self, other: Assigned | None) -> Assigned:
+        """Both batches together."""
+        return self if other is None else Assigned(self.sums + other.sums, self.counts + other.counts)
+
+
+@dataclass(frozen=True)
+class Health:
+    """How the prototypes of each class are doing."""
+
+    usage: np.ndarray  # (C, K) share of the class's pixels, running mean; rows add up to 1, or to 0 before any pixel
+    distance: np.ndarray  # (C,) mean of 1 - cosine over the pairs of a class's prototypes; NaN with one prototype
+    closest: np.ndarray  # (C,) the same of the closest pair
+
+    def warnings(self, classes: tuple[str, ...]) -> list[str]:
+        """A sentence for each class whose prototypes collapsed; none for healthy ones."""
+        found = []
+        for name, usage, closest in zip(classes, self.usage, self.closest, strict=True):
+            if closest < 1 - IDENTICAL:
+                found.append(f"prototypes of class {name!r} are identical (closest pair {closest:.4f} apart)")
+            dead = int((usage < DEAD).sum())
+            if usage.sum() > 0 and dead:
+                found.append(f"{dead} of {len(usage)} prototypes of class {name!r} are dead: no pixel is nearest to them")
+        return found
+
+
+class PrototypePredictor(nn.Module):
+    """Prototypes as buffers: they travel with the state dict and never receive a gradient."""
+
+    prototypes: Tensor  # (C, K, D)
+    ready: Tensor  # (C, K) bool, False until a prototype was given a place by a pixel of its class
+    usage: Tensor  # (C, K) running share of pixels
+
+    def __init__(self, num_classes: int, per_class: int, channels: int, temperature: float = 0.1) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.register_buffer("prototypes", torch.zeros(num_classes, per_class, channels))
+        self.register_buffer("ready", torch.zeros(num_classes, per_class, dtype=torch.bool))
+        self.register_buffer("usage", torch.zeros(num_classes, per_class))
+
+    def directions(self) -> Tensor:
+        """The prototypes at length 1. (C, K, D)"""
+        return F.normalize(self.prototypes, dim=-1)
+
+    def similarity(self, features: Tensor) -> Tensor:
+        """Cosine of each feature and each prototype; -1 for prototypes without a place yet. (N, D) -> (N, C, K)"""
+        with torch.autocast(features.device.type, enabled=False):
+            unit = F.normalize(features.float(), dim=-1)
+            cosine = torch.einsum("nd,ckd->nck", unit, self.directions())
+        return cosine.masked_fill(~self.ready, -1.0)
+
+    def logits(self, similarity: Tensor) -> Tensor:
+        """Eq. 2 before its softmax: the best prototype of each class over T. (N, C, K) -> (N, C)"""
+        return similarity.amax(-1) / self.temperature
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits whose softmax is the posterior of Eq. 2. (N, D) -> (N, C)"""
+        return self.logits(self.similarity(features))
+
+    @torch.no_grad()
+    def dense_logits(self, features: Tensor, size: tuple[int, int]) -> Tensor:
+        """The same for every pixel of the map upsampled to `size`, without that map. (B, D, h, w) -> (B, C, H, W)
+
+        A dot product is linear: it is taken at h x w and upsampled, and divided by the upsampled feature's length.
+        """
+        with torch.autocast(features.device.type, enabled=False):
+            features = features.float()
+            dots = torch.einsum("bdhw,ckd->bckhw", features, self.directions())
+            dots = _upsample(dots.flatten(1, 2), size).unflatten(1, self.ready.shape)  # (B, C, K, H, W)
+            cosine = dots / _upsampled_length(features, size)[:, :, None]
+            return self.logits(cosine.masked_fill(~self.ready[..., None, None], -1.0).movedim(2, -1))
+
+    @torch.no_grad()
+    def assign(self, features: Tensor, similarity: Tensor, label: Tensor, kept: Tensor) -> Assigned:
+        """Each kept pixel goes to the most similar prototype within its own class (3.4).
+
+        features (N, D), similarity (N, C, K), label (N,) with IGNORE where there is none, kept (N,) bool.
+        """
+        num_classes, per_class = self.ready.shape
+        counted = (kept & (label != IGNORE)).float()
+        own = label.clamp(max=num_classes - 1)
+        nearest = similarity.gather(1, own[:, None, None].expand(-1, 1, per_class)).argmax(-1).squeeze(1)  # (N,)
+        slot = own * per_class + nearest
+        features = features.detach().float()
+        sums = features.new_zeros(num_classes * per_class, features.shape[1])
+        sums.index_add_(0, slot, features * counted[:, None])
+        counts = counted.new_zeros(num_classes * per_class).index_add_(0, slot, counted)
+        return Assigned(sums.view_as(self.prototypes), counts.view(num_classes, per_class))
+
+    @torch.no_grad()
+    def update(self, assigned: Assigned, momentum: float, rule: str = "mean") -> None:
+        """Eq. 11 with what a step assigned; a prototype without pixels stays, one without a place takes the mean.
+
+        `mean`: once, with the mean of the n assigned features, P <- a P + (1 - a) mean. `per_pixel`: once per pixel in
+        closed form, P <- a^n P + (1 - a^n) mean, which does not depend on the pixels' order.
+        """
+        sums, counts = (sum_over_ranks(tensor) for tensor in assigned)
+        mean = sums / counts.clamp(min=1)[..., None]
+        keep = torch.full_like(counts, momentum) if rule == "mean" else momentum**counts
+        keep = torch.where(counts > 0, keep * self.ready, torch.ones_like(keep))[..., None]
+        self.prototypes.copy_(keep * self.prototypes + (1 - keep) * mean)
+        self.ready |= counts > 0
+        self._count(counts)
+
+    def _count(self, counts: Tensor) -> None:
+        """Move the running usage of the classes that were seen."""
+        total = counts.sum(1, keepdim=True)
+        share = counts / total.clamp(min=1)
+        moved = torch.where(self.usage.sum(1, keepdim=True) > 0, self.usage.lerp(share, 1 - USAGE_DECAY), share)
+        self.usage.copy_(torch.where(total > 0, moved, self.usage))
+
+    @torch.no_grad()
+    def start(self, features: Tensor, label: Tensor, seed: int) -> None:
+        """Algorithm 2, line 3: K-means within each class; the centroids are the first prototypes.
+
+        features (N, D) and label (N,) of labelled pixels. A class without a pixel is put at the mean of all features
+        and marked as without a place: it says nothing until the first of its pixels gives it one.
+        """
+        overall = features.float().mean(0) if len(features) else torch.zeros(self.prototypes.shape[-1])
+        for number in range(len(self.prototypes)):
+            own = features[label == number].float().cpu().numpy()
+            self.ready[number] = len(own) > 0
+            self.prototypes[number] = overall.to(self.prototypes) if not len(own) else self._centroids(own, seed)
+
+    def _centroids(self, features: np.ndarray, seed: int) -> Tensor:
+        """K centroids of (n, D) features; where n or the number of distinct ones is below K, repeated with jitter."""
+        per_class = self.prototypes.shape[1]
+        distinct = np.unique(features, axis=0)
+        clusters = min(per_class, len(distinct))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # fewer distinct points than clusters is handled below
+            centers = KMeans(clusters, n_init=10, max_iter=100, random_state=seed).fit(features).cluster_centers_
+        repeated = centers[np.arange(per_class) % clusters]
+        jitter = np.random.default_rng(seed).normal(0, 1e-2 * (np.abs(centers).mean() + 1e-6), repeated.shape)
+        jitter[:clusters] = 0
+        return torch.as_tensor(repeated + jitter).to(self.prototypes)
+
+    @torch.no_grad()
+    def health(self) -> Health:
+        """Usage and distances, on the CPU."""
+        per_class = self.ready.shape[1]
+        unit = self.directions()
+        apart = 1 - torch.einsum("ckd,cjd->ckj", unit, unit).cpu().numpy()
+        pairs = np.triu_indices(per_class, 1)
+        distances = apart[:, pairs[0], pairs[1]] if per_class > 1 else np.full((len(apart), 1), np.nan)
+        distances[~self.ready.any(1).cpu().numpy()] = np.nan
+        return Health(self.usage.cpu().numpy(), distances.mean(1), distances.min(1))
+
+
+def _upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, X, h, w) -> (B, X, H, W), as the decoder does it."""
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=True)
+
+
+def _upsampled_length(features: Tensor, size: tuple[int, int]) -> Tensor:
+    """Length of each feature of the map upsampled to `size`, a few channels at a time. (B, D, h, w) -> (B, 1, H, W)"""
+    square = sum(_upsample(part, size).square().sum(1, keepdim=True) for part in features.split(32, dim=1))
+    assert isinstance(square, Tensor)
+    return square.sqrt().clamp(min=1e-12)

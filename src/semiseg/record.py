@@ -1,0 +1,63 @@
+"""metrics.jsonl: one object per logged step and evaluation. It is the source of truth; everything else is a view of it."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from semiseg.checkpoint import write_atomically
+
+
+class Record:
+    """The record of a run, open for appending.
+
+    `resume_at` drops what an interrupted run wrote at or after that step, and a line it left unfinished: the resumed run
+    writes them again.
+    """
+
+    def __init__(self, path: Path, resume_at: int = 0) -> None:
+        self.path = path
+        kept = [entry for entry in read_record(path) if entry["step"] <= resume_at] if resume_at else []
+        text = "".join(_line(entry) for entry in kept)
+        write_atomically(path, lambda file: file.write(text.encode()))
+
+    def add(self, kind: str, step: int, values: dict[str, Any]) -> None:
+        """Append {kind, step, **values}; `step` counts the optimizer steps that are done."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(_line({"kind": kind, "step": step, **values}))
+
+
+def read_record(path: Path) -> list[dict[str, Any]]:
+    """The entries of a record, an unfinished last line left out; none if there is no file."""
+    if not path.is_file():
+        return []
+    entries = []
+    for line in path.read_text("utf-8").splitlines():
+        try:
+            entries.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return entries
+
+
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    """Write a JSON file atomically; NaN becomes null."""
+    text = json.dumps(plain(document), indent=2, ensure_ascii=False) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def plain(value: Any) -> Any:
+    """The value in JSON's types; a number that is not finite becomes None, which JSON can say."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+def _line(entry: dict[str, Any]) -> str:
+    return json.dumps(plain(entry), ensure_ascii=False) + "\n"

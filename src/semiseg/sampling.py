@@ -1,0 +1,96 @@
+"""Picking points from a feature map without upsampling it.
+
+A full-size map of 512 channels costs 0.5 GB per image of 513 x 513 pixels; the points that are asked for cost 2 MB.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def grid_points(height: int, width: int, grid: int, generator: torch.Generator) -> Tensor:
+    """One uniform point in each cell of a grid x grid over the image. (N, 2) int64, rows and columns
+
+    A cell is height // grid by width // grid pixels (at least one), so the last rows and columns may never be drawn, as
+    in the authors' release. An image smaller than the grid has one cell per pixel.
+    """
+    rows = _one_per_cell(height, grid, min(grid, width), generator)  # (g_h, g_w)
+    columns = _one_per_cell(width, grid, min(grid, height), generator).T
+    return torch.stack([rows, columns], dim=-1).flatten(0, 1)
+
+
+def _one_per_cell(length: int, grid: int, repeats: int, generator: torch.Generator) -> Tensor:
+    """A uniform offset within each of the cells along one side, drawn anew `repeats` times. (cells, repeats)"""
+    cells = min(grid, length)
+    cell = length // cells
+    starts = torch.arange(cells)[:, None] * cell
+    return starts + torch.randint(0, cell, (cells, repeats), generator=generator)
+
+
+def all_points(height: int, width: int) -> Tensor:
+    """Every pixel, row by row. (height * width, 2) int64"""
+    return torch.cartesian_prod(torch.arange(height), torch.arange(width))
+
+
+def pick(features: Tensor, points: Tensor, size: tuple[int, int]) -> Tensor:
+    """The features at `points` of the map upsampled to `size`, without that map. (B, N, D) float32
+
+    features (B, D, h, w); points (N, 2), shared by the batch, or (B, N, 2), in pixels of `size` = (H, W). Bilinear,
+    align_corners=True: equal to upsampling first and indexing after.
+    """
+    shared = points if points.dim() == 3 else points.expand(len(features), -1, -1)
+    extent = torch.tensor([max(side - 1, 1) for side in size], device=points.device)
+    place = (2 * shared / extent - 1).flip(-1).to(features.device, torch.float32)  # (B, N, 2), x before y
+    with torch.autocast(features.device.type, enabled=False):
+        picked = F.grid_sample(features.float(), place[:, :, None], align_corners=True, padding_mode="border")
+    return picked[..., 0].transpose(1, 2)
+
+
+def pick_pixels(maps: Tensor, points: Tensor) -> Tensor:
+    """The values of full-size maps (B, H, W) at points (N, 2) or (B, N, 2). (B, N)"""
+    points = points.to(maps.device, non_blocking=True)
+    flat = points[..., 0] * maps.shape[-1] + points[..., 1]
+    return maps.flatten(1).gather(1, flat.expand(len(maps), -1))
+
+
+class ClassSample:
+    """A uniform sample of at most `limit` features per class from a stream of any length.
+
+    Every feature gets a random key and those with the smallest keys stay, so no feature is favoured by its place.
+    """
+
+    def __init__(self, num_classes: int, limit: int, generator: torch.Generator) -> None:
+        self.limit, self.generator = limit, generator
+        self.kept: list[list[tuple[Tensor, Tensor]]] = [[] for _ in range(num_classes)]  # (keys (n,), features (n, D))
+
+    def add_image(self, features: Tensor, label: Tensor, most: int) -> None:
+        """Draw at most `most` pixels of each class of one image. features (1, D, h, w), label (H, W)"""
+        size = (label.shape[0], label.shape[1])
+        for number in range(len(self.kept)):
+            pixels = (label == number).nonzero().cpu()  # (n, 2)
+            if len(pixels):
+                chosen = pixels[torch.randperm(len(pixels), generator=self.generator)[:most]]
+                self._add(number, pick(features, chosen, size)[0].cpu())
+
+    def _add(self, number: int, features: Tensor) -> None:
+        """Add (n, D) features of a class; thin out when twice the limit is reached, so memory stays flat."""
+        entries = self.kept[number]
+        entries.append((torch.rand(len(features), generator=self.generator), features))
+        if sum(len(keys) for keys, _ in entries) > 2 * self.limit:
+            self.kept[number] = [self._thinned(entries)]
+
+    def _thinned(self, entries: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """The entries with the smallest keys."""
+        keys, features = (torch.cat(parts) for parts in zip(*entries, strict=True))
+        chosen = keys.argsort()[: self.limit]
+        return keys[chosen], features[chosen]
+
+    def result(self) -> tuple[Tensor, Tensor]:
+        """Features (N, D) and their classes (N,), class by class."""
+        parts = {number: self._thinned(entries)[1] for number, entries in enumerate(self.kept) if entries}
+        if not parts:
+            return torch.zeros(0, 0), torch.zeros(0, dtype=torch.long)
+        labels = [torch.full((len(features),), number) for number, features in parts.items()]
+        return torch.cat(list(parts.values())), torch.cat(labels)

@@ -1,0 +1,298 @@
+"""The command line: what is handed to the experiment, what help lists, and what a mistake prints."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import semiseg
+from semiseg.cli import main
+from semiseg.config import shipped_recipes
+from semiseg.method_options import METHOD_OPTIONS, CutMixOptions
+from semiseg.option_types import ConfigError, option_help, option_types
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Stands in for `semiseg.experiment`, which needs torch, and keeps what it is asked."""
+    seen = []
+
+    def keep(name, answer):
+        return lambda *args, **kwargs: (seen.append((name, args, kwargs)), answer)[1]
+
+    experiment = SimpleNamespace(
+        train=keep("train", Path("runs/x")),
+        evaluate_run=keep("evaluate_run", {"miou": 0.5, "classes": {"sky": 0.25}}),
+        predict_images=keep("predict_images", 3),
+        demo=keep("demo", Path("out/report.html")),
+    )
+    monkeypatch.setitem(sys.modules, "semiseg.experiment", experiment)
+    monkeypatch.setattr(semiseg, "experiment", experiment, raising=False)
+    return seen
+
+
+def enter(line):
+    return main(line.split())
+
+
+def trained(calls):
+    """The config of the one call of `train`."""
+    ((name, (config,), kwargs),) = calls
+    assert name == "train"
+    return config, kwargs
+
+
+def words(text):
+    """Help with its frames and line breaks taken out."""
+    return " ".join(text.replace("│", " ").split())
+
+
+# What is handed on
+
+
+def test_train_hands_on_the_recipe_with_what_was_typed(calls, capsys):
+    options = "--data.labeled a.txt --train.steps 12 --optim.lr=1e-3 --network.aspp_rates 1 2 3 --seed 4 --run r"
+    assert enter(f"train camvid {options}") == 0
+    config, kwargs = trained(calls)
+    assert (config.data.labeled, config.train.steps, config.optim.lr, config.seed) == ("a.txt", 12, 1e-3, 4)
+    assert (config.network.aspp_rates, config.run) == ((1, 2, 3), Path("r"))
+    assert (config.data.scale, config.network.encoder) == (0.5, "resnet18")  # the recipe's
+    assert kwargs == {"resume": False}
+    assert capsys.readouterr().out == "runs/x\n"
+
+
+def test_train_takes_a_method_with_its_options_and_resumes(calls):
+    assert enter("train folder --method cutmix --method.threshold 0.25 --resume") == 0
+    config, kwargs = trained(calls)
+    assert config.method == "cutmix"
+    assert config.method_options == CutMixOptions(warmup=0.2, threshold=0.25, confidence="pixel")
+    assert kwargs == {"resume": True}
+
+
+def test_options_may_come_before_the_recipe(calls):
+    assert enter("train --seed 4 camvid") == 0
+    assert (trained(calls)[0].recipe, trained(calls)[0].seed) == ("camvid", 4)
+
+
+@pytest.mark.parametrize(
+    ("typed", "value"),
+    [
+        ("--data.cache true", True),
+        ("--data.cache=true", True),
+        ("--data.cache", True),
+        ("--data.cache false", False),
+        ("--data.cache=false", False),
+        ("--data.no-cache", False),
+    ],
+)
+def test_booleans_are_words_or_flags(calls, typed, value):
+    recipe = "folder" if value else "camvid"  # the other one than the recipe's
+    assert main(["train", recipe, *typed.split(), "--seed", "1"]) == 0
+    assert (trained(calls)[0].data.cache, trained(calls)[0].seed) == (value, 1)
+
+
+def test_none_is_a_value(calls):
+    assert enter("train camvid --data.val none --train.threads none --method.grid none") == 0
+    config, _ = trained(calls)
+    assert (config.data.val, config.train.threads, config.method_options.grid) == (None, None, None)
+
+
+def test_evaluate_hands_on_its_options_and_prints_scores(calls, capsys):
+    assert enter("evaluate runs/x --checkpoint last --set test --evaluation.protocol slide --evaluation.window 99") == 0
+    evaluation = {"protocol": "slide", "window": 99}
+    kwargs = {"checkpoint": "last", "subset": "test", "evaluation": evaluation}
+    assert calls == [("evaluate_run", (Path("runs/x"),), kwargs)]
+    assert capsys.readouterr().out == "miou: 0.5\nclasses.sky: 0.25\n"
+
+
+def test_evaluate_as_in_training_by_default(calls):
+    assert main(["evaluate", "runs/x"]) == 0
+    assert calls[0][2] == {"checkpoint": "best", "subset": "val", "evaluation": {}}
+
+
+def test_predict_and_demo(calls, capsys):
+    assert enter("predict runs/x photos --out masks") == 0
+    assert enter("demo --out there --steps 5 --seed 2") == 0
+    assert main(["demo"]) == 0
+    assert calls == [
+        ("predict_images", (Path("runs/x"), Path("photos"), Path("masks")), {}),
+        ("demo", (Path("there"), 5, 2), {}),
+        ("demo", (Path("runs/demo"), None, 0), {}),
+    ]
+    assert "3 masks in masks" in capsys.readouterr().out
+
+
+def test_methods_and_recipes_are_listed(capsys):
+    assert main(["methods"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(METHOD_OPTIONS)
+    assert main(["recipes"]) == 0
+    out = capsys.readouterr().out
+    assert [line.split()[0] for line in out.splitlines()] == list(shipped_recipes())
+    assert "CamVid: driving scenes, 11 classes" in out
+
+
+# Help
+
+
+@pytest.mark.parametrize("method", METHOD_OPTIONS)
+def test_help_lists_every_option_of_the_method_with_its_docstring(capsys, method):
+    assert main(["train", "--method", method, "--help"]) == 0
+    out = words(capsys.readouterr().out)
+    for key in option_types(method):
+        assert key == "recipe" or f"--{key} " in out, key
+    for key, text in option_help(method).items():
+        assert words(text)[:12] in out, key
+    others = {key for name in METHOD_OPTIONS for key in option_types(name)} - set(option_types(method))
+    assert not [key for key in others if f"--{key} " in out]
+
+
+def test_help_shows_the_recipes_values(capsys):
+    enter("train cityscapes --help")
+    cityscapes = words(capsys.readouterr().out)
+    enter("train cityscapes --preset=paper --help")
+    paper = words(capsys.readouterr().out)
+    assert "(Table 7). [default: 0.65]" in cityscapes
+    assert "(Table 7). [default: 0.8]" in paper
+    assert "[default: 34800]" in cityscapes
+    assert "[default: 12 24 36]" in cityscapes
+
+
+def test_evaluate_help_names_its_options(capsys):
+    main(["evaluate", "--help"])
+    out = words(capsys.readouterr().out)
+    assert all(f"--{key} " in out for key in option_types("supervised") if key.startswith("evaluation."))
+    assert "--set CHOICE" in out
+    assert "Default: the run's." in out
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("trian folder", 'Unknown command "trian". Did you mean "train"?'),
+        ("train", "RECIPE"),
+        ("train foldr", "there is no recipe 'foldr', nor a file of that name; did you mean folder?"),
+        ("train folder --data.labled a", "Unknown option: --data.labled. Did you mean --data.labeled?"),
+        ("train folder --train.step 5", "Did you mean --train.steps?"),
+        ("train folder --train.steps many", 'Invalid value for --train.steps: unable to convert "many" into int.'),
+        (
+            "train folder --network.output_stride 9",
+            'Invalid value "9" for --network.output_stride. Choose from: 8, 16, 32.',
+        ),
+        ("train folder --method protoype", "there is no method 'protoype'; did you mean prototype?"),
+        ("train folder --method", "there is no method ''"),
+        (
+            "train folder --method cutmix --method.grid 3",
+            "--method.grid: this method has no such option; it belongs to",
+        ),
+        ("train folder --preset gpus", "there is no preset 'gpus'; did you mean gpu?"),
+        ("train folder --data.scale 9", "data.scale is 9.0; expected 0 < scale <= 4 (in "),
+        ("train folder --data.cache maybe", "maybe"),
+        ("evaluate runs/x --set tset", 'Invalid value "tset" for --set. Choose from: "val", "test".'),
+        ("evaluate runs/x --evaluation.protocl slide", "Did you mean --evaluation.protocol?"),
+        ("predict runs/x", "IMAGES"),
+    ],
+)
+def test_a_mistake_is_told_with_its_repair_and_starts_nothing(calls, capsys, line, message):
+    assert enter(line) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("semiseg: error: ")
+    assert message in captured.err
+    assert not captured.out
+    assert not calls
+
+
+def failing(monkeypatch, error):
+    def train(config, resume):
+        raise error
+
+    experiment = SimpleNamespace(train=train)
+    monkeypatch.setitem(sys.modules, "semiseg.experiment", experiment)
+    monkeypatch.setattr(semiseg, "experiment", experiment, raising=False)
+    return train
+
+
+def test_a_missing_file_is_told_without_traceback(monkeypatch, capsys):
+    failing(monkeypatch, FileNotFoundError("no file a.txt"))
+    assert main(["train", "folder"]) == 2
+    assert capsys.readouterr().err == "semiseg: error: no file a.txt\n"
+
+
+def test_a_value_error_of_this_package_is_told_and_one_from_elsewhere_keeps_its_traceback(monkeypatch, capsys):
+    train = failing(monkeypatch, ConfigError("this and that"))
+    with pytest.raises(ConfigError):  # raised in this file, which is not the package
+        main(["train", "folder"])
+    monkeypatch.setitem(train.__globals__, "__name__", "semiseg.data.folder")
+    assert main(["train", "folder"]) == 2
+    assert capsys.readouterr().err == "semiseg: error: this and that\n"
+
+
+@pytest.mark.parametrize("error", [AssertionError("ours"), RuntimeError("CUDA"), KeyError("x")])
+def test_other_errors_are_not_swallowed(monkeypatch, error):
+    failing(monkeypatch, error)
+    with pytest.raises(type(error)):
+        main(["train", "folder"])
+
+
+def test_a_stopped_training_tells_how_to_go_on(monkeypatch, capsys):
+    failing(monkeypatch, KeyboardInterrupt())
+    assert main(["train", "folder", "--data.root", "my photos"]) == 130
+    assert "semiseg train folder --data.root 'my photos' --resume\n" in capsys.readouterr().err
+    assert main(["train", "folder", "--resume"]) == 130
+    assert "semiseg train folder --resume\n" in capsys.readouterr().err
+
+
+# The process as the user starts it
+
+
+def run(*arguments):
+    """`python -X importtime -m semiseg.cli ...`: its status, output, own errors, and the modules imported."""
+    command = [sys.executable, "-X", "importtime", "-m", "semiseg.cli", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, "COLUMNS": "200"})
+    lines = done.stderr.splitlines()
+    modules = {line.split("|")[-1].strip() for line in lines if line.startswith("import time:")}
+    errors = [line for line in lines if not line.startswith("import time:")]
+    return done.returncode, done.stdout, errors, modules
+
+
+SLOW = {"torch", "torchvision", "timm", "cv2", "sklearn", "matplotlib", "numpy"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["--help"], 0),
+        (["train", "--help"], 0),
+        (["train", "voc-classic", "--method", "cutmix", "--help"], 0),
+        (["methods"], 0),
+        (["recipes"], 0),
+        (["train", "folder", "--data.labled", "x"], 2),
+        (["train", "folder", "--data.scale", "9"], 2),
+    ],
+)
+def test_help_lists_and_mistakes_answer_without_the_slow_libraries(arguments, status):
+    code, out, errors, modules = run(*arguments)
+    assert code == status
+    assert "semiseg.config" in modules  # or the modules were not read from the report
+    assert not SLOW & modules
+    assert bool(out) == (status == 0)
+    assert len(errors) == (status == 2), errors
+    assert all(line.startswith("semiseg: error: ") for line in errors)
+
+
+def test_importing_the_package_imports_no_torch():
+    code = "import sys, semiseg; semiseg.load_config('demo'); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_public_names_all_resolve():
+    assert all(getattr(semiseg, name) is not None for name in semiseg.__all__)
+    assert set(semiseg.__all__) <= set(dir(semiseg))
+    with pytest.raises(AttributeError, match="no public name 'trian'; it has DATASETS"):
+        semiseg.trian  # noqa: B018

@@ -1,0 +1,150 @@
+"""Folders of one's own: what is wrong with them, in words."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from semiseg.data import open_dataset
+from semiseg.options import DataOptions
+
+SIZE = (6, 8)
+
+
+def save_image(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((*SIZE, 3), 90, dtype=np.uint8)).save(path)
+
+
+def save_mask(path, values):
+    """A mask whose pixels hold `values`, all of them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.resize(np.array(values, dtype=np.uint8), SIZE)).save(path)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Images m0..m9 with masks of classes 0 and 1, u0..u4 without."""
+    for index in range(10):
+        save_image(tmp_path / f"images/m{index}.jpg")
+        save_mask(tmp_path / f"masks/m{index}.png", [0, 1])
+    for index in range(5):
+        save_image(tmp_path / f"images/u{index}.png")
+    return tmp_path
+
+
+def lists_of(dataset):
+    return {name: set(image_set.names) for name, image_set in dataset.image_sets.items()}
+
+
+def opened(root, **options):
+    return open_dataset(DataOptions(root=root, **options))
+
+
+def fails(root, pattern, **options):
+    with pytest.raises(ValueError, match=pattern):
+        opened(root, **options)
+
+
+def test_missing_folders_and_images(tmp_path):
+    fails(tmp_path, r"no folder .*images\. data\.root must hold images/NAME\.jpg")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/notes.doc").touch()
+    fails(tmp_path, r"no images in .*images; expected files ending in \.jpg")
+
+
+def test_masks_of_other_names(root):
+    for path in (root / "masks").iterdir():
+        path.rename(path.with_name(f"{path.stem}_mask.png"))
+    fails(root, r"no image in .*images has a mask.*such as masks/m0_mask\.png.*that of m0\.jpg is masks/m0\.png")
+
+
+def test_a_labelled_image_without_mask(root):
+    (root / "l.txt").write_text("m0\nu1\n")
+    fails(root, r"1 image.*no mask; the first is .*u1\.png, whose mask would be .*masks.u1\.png\.", labeled="l.txt")
+    (root / "masks/u1.jpg").touch()
+    fails(root, r"u1\.png \(u1\.jpg is there, but masks must be PNG\)", labeled="l.txt")
+
+
+def test_a_listed_image_that_is_not_there(root):
+    (root / "l.txt").write_text("m0\nm77\n")
+    fails(root, r"l\.txt names 'm77', but .*images has no such image; a line is a name like 'm0'", labeled="l.txt")
+
+
+def test_two_images_of_one_name(root):
+    save_image(root / "images/m0.png")
+    fails(root, r"m0\.jpg and .*m0\.png have the same name")
+
+
+def test_a_list_that_is_no_text(root):
+    (root / "l.txt").write_bytes(b"\xff\xfe\x00m")
+    fails(root, r"l\.txt is not a text file in UTF-8", labeled="l.txt")
+
+
+@pytest.mark.parametrize(
+    ("lists", "pattern"),
+    [
+        ({"labeled": "m0", "unlabeled": "m0", "val": "m1"}, "'m0' is in the labeled list and in the unlabeled list"),
+        ({"labeled": "m0", "val": "m0"}, "'m0' is in the labeled list and in the val list"),
+        ({"unlabeled": "m0", "val": "m0"}, "'m0' is in the unlabeled list and in the val list"),
+        ({"labeled": "m0\nm1\nm0", "val": "m2"}, "'m0' is twice in the labeled list"),
+        ({"labeled": "m0", "val": "m1", "test": "m0"}, "'m0' is in the labeled list and in the test list"),
+        ({"labeled": "# none", "val": "m1"}, "there are no labeled images"),
+        ({"labeled": "m0", "val": ""}, r"there are no val images \(val_list\.txt\)"),
+        ({"unlabeled": "", "val": "m1"}, "there are no unlabeled images"),
+    ],
+)
+def test_overlapping_and_empty_lists(root, lists, pattern):
+    for name, text in lists.items():
+        (root / f"{name}_list.txt").write_text(text)
+    fails(root, pattern, **{name: f"{name}_list.txt" for name in lists})
+
+
+def test_the_test_list_may_be_the_validation_list(root):
+    (root / "v.txt").write_text("m0\n")
+    assert lists_of(opened(root, val="v.txt", test="v.txt"))["test"] == {"m0"}
+
+
+def test_everything_labelled_leaves_nothing_to_learn_from(root):
+    for index in range(5):
+        save_mask(root / f"masks/u{index}.png", [0, 1])
+    fails(root, r"no unlabeled images.*labeled_count")
+
+
+def test_counts_that_cannot_be(root):
+    fails(root, r"data\.labeled_count is 9, but .* has only 8 images with masks", labeled_count=9)
+    (root / "l.txt").write_text("m0\n")
+    fails(root, r"data\.labeled_count is for an automatic split", labeled_count=1, labeled="l.txt")
+    for index in range(1, 10):
+        (root / f"masks/m{index}.png").unlink()
+    fails(root, r"has 1 image\(s\) with masks to share between training and validation")
+
+
+def test_masks_with_one_class_or_too_many(root):
+    for index in range(10):
+        save_mask(root / f"masks/m{index}.png", [0])
+    fails(root, r"no .*classes\.txt, and the highest class in the masks is 0")
+    Image.fromarray(np.full(SIZE, 4000, dtype=np.uint16)).save(root / "masks/m3.png")
+    fails(root, r"the highest class in the masks is 4000 \(in .*m3\.png\)")
+
+
+def test_a_bad_labelled_mask_is_told_at_open_and_another_when_it_is_read(root):
+    (root / "classes.txt").write_text("a\nb\nc\n")
+    (root / "l.txt").write_text("m0\nm1\nm2\nm3\n")
+    (root / "val.txt").write_text("m9\n")
+    save_mask(root / "masks/m3.png", [7])
+    dataset = opened(root, labeled="l.txt")
+    with pytest.raises(ValueError, match=r"m3\.png holds 7 at 48 pixels"):
+        dataset.labeled.mask(3)
+    save_mask(root / "masks/m1.png", [7])
+    fails(root, r"m1\.png holds 7 at 48 pixels", labeled="l.txt")
+
+
+def test_training_images_are_scaled_and_scored_ones_are_not(root):
+    dataset = opened(root, scale=0.5, cache=True)
+    assert dataset.labeled.image(0).shape == dataset.unlabeled.image(0).shape == (3, 4, 3)
+    assert dataset.labeled.mask(0).shape == (3, 4)
+    assert dataset.val.image(0).shape == (6, 8, 3)
+
+
+def test_a_published_split_is_not_for_folders(root):
+    fails(root, "'u2pl/pascal/92'.*dataset 'folder': only voc and cityscapes", split="u2pl/pascal/92")

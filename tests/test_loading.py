@@ -1,0 +1,230 @@
+"""Batch t is a pure function of (seed, t): workers, resuming and the method's wishes change nothing."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from semiseg.augment import denormalise, weak_view
+from semiseg.data.dataset import Dataset, ImageSet
+from semiseg.data.loading import Order, Stream, ViewKey, Views, labeled_images, training_batches, whole_images
+from semiseg.options import AugmentOptions, DataOptions, TrainOptions
+
+AUGMENT = AugmentOptions(crop_height=32, crop_width=40)
+TRAIN = TrainOptions(steps=6, batch_labeled=2, batch_unlabeled=3, workers=0)
+
+
+class Plain(ImageSet):
+    """Image i is gray i; its mask is i everywhere. `broken` raises what a damaged file would."""
+
+    def __init__(self, name: str, count: int, broken: int | None = None) -> None:
+        self.name, self.names, self.broken = name, [f"{name}{index}" for index in range(count)], broken
+        self.has_masks = name != "unlabeled"
+
+    def image(self, index: int) -> np.ndarray:
+        if index == self.broken:
+            raise ValueError(f"{self.names[index]}.png cannot be read")
+        return np.full((36 + index, 50, 3), index, np.uint8)
+
+    def mask(self, index: int) -> np.ndarray:
+        assert self.has_masks
+        return np.full((36 + index, 50), index, np.uint8)
+
+
+def dataset(labeled: int = 5, unlabeled: int = 7, broken: int | None = None) -> Dataset:
+    sets = Plain("labeled", labeled, broken), Plain("unlabeled", unlabeled), Plain("val", 2)
+    return Dataset(("a", "b"), ((0, 0, 0), (1, 1, 1)), *sets, test=None, split={})
+
+
+def batches(
+    data: Dataset, train: TrainOptions = TRAIN, *, seed: int = 1, start: int = 0, use_unlabeled: bool = True
+) -> list:
+    options = DataOptions(dataset="scenes")
+    return list(training_batches(data, options, AUGMENT, train, seed=seed, start=start, use_unlabeled=use_unlabeled))
+
+
+def assert_same(one: list, two: list) -> None:
+    assert len(one) == len(two)
+    for first, second in zip(one, two, strict=True):
+        for a, b in zip(first, second, strict=True):
+            assert type(a) is type(b)
+            assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@given(st.integers(1, 12), st.integers(1, 30), st.integers(0, 5))
+def test_every_pass_of_the_order_has_each_index_once(count, size, seed):
+    order = Order(count, seed, Stream.LABELED_ORDER)
+    steps = 3 * count  # size * count entries are whole passes, so 3 * count batches are 3 * size passes
+    entries = [index for step in range(steps) for index in order.batch(step, size)]
+    passes = np.array(entries).reshape(-1, count)
+    assert len(passes) == 3 * size
+    assert (np.sort(passes, 1) == np.arange(count)).all()
+
+
+def test_passes_seeds_and_streams_are_ordered_differently():
+    orders = [
+        tuple(Order(50, seed, stream).permutation(epoch))
+        for seed in (0, 1)
+        for stream in (Stream.LABELED_ORDER, Stream.UNLABELED_ORDER)
+        for epoch in (0, 1)
+    ]
+    assert len(set(orders)) == len(orders)
+
+
+def test_shapes_types_and_contents():
+    for labeled, unlabeled in batches(dataset()):
+        assert labeled.image.shape == (2, 3, 32, 40)
+        assert labeled.label.shape == (2, 32, 40)
+        assert unlabeled.image.shape == (3, 3, 32, 40)
+        assert unlabeled.valid.shape == (3, 32, 40)
+        types = [tensor.dtype for tensor in (*labeled, *unlabeled)]
+        assert types == [torch.float32, torch.int64, torch.int64, torch.float32, torch.bool, torch.int64]
+        for image, label, index in zip(*labeled, strict=True):
+            inside = label != 255
+            assert (label[inside] == index).all(), "the label is that of the image at `index`"
+            assert ((denormalise(image)[0][inside] * 255).round() == index).all()
+        for image, valid, index in zip(*unlabeled, strict=True):
+            assert ((denormalise(image)[0][valid] * 255).round() == index).all()
+            assert (image[:, ~valid] == 0).all()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_nothing(workers):
+    assert_same(batches(dataset()), batches(dataset(), replace(TRAIN, workers=workers)))
+
+
+@pytest.mark.parametrize("start", [1, 3, 6])
+def test_resuming_changes_nothing(start):
+    assert_same(batches(dataset())[start:], batches(dataset(), start=start))
+
+
+def test_more_steps_change_nothing_before_them():
+    assert_same(batches(dataset()), batches(dataset(), replace(TRAIN, steps=8))[:6])
+
+
+def test_the_labelled_part_does_not_depend_on_the_unlabelled():
+    alone = batches(dataset(), use_unlabeled=False)
+    paired = batches(dataset(unlabeled=4), replace(TRAIN, batch_unlabeled=1))
+    assert all(unlabeled is None for _, unlabeled in alone)
+    assert_same([(labeled,) for labeled, _ in alone], [(labeled,) for labeled, _ in paired])
+
+
+def test_the_seed_changes_order_and_views():
+    one, two = batches(dataset()), batches(dataset(), seed=2)
+    assert [step[0].index.tolist() for step in one] != [step[0].index.tolist() for step in two]
+    single = dataset(labeled=1)
+    assert not torch.equal(batches(single)[0][0].label, batches(single, seed=2)[0][0].label)
+
+
+def test_an_image_looks_different_at_every_step_and_slot():
+    noise = replace(dataset(), labeled=_Noise("labeled", 1), unlabeled=_Noise("unlabeled", 1))
+    views = [view for labeled, unlabeled in batches(noise) for view in (*labeled.image, *unlabeled.image)]
+    assert len(views) == 6 * (2 + 3)
+    assert len({view.numpy().tobytes() for view in views}) == len(views)
+
+
+class _Noise(Plain):
+    def image(self, index: int) -> np.ndarray:
+        return np.random.default_rng(index).integers(0, 256, (60, 60, 3), dtype=np.uint8)
+
+    def mask(self, index: int) -> np.ndarray:
+        return np.zeros((60, 60), np.uint8)
+
+
+def test_a_view_is_the_documented_function_of_its_key():
+    labeled, unlabeled = batches(dataset(), seed=11)[4]
+    source = dataset()
+    index = int(labeled.index[1])
+    rng = np.random.default_rng([11, 2, 4, 1])  # seed, stream, step, slot
+    image, label, _ = weak_view(source.labeled.image(index), source.labeled.mask(index), AUGMENT, 255, rng)
+    assert torch.equal(labeled.image[1], image)
+    assert torch.equal(labeled.label[1], label)
+    index = int(unlabeled.index[2])
+    image, _, valid = weak_view(source.unlabeled.image(index), None, AUGMENT, 255, np.random.default_rng([11, 3, 4, 2]))
+    assert torch.equal(unlabeled.image[2], image)
+    assert torch.equal(unlabeled.valid[2], valid)
+
+
+def test_each_labelled_image_comes_once_per_pass():
+    indices = torch.cat([labeled.index for labeled, _ in batches(dataset(labeled=4), replace(TRAIN, steps=10))])
+    assert (indices.view(-1, 4).sort(1).values == torch.arange(4)).all()
+
+
+def test_pad_label_reaches_the_batches():
+    options = DataOptions(dataset="scenes", pad_label=0)
+    small = replace(dataset(), labeled=_Constant("labeled", 1))
+    stream = training_batches(small, options, AUGMENT, TRAIN, seed=0, start=0, use_unlabeled=False)
+    values = {value for labeled, _ in stream for value in labeled.label.unique().tolist()}
+    assert values == {0, 7}
+
+
+class _Constant(Plain):
+    def mask(self, index: int) -> np.ndarray:
+        return np.full((36 + index, 50), 7, np.uint8)
+
+
+def test_the_global_generator_is_left_alone():
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    batches(dataset(), replace(TRAIN, steps=2, workers=1))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_what_a_worker_receives_pickles():
+    """Under spawn and forkserver the views travel by pickle."""
+    views = Views(dataset(), AUGMENT, 255, 3)
+    key = ViewKey(Stream.LABELED_VIEW, step=2, slot=1, position=4)
+    copy, copied_key = pickle.loads(pickle.dumps((views, key)))
+    assert torch.equal(copy.sample(copied_key).image, views.sample(key).image)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_file_is_reported_in_its_own_words(workers):
+    with pytest.raises(ValueError, match=r"^labeled3\.png cannot be read$"):
+        batches(dataset(broken=3), replace(TRAIN, workers=workers))
+
+
+def test_stopping_early_is_allowed():
+    options = DataOptions(dataset="scenes")
+    train = replace(TRAIN, steps=1000, workers=1)
+    stream = training_batches(dataset(), options, AUGMENT, train, seed=0, start=0, use_unlabeled=True)
+    assert len(list(islice(stream, 2))) == 2
+    stream.close()
+
+
+def test_whole_images_come_in_order_at_their_own_size():
+    found = list(whole_images(Plain("val", 9)))
+    assert [name for name, _, _ in found] == [f"val{index}" for index in range(9)]
+    for index, (_, image, label) in enumerate(found):
+        assert image.shape == (1, 3, 36 + index, 50)
+        assert (image.dtype, label.dtype) == (torch.float32, torch.int64)
+        assert ((denormalise(image) * 255).round() == index).all()
+        assert (label == index).all()
+
+
+def test_whole_images_open_no_mask_unless_asked():
+    found = list(whole_images(Plain("unlabeled", 3), with_label=False))
+    assert [label for _, _, label in found] == [None] * 3
+
+
+def test_a_damaged_whole_image_is_reported_after_those_before_it():
+    images = whole_images(Plain("labeled", 5, broken=2))
+    assert [next(images)[0], next(images)[0]] == ["labeled0", "labeled1"]
+    with pytest.raises(ValueError, match=r"labeled2\.png cannot be read"):
+        next(images)
+
+
+def test_labeled_images_can_be_iterated_again():
+    images = labeled_images(Plain("labeled", 3))
+    for _ in range(2):
+        found = list(images)
+        assert [batch.index.tolist() for batch in found] == [[0], [1], [2]]
+        assert [tuple(batch.label.shape) for batch in found] == [(1, 36, 50), (1, 37, 50), (1, 38, 50)]
+        assert found[2].image.shape == (1, 3, 38, 50)

@@ -1,0 +1,113 @@
+"""The shipped recipes: each loads for every method and preset, says what it is, and keeps the paper's arithmetic."""
+
+import json
+import re
+from importlib.resources import files
+
+import pytest
+import yaml
+
+from semiseg.config import RECIPES, load_config, shipped_recipes
+from semiseg.method_options import METHOD_OPTIONS
+
+NAMES = ("camvid", "cityscapes", "demo", "folder", "voc-blender", "voc-classic")
+PUBLISHED = json.loads(files("semiseg.data").joinpath("published_splits.json").read_text("utf-8"))
+EPOCHS = {"voc-classic": 80, "voc-blender": 80, "cityscapes": 200}
+
+
+def text(name):
+    return (RECIPES / f"{name}.yaml").read_text("utf-8")
+
+
+def presets(name):
+    return yaml.safe_load(text(name)).get("presets", {})
+
+
+def unlabeled_count(split):
+    return PUBLISHED["lists"][PUBLISHED["splits"][split]["unlabeled"]]["count"]
+
+
+def epoch(split):
+    """Steps of one pass over the unlabelled images, as U2PL's 8 GPUs with 2 images each take them."""
+    per_gpu = -(-unlabeled_count(split) // 8)
+    return per_gpu // 2
+
+
+def test_these_are_shipped():
+    assert tuple(shipped_recipes()) == NAMES
+
+
+@pytest.mark.parametrize("method", METHOD_OPTIONS)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_and_preset_loads_for_every_method(name, method):
+    for preset in [None, *presets(name)]:
+        config = load_config(name, {"method": method} | ({"preset": preset} if preset else {}))
+        assert (config.recipe, config.method) == (name, method)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_sections_of_a_recipe_name_every_method_with_options_of_its_own(name):
+    written = yaml.safe_load(text(name))["methods"]
+    assert set(written) == {"prototype", "cutmix", "mean_teacher"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_opens_with_what_it_is_its_command_time_and_result(name):
+    opening = text(name).partition("\nmethod:")[0]
+    assert re.match(r"# \w+", opening)
+    assert f"semiseg train {name}" in opening
+    assert "\n# Time: " in opening
+    assert "\n# Result: " in opening
+
+
+@pytest.mark.parametrize("name", EPOCHS)
+def test_steps_of_every_split_in_the_comment_are_whole_epochs(name):
+    family = "cityscapes" if name == "cityscapes" else "pascal"
+    rows = re.findall(r"(?:N = |; )(\d+): (?:S )?(\d+), (?:E )?(\d+)", text(name))
+    assert len(rows) == {"voc-classic": 5, "voc-blender": 4, "cityscapes": 4}[name]
+    for count, steps, evaluate_every in rows:
+        one = epoch(f"u2pl/{family}/{count}")
+        assert (int(steps), int(evaluate_every)) == (EPOCHS[name] * one, one), count
+
+
+@pytest.mark.parametrize("name", EPOCHS)
+def test_the_default_split_is_published_and_trained_for_its_epochs(name):
+    config = load_config(name)
+    one = epoch(config.data.split)
+    assert (config.train.steps, config.train.evaluate_every) == (EPOCHS[name] * one, one)
+    assert round(config.method_options.warmup * config.train.steps) == one
+    assert config.train.batch_labeled == config.train.batch_unlabeled == 16
+    assert config.preset == "release"
+
+
+@pytest.mark.parametrize("name", EPOCHS)
+def test_presets_differ_where_the_text_and_the_release_do(name):
+    release, paper = (load_config(name, {"preset": preset}) for preset in ("release", "paper"))
+    assert (release.optim.power, paper.optim.power) == (0.9, 0.8)
+    assert (release.loss.kind, paper.loss.kind) == ("ohem", "ce")
+    assert (release.method_options.update_rule, paper.method_options.update_rule) == ("mean", "per_pixel")
+    assert (release.method_options.mix_probability, paper.method_options.mix_probability) == (0.5, 1.0)
+    assert release.loss.ohem_min_kept == 100_000 * 16 // 2  # U2PL's is of one GPU's 2 crops
+
+
+def test_cityscapes_threshold_and_prototypes_are_the_releases():
+    release, paper = (load_config("cityscapes", {"preset": preset}).method_options for preset in ("release", "paper"))
+    assert (release.threshold, release.prototypes) == (0.65, 3)
+    assert (paper.threshold, paper.prototypes) == (0.8, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "labeled", "per_epoch"), [("voc-classic", 92, -(-92 // 16)), ("voc-blender", 662, -(-662 // 16))]
+)
+def test_suponly_is_as_short_as_u2pls_supervised_run(name, labeled, per_epoch):
+    """U2PL's supervised loader neither tiles the labelled list nor drops the last batch."""
+    config = load_config(name, {"preset": "suponly"})
+    assert config.data.split == f"u2pl/pascal/{labeled}"
+    assert (config.method, config.loss.kind, config.train.steps) == ("supervised", "ce", 80 * per_epoch)
+
+
+@pytest.mark.parametrize("name", ["demo", "folder", "camvid"])
+def test_small_recipes_need_no_download(name):
+    config = load_config(name)
+    assert config.network.weights == "none"
+    assert config.data.split is None
