@@ -17,7 +17,7 @@ from semiseg.option_types import ConfigError, option_help, option_types
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Stands in for `semiseg.experiment`, which needs torch, and keeps what it is asked."""
+    """Stands in for the modules that need torch, and keeps what they are asked."""
     seen = []
 
     def keep(name, answer):
@@ -26,11 +26,16 @@ def calls(monkeypatch):
     experiment = SimpleNamespace(
         train=keep("train", Path("runs/x")),
         evaluate_run=keep("evaluate_run", {"miou": 0.5, "classes": {"sky": 0.25}}),
-        predict_images=keep("predict_images", 3),
-        demo=keep("demo", Path("out/report.html")),
     )
-    monkeypatch.setitem(sys.modules, "semiseg.experiment", experiment)
-    monkeypatch.setattr(semiseg, "experiment", experiment, raising=False)
+    stands_in = {
+        "experiment": experiment,
+        "inference": SimpleNamespace(predict_images=keep("predict_images", 3), MASKS="masks"),
+        "demo": SimpleNamespace(demo=keep("demo", Path("out/report.html"))),
+        "report": SimpleNamespace(write_report=lambda run: run / "report.html"),
+    }
+    for name, module in stands_in.items():
+        monkeypatch.setitem(sys.modules, f"semiseg.{name}", module)
+        monkeypatch.setattr(semiseg, name, module, raising=False)
     return seen
 
 

@@ -1,4 +1,4 @@
-"""The command line: parse, call one function of `semiseg.experiment`, print.
+"""The command line: parse, call one function of the package, print.
 
 The options of `train` are generated from the dataclasses, so help, types and the nearest name to a mistyped one come
 from cyclopts, and only what was typed is handed on as overrides. torch is imported by the commands that compute, never
@@ -50,7 +50,7 @@ def build_app(tokens: Sequence[str] = ()) -> App:
     )
     app.command(_train_command(tokens), name="train")
     app.command(_evaluate_command(), name="evaluate")
-    for command in (predict, demo, methods, recipes):
+    for command in (predict, demo, report, methods, recipes):
         app.command(command)
     return app
 
@@ -76,9 +76,9 @@ def train(recipe: str, /, *, resume: bool = False, **options: Any) -> None:
         Go on from the last checkpoint of the run folder.
     """
     config = load_config(recipe, options)
-    from semiseg import experiment
+    from semiseg import experiment, report
 
-    print(experiment.train(config, resume=resume))
+    print(report.write_report(experiment.train(config, resume=resume)))
 
 
 def evaluate(
@@ -108,7 +108,7 @@ def evaluate(
         print(f"{key}: {value}")
 
 
-def predict(run: Path, images: Path, /, *, out: Path) -> None:
+def predict(run: Path, images: Path, /, *, out: Path, window: int | None = None, stride: int | None = None) -> None:
     """Segment images with a trained run.
 
     Parameters
@@ -118,28 +118,55 @@ def predict(run: Path, images: Path, /, *, out: Path) -> None:
     images
         An image, or a folder of images.
     out
-        Folder for the masks.
+        Folder for masks/, overlays/ and confidence/.
+    window
+        Predict in overlapping windows of so many pixels a side: for images too large for the memory.
+    stride
+        Pixels between two windows. Default: three quarters of the window.
     """
-    from semiseg import experiment
+    from semiseg import inference
 
-    print(f"{experiment.predict_images(run, images, out)} masks in {out}")
+    count = inference.predict_images(run, images, out, window=window, stride=stride)
+    print(f"{count} masks in {out / inference.MASKS}")
 
 
 def demo(*, out: Path = Path("runs/demo"), steps: int | None = None, seed: int = 0) -> None:
-    """Train every method on drawn scenes and write a report: no download, no GPU.
+    """Train with and without unlabelled images on drawn scenes, and compare: no download, no GPU.
 
     Parameters
     ----------
     out
-        Folder for the runs and the report.
+        Folder for the runs and the report; a stopped demo goes on there.
     steps
         Optimizer steps per method. Default: the recipe's.
     seed
         Of all randomness.
     """
-    from semiseg import experiment
+    from semiseg import demo
 
-    print(experiment.demo(out, steps, seed))
+    demo.demo(out, steps, seed)
+
+
+def report(run: Path, /, *others: Path, out: Path | None = None) -> None:
+    """Write the report of a run, finished or not, or of runs against the first.
+
+    Parameters
+    ----------
+    run
+        The run folder; where there are more, the baseline.
+    others
+        Run folders to hold against it.
+    out
+        The file. Default: report.html in the run folder.
+    """
+    from semiseg import report
+
+    if not others and out is None:
+        print(report.write_report(run))
+        return
+    runs = [run, *others]
+    words = report.summary(runs)
+    print(words, report.write_comparison(runs, out or run / "comparison.html", "Comparison", words), sep="\n")
 
 
 def methods() -> None:

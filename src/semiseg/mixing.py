@@ -15,10 +15,10 @@ def half_boxes(count: int, height: int, width: int, generator: torch.Generator) 
     """Boxes of half the image's area as U2PL draws them. (count, height, width) bool
 
     The width is uniform over the integers in [floor(width / 2 + 1), width - 1], the height follows from the area, the
-    place is uniform. Both sides exceed half, so a box always covers the centre of the image.
+    place is uniform. No side is shorter than half, so the middle of the image is nearly always covered.
     """
     widths = torch.randint(width // 2 + 1, width, (count,), generator=generator)
-    heights = (height * width / 2 / widths).round().long().clamp(max=height)
+    heights = (height * width / 2 / widths).round().long()
     return _boxes(heights, widths, height, width, generator)
 
 
@@ -94,7 +94,7 @@ def mix_batch(
     num_classes: int,
     generator: torch.Generator,
 ) -> tuple[Tensor, PseudoLabel]:
-    """The batch under `kind`: `cutmix`, `cutout`, `classmix` or `none` (Table 6); all of it, or with 1 - probability none.
+    """The batch under `cutmix`, `cutout`, `classmix` or `none` (Table 6): with `probability` all of it, else none.
 
     image (B, 3, H, W). The coin is a mask like the others, so that nothing waits for the device.
     """

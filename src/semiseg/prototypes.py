@@ -1,4 +1,4 @@
-"""The prototype predictor: K prototypes per class, the nearest of which speaks for its class (Xu et al. 2022, 3.2, 3.4).
+"""The prototype predictor: K prototypes per class, the nearest speaks for its class (Xu et al. 2022, 3.2 and 3.4).
 
 Features and prototypes are compared by cosine, so their lengths do not matter to Eq. 2; the stored prototypes are raw
 running means, so they do matter to Eq. 11. Everything here computes in float32, under autocast too: with T = 0.1 the
@@ -42,7 +42,7 @@ class Health:
 
     usage: np.ndarray  # (C, K) share of the class's pixels, running mean; rows add up to 1, or to 0 before any pixel
     distance: np.ndarray  # (C,) mean of 1 - cosine over the pairs of a class's prototypes; NaN with one prototype
-    closest: np.ndarray  # (C,) the same of the closest pair
+    closest: np.ndarray  # (C,) the same of the closest pair; both over prototypes that have a place
 
     def warnings(self, classes: tuple[str, ...]) -> list[str]:
         """A sentence for each class whose prototypes collapsed; none for healthy ones."""
@@ -52,7 +52,7 @@ class Health:
                 found.append(f"prototypes of class {name!r} are identical (closest pair {closest:.4f} apart)")
             dead = int((usage < DEAD).sum())
             if usage.sum() > 0 and dead:
-                found.append(f"{dead} of {len(usage)} prototypes of class {name!r} are dead: no pixel is nearest to them")
+                found.append(f"{dead} of {len(usage)} prototypes of class {name!r} are dead: nearest to no pixel")
         return found
 
 
@@ -75,15 +75,17 @@ class PrototypePredictor(nn.Module):
         return F.normalize(self.prototypes, dim=-1)
 
     def similarity(self, features: Tensor) -> Tensor:
-        """Cosine of each feature and each prototype; -1 for prototypes without a place yet. (N, D) -> (N, C, K)"""
+        """Cosine of each feature and each prototype. (N, D) -> (N, C, K)"""
         with torch.autocast(features.device.type, enabled=False):
             unit = F.normalize(features.float(), dim=-1)
-            cosine = torch.einsum("nd,ckd->nck", unit, self.directions())
-        return cosine.masked_fill(~self.ready, -1.0)
+            return torch.einsum("nd,ckd->nck", unit, self.directions())
 
     def logits(self, similarity: Tensor) -> Tensor:
-        """Eq. 2 before its softmax: the best prototype of each class over T. (N, C, K) -> (N, C)"""
-        return similarity.amax(-1) / self.temperature
+        """Eq. 2 before its softmax: the best prototype of each class over T. (N, C, K) -> (N, C)
+
+        Prototypes without a place are silent: a class that has no other is as far away as can be, at -1 / T.
+        """
+        return similarity.masked_fill(~self.ready, -1.0).amax(-1) / self.temperature
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits whose softmax is the posterior of Eq. 2. (N, D) -> (N, C)"""
@@ -100,11 +102,11 @@ class PrototypePredictor(nn.Module):
             dots = torch.einsum("bdhw,ckd->bckhw", features, self.directions())
             dots = _upsample(dots.flatten(1, 2), size).unflatten(1, self.ready.shape)  # (B, C, K, H, W)
             cosine = dots / _upsampled_length(features, size)[:, :, None]
-            return self.logits(cosine.masked_fill(~self.ready[..., None, None], -1.0).movedim(2, -1))
+            return cosine.masked_fill(~self.ready[..., None, None], -1.0).amax(2) / self.temperature
 
     @torch.no_grad()
     def assign(self, features: Tensor, similarity: Tensor, label: Tensor, kept: Tensor) -> Assigned:
-        """Each kept pixel goes to the most similar prototype within its own class (3.4).
+        """Each kept pixel goes to the most similar prototype within its own class, with a place or without (3.4).
 
         features (N, D), similarity (N, C, K), label (N,) with IGNORE where there is none, kept (N,) bool.
         """
@@ -145,14 +147,14 @@ class PrototypePredictor(nn.Module):
     def start(self, features: Tensor, label: Tensor, seed: int) -> None:
         """Algorithm 2, line 3: K-means within each class; the centroids are the first prototypes.
 
-        features (N, D) and label (N,) of labelled pixels. A class without a pixel is put at the mean of all features
-        and marked as without a place: it says nothing until the first of its pixels gives it one.
+        features (N, D) and label (N,) of labelled pixels. A class without a pixel is scattered around the mean of all
+        features and marked as without a place: each of its prototypes is silent until a pixel gives it one.
         """
-        overall = features.float().mean(0) if len(features) else torch.zeros(self.prototypes.shape[-1])
+        overall = features.mean(0, keepdim=True) if len(features) else torch.zeros(1, self.prototypes.shape[-1])
         for number in range(len(self.prototypes)):
-            own = features[label == number].float().cpu().numpy()
+            own = features[label == number]
             self.ready[number] = len(own) > 0
-            self.prototypes[number] = overall.to(self.prototypes) if not len(own) else self._centroids(own, seed)
+            self.prototypes[number] = self._centroids((own if len(own) else overall).float().cpu().numpy(), seed)
 
     def _centroids(self, features: np.ndarray, seed: int) -> Tensor:
         """K centroids of (n, D) features; where n or the number of distinct ones is below K, repeated with jitter."""
@@ -161,7 +163,8 @@ class PrototypePredictor(nn.Module):
         clusters = min(per_class, len(distinct))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # fewer distinct points than clusters is handled below
-            centers = KMeans(clusters, n_init=10, max_iter=100, random_state=seed).fit(features).cluster_centers_
+            kmeans = KMeans(clusters, n_init=10, max_iter=100, random_state=seed)  # pyright: ignore[reportArgumentType]
+            centers = kmeans.fit(features).cluster_centers_
         repeated = centers[np.arange(per_class) % clusters]
         jitter = np.random.default_rng(seed).normal(0, 1e-2 * (np.abs(centers).mean() + 1e-6), repeated.shape)
         jitter[:clusters] = 0
@@ -170,13 +173,14 @@ class PrototypePredictor(nn.Module):
     @torch.no_grad()
     def health(self) -> Health:
         """Usage and distances, on the CPU."""
-        per_class = self.ready.shape[1]
+        usage, placed = self.usage.cpu().numpy(), self.ready.cpu().numpy()
+        if placed.shape[1] == 1:
+            return Health(usage, *np.full((2, len(usage)), np.nan))
         unit = self.directions()
-        apart = 1 - torch.einsum("ckd,cjd->ckj", unit, unit).cpu().numpy()
-        pairs = np.triu_indices(per_class, 1)
-        distances = apart[:, pairs[0], pairs[1]] if per_class > 1 else np.full((len(apart), 1), np.nan)
-        distances[~self.ready.any(1).cpu().numpy()] = np.nan
-        return Health(self.usage.cpu().numpy(), distances.mean(1), distances.min(1))
+        apart = 1 - torch.einsum("ckd,cjd->ckj", unit, unit).cpu().numpy()  # (C, K, K)
+        first, second = np.triu_indices(placed.shape[1], 1)
+        distances = np.ma.masked_array(apart[:, first, second], mask=~(placed[:, first] & placed[:, second]))
+        return Health(usage, distances.mean(1).filled(np.nan), distances.min(1).filled(np.nan))
 
 
 def _upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:

@@ -6,8 +6,9 @@
     m    = mean over the batch's pixels of [max q >= 0.97], one number
     loss = CE(student(x), y) + w * m * mean over pixels of sum over classes of (p - q)^2
 
-Differences from the paper: 1. the partner u' is the batch rolled by one, not a second batch; 2. one backward pass for both
-losses; 3. BatchNorm is trained and averaged into the teacher, which predicts in eval mode; 4. padding takes no part in the mean.
+Differences from the paper: 1. the partner u' is the batch rolled by one, not a second batch; 2. one backward pass for
+both losses; 3. BatchNorm is trained and averaged into the teacher, which predicts in eval mode; 4. padding takes no
+part in the means.
 """
 
 from __future__ import annotations

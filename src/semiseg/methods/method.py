@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
@@ -115,13 +115,6 @@ def split_output(output: SegmentationOutput, first: int) -> tuple[SegmentationOu
     return part(slice(None, first)), part(slice(first, None))
 
 
-def detached(stats: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Scalars for the record, without a graph."""
-    return {name: value.detach() for name, value in stats.items()}
-
-
 def share(mask: Tensor, of: Tensor) -> Tensor:
     """Share of the pixels of `of` that are in `mask` too; 0 without any. Scalar"""
     return (mask & of).sum() / of.sum().clamp(min=1)
-
-

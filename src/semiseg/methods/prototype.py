@@ -9,10 +9,11 @@
         prototypes follow the features assigned to them                                                    (Eq. 11)
         teacher follows student
 
-Differences from the paper, each an option: 1. sums over pixels become means (`denominator`); 2. the prototype losses see one
-random point per cell of a grid, as in the authors' configuration (`grid`); 3. Eq. 11 is applied once per step with the mean
-feature, likewise (`update_rule`); 4. the batch is mixed with probability 0.5, as in the code base the paper builds on
-(`mix_probability`); 5. padding takes no part in any loss; 6. BatchNorm statistics are averaged into the teacher (`teacher_bn`).
+Differences from the paper, each but 5 an option: 1. sums over pixels become means (`denominator`); 2. the prototype
+losses see one random point per cell of a grid, as in the authors' configuration (`grid`); 3. Eq. 11 is applied once
+per step with the mean feature, likewise (`update_rule`); 4. the batch is mixed with probability 0.5, as in the code the
+paper builds on (`mix_probability`); 5. padding takes no part in any loss; 6. BatchNorm statistics are averaged into
+the teacher (`teacher_bn`).
 """
 
 from __future__ import annotations
@@ -98,15 +99,11 @@ class Prototype(TeacherMethod):
         on_labeled, on_unlabeled = split_output(output, len(label))
         losses = self.supervised(on_labeled, label)
         kept = pseudo.kept(self.options.threshold)
-        unlabeled = kept_cross_entropy(
-            on_unlabeled.logits, pseudo.label, kept, pseudo.valid, self.options.denominator
-        )
+        unlabeled = kept_cross_entropy(on_unlabeled.logits, pseudo.label, kept, pseudo.valid, self.options.denominator)
         losses["unlabeled"] = self.options.unlabeled_weight * unlabeled
         return losses
 
-    def prototype_losses(
-        self, features: Tensor, label: Tensor, pseudo: PseudoLabel, clock: Clock
-    ) -> dict[str, Tensor]:
+    def prototype_losses(self, features: Tensor, label: Tensor, pseudo: PseudoLabel, clock: Clock) -> dict[str, Tensor]:
         """Eq. 6 and 10 at sampled points; what Eq. 11 needs is put aside for `after_step`.
 
         features (2B, D, h, w) of labelled and mixed images, label (B, H, W).

@@ -1,0 +1,124 @@
+"""A trained run on new pictures: masks to work with, overlays to look at, confidences to doubt by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+
+from semiseg.augment import normalise
+from semiseg.data.dataset import Color, Pixels, resized
+from semiseg.data.images import IMAGE_SUFFIXES, read_image
+from semiseg.distributed import pick_device
+from semiseg.model import Model, load_model
+from semiseg.options import EvaluationOptions
+from semiseg.predict import predict_image
+from semiseg.progress import Progress
+
+OVERLAY = 0.5  # weight of the mask in an overlay
+MASKS, OVERLAYS, CONFIDENCE = "masks", "overlays", "confidence"
+
+
+def predict_images(
+    run: Path,
+    images: Path,
+    out: Path,
+    *,
+    window: int | None = None,
+    stride: int | None = None,
+    console: Console | None = None,
+) -> int:
+    """Segment a picture, or every picture below a folder, with the model in `run`/model; returns how many.
+
+    Writes, at each picture's own size, `out`/masks/NAME.png (class indices with the classes' colours as palette),
+    `out`/overlays/NAME.jpg (the mask laid over the picture) and `out`/confidence/NAME.png (0 to 255 for 0 to 1), where
+    NAME is the path below `images` without its suffix. Equal pictures and model give equal files.
+
+    `window` predicts in overlapping windows of that many pixels a side (after the model's scale), `stride` pixels apart
+    (None: three quarters of the window). Raises ValueError where `run` holds no model, `images` no picture, two
+    pictures have one NAME, or a picture cannot be read.
+    """
+    options = _options(window, stride)
+    model = load_model(run / "model")
+    paths = find_images(images, out)
+    device = pick_device("auto")
+    model.predictor.to(device)
+    with Progress("predict", len(paths), console=console) as bar:
+        for done, (name, path) in enumerate(paths.items(), 1):
+            picture = read_image(path)
+            label, confidence = segment(model, picture, options, device)
+            _write(out, name, picture, label, confidence, model.colors)
+            bar.step(done, {})
+    return len(paths)
+
+
+def _options(window: int | None, stride: int | None) -> EvaluationOptions:
+    if window is None:
+        if stride is not None:
+            raise ValueError("--stride is the distance between windows: give --window too")
+        return EvaluationOptions()
+    return EvaluationOptions(protocol="slide", window=window, stride=stride or max(1, window * 3 // 4))
+
+
+def find_images(images: Path, out: Path | None = None) -> dict[str, Path]:
+    """NAME -> file of every picture at or below `images`, sorted by name; what lies in `out` is not taken for input."""
+    if images.is_file():
+        return {images.stem: images}
+    found: dict[str, Path] = {}
+    for path in sorted(_pictures(images, out)):
+        name = path.relative_to(images).with_suffix("").as_posix()
+        if name in found:
+            raise ValueError(
+                f"{found[name]} and {path} differ in their suffix only and would both become {name}.png: rename one"
+            )
+        found[name] = path
+    if not found:
+        what = "has no pictures in it" if images.is_dir() else "does not exist"
+        raise ValueError(f"{images} {what}; expected a picture, or a folder with some, of {', '.join(IMAGE_SUFFIXES)}")
+    return found
+
+
+def _pictures(folder: Path, out: Path | None) -> Iterator[Path]:
+    written = () if out is None else [(out / part).resolve() for part in (MASKS, OVERLAYS, CONFIDENCE)]
+    for path in folder.rglob("*"):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        ours = any(path.resolve().is_relative_to(part) for part in written)
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and not hidden and not ours:
+            yield path
+
+
+@torch.inference_mode()
+def segment(model: Model, picture: Pixels, options: EvaluationOptions, device: torch.device) -> tuple[Pixels, Pixels]:
+    """Class indices and confidence in 255ths, both (H, W) uint8, of a picture (H, W, 3) uint8 RGB."""
+    # The same resize as in training, `Prepared`.
+    small = resized(picture, model.scale, cv2.INTER_AREA if model.scale < 1 else cv2.INTER_LINEAR)
+    image = normalise(small)[None].to(device)
+    logits = next(iter(predict_image(model.predictor, image, picture.shape[:2], options).values()))
+    confidence, label = logits[0].softmax(0).max(0)
+    return label.byte().cpu().numpy(), (255 * confidence).round().byte().cpu().numpy()
+
+
+def colored(label: Pixels, colors: tuple[Color, ...]) -> Pixels:
+    """Class indices (H, W) in their colours, (H, W, 3) uint8; what is no class (IGNORE) is black."""
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(colors)] = colors
+    return table[label]
+
+
+def _write(out: Path, name: str, picture: Pixels, label: Pixels, confidence: Pixels, colors: tuple[Color, ...]) -> None:
+    mask = Image.fromarray(label)
+    mask.putpalette(bytes(np.array(colors, np.uint8)))  # turns the grey picture into one with a palette
+    blend = (1 - OVERLAY) * picture + OVERLAY * colored(label, colors)
+    mask.save(_made(out / MASKS / f"{name}.png"))
+    Image.fromarray(blend.round().astype(np.uint8)).save(_made(out / OVERLAYS / f"{name}.jpg"), quality=90)
+    Image.fromarray(confidence).save(_made(out / CONFIDENCE / f"{name}.png"))
+
+
+def _made(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path

@@ -1,0 +1,11 @@
+"""Run folders in, one self-contained HTML file out: no network, no script, light and dark.
+
+Every score comes from metrics.jsonl and result.json; only the pictures are predicted anew, from the last checkpoint.
+"""
+
+from __future__ import annotations
+
+from semiseg.report.page import summary, write_comparison, write_report
+from semiseg.report.pictures import save_sheet
+
+__all__ = ["save_sheet", "summary", "write_comparison", "write_report"]

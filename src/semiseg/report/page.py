@@ -1,0 +1,160 @@
+"""The page: what the template needs of one run, or of runs against the first."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from semiseg.checkpoint import write_atomically
+from semiseg.experiment import CONFIG
+from semiseg.report.charts import HEIGHT, WIDTH, charts
+from semiseg.report.pictures import gallery
+from semiseg.report.runs import Run, number, read_runs
+
+REPORT = "report.html"
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One line of the table of runs."""
+
+    name: str
+    values: list[str]  # one per run
+
+
+def write_report(run: Path) -> Path:
+    """Write RUN/report.html for a run, finished or interrupted; returns its path. Raises ValueError: no run there."""
+    (read,) = read_runs([run])
+    return _write(run / REPORT, [read], f"{read.config.recipe}: {read.label}", _state(read))
+
+
+def write_comparison(runs: list[Path], out: Path, title: str, verdict: str) -> Path:
+    """Write the report of several runs, the baseline first, to `out`; returns it.
+
+    `verdict` is the sentence that opens the page. Raises ValueError where a folder is no run, or the classes differ.
+    """
+    read = read_runs(runs)
+    if len({tuple(run.iou) for run in read if run.iou}) > 1:
+        raise ValueError("the runs have different classes and cannot be compared: give runs of one dataset")
+    return _write(out, read, title, verdict)
+
+
+def summary(runs: list[Path]) -> str:
+    """The verdict where nothing more is known of the runs: the last one's mIoU against the first one's."""
+    read = read_runs(runs)
+    first, last = read[0], read[-1]
+    return f"{last.label} against {first.label}: {last.miou - first.miou:+.1f} mIoU at the last step"
+
+
+def _write(out: Path, runs: list[Run], title: str, verdict: str) -> Path:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    text = environment.get_template("report.html.jinja").render(
+        title=title,
+        verdict=verdict,
+        runs=runs,
+        figures=[_state(run) for run in runs],
+        finished=all(run.result is not None for run in runs),
+        facts=facts(runs),
+        rows=class_rows(runs),
+        warnings=[(run.label, text) for run in runs for text in (run.evaluations or [{}])[-1].get("warnings", [])],
+        charts=charts(runs),
+        size=(WIDTH, HEIGHT),
+        gallery=gallery([run.folder for run in runs], [run.label for run in runs]),
+        splits=_splits(runs),
+        configs=[(run.label, (run.folder / CONFIG).read_text("utf-8")) for run in runs],
+        versions=_versions(runs),
+    )
+    write_atomically(out, lambda file: file.write(text.encode()))
+    return out
+
+
+def _state(run: Run) -> str:
+    if run.last is None:
+        return f"{run.label}: no evaluation yet (step {run.step} of {run.config.train.steps})"
+    state = f"{run.label}: {run.miou:.1f} mIoU on the validation images at step {run.last_step}"
+    if run.result is None:
+        state += f"; not finished, step {run.step} of {run.config.train.steps}"
+    return state
+
+
+def class_rows(runs: list[Run]) -> list[tuple[str, list[tuple[str, str, str]]]]:
+    """(class, [(IoU, difference to the first run, its sign) of each run]), and the mean in the last row."""
+    rows = {
+        name: [run.iou.get(name, math.nan) for run in runs] for name in next((run.iou for run in runs if run.iou), {})
+    }
+    rows["mean"] = [run.miou for run in runs]
+    return [(name, [_cell(value, values[0]) for value in values]) for name, values in rows.items()]
+
+
+def _cell(value: float, baseline: float) -> tuple[str, str, str]:
+    difference = value - baseline
+    sign = "" if math.isnan(difference) else "gain" if difference > 0.05 else "loss" if difference < -0.05 else ""
+    return _figure(value), _figure(difference, "+.1f"), sign
+
+
+def _figure(value: float, form: str = ".1f") -> str:
+    return "–" if math.isnan(value) else f"{value:{form}}"
+
+
+def facts(runs: list[Run]) -> list[Fact]:
+    """What can be said of each run in a word, the lines that are empty for all of them left out."""
+    lines = {
+        "mIoU, last step": [_figure(run.miou) for run in runs],
+        "mIoU, best evaluation": [f"{run.best[1]:.1f} (step {run.best[0]})" if run.best else "–" for run in runs],
+        "mIoU by prototypes, last step": [_figure(_by_prototypes(run)) for run in runs],
+        "mIoU on the test images, last step": [_figure(_test(run)) for run in runs],
+        "steps done": [f"{run.step} of {run.config.train.steps}" for run in runs],
+        "seed": [str(run.config.seed) for run in runs],
+        "time of training": [_time(run.seconds) for run in runs],
+        "device": [_known(run, "hardware", "device") for run in runs],
+        "CPU threads": [_known(run, "hardware", "threads") for run in runs],
+        "finished": [_known(run, "date") for run in runs],
+        "commit": [_known(run, "commit") for run in runs],
+        "folder": [run.folder.name for run in runs],
+    }
+    return [Fact(name, values) for name, values in lines.items() if set(values) != {"–"}]
+
+
+def _by_prototypes(run: Run) -> float:
+    return number((run.last or {}).get("prototype", {}).get("miou"))
+
+
+def _test(run: Run) -> float:
+    return number(((run.result or {}).get("last", {}).get("test") or {}).get("miou"))
+
+
+def _known(run: Run, *keys: str) -> str:
+    value: Any = run.result or {}
+    for key in keys:
+        value = value.get(key) or {}
+    return str(value or "–")
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s"
+
+
+def _splits(runs: list[Run]) -> list[tuple[str, dict[str, Any]]]:
+    """(list, {name, count, sha256, source}) of the finished runs, each list once."""
+    found = {
+        (name, split["sha256"]): (name, split)
+        for run in runs
+        for name, split in (run.result or {}).get("split", {}).items()
+    }
+    return list(found.values())
+
+
+def _versions(runs: list[Run]) -> list[tuple[str, str]]:
+    """(package, version), both where runs differ."""
+    found: dict[str, dict[str, None]] = {}
+    for run in runs:
+        for name, version in (run.result or {}).get("versions", {}).items():
+            found.setdefault(name, {})[str(version)] = None
+    return [(name, ", ".join(versions)) for name, versions in found.items()]

@@ -1,0 +1,231 @@
+"""Validation images with their truth and what the runs make of them, chosen by a rule instead of by hand."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from semiseg.data.dataset import Color, ImageSet, Pixels
+from semiseg.data.loading import whole_images
+from semiseg.evaluate import NativeMasks
+from semiseg.experiment import Experiment, load_run
+from semiseg.inference import colored
+from semiseg.metrics import ConfusionMatrix
+from semiseg.predict import precision_context, predict_image
+
+POOL = 60  # the pictures are chosen among so many validation images
+SIDE = 480  # pixels, of the longer side of a picture in the page
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One cell: RGB pixels, what is written above and below it, and its description."""
+
+    pixels: Pixels  # (H, W, 3)
+    title: str
+    note: str
+    alt: str
+    photograph: bool = False  # JPEG instead of PNG
+
+    @property
+    def uri(self) -> str:
+        """The picture itself, as a `data:` address."""
+        file, kind = io.BytesIO(), "jpeg" if self.photograph else "png"
+        Image.fromarray(self.pixels).save(file, kind, quality=88)
+        return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One validation image: input, truth, and each run's prediction."""
+
+    title: str  # by which rule it was chosen
+    name: str
+    pictures: list[Picture]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Rows of pictures and the rule that chose them; or `missing`, why there are none."""
+
+    rule: str
+    rows: list[Row]
+    classes: list[tuple[str, str]]  # (name, colour as rgb(...))
+    missing: str | None = None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one run makes of the pool, from its last checkpoint."""
+
+    labels: list[Pixels]  # (H, W) each
+    scores: list[float]  # `image_score` of each image
+
+
+def gallery(runs: list[Path], labels: list[str]) -> Gallery:
+    """The pictures of one run, or of runs against the first. A dataset or checkpoint that is gone is no error here."""
+    try:
+        experiments = [load_run(run, "last") for run in runs]
+        images = NativeMasks(experiments[0].dataset.val, 1.0)
+        predictions = [predict_pool(experiment) for experiment in experiments]
+    except (ValueError, OSError) as error:
+        return Gallery("", [], [], f"No pictures: {error}")
+    dataset = experiments[0].dataset
+    chosen = choose(predictions)
+    rows = [
+        _row(images, index, title, dict(zip(labels, predictions, strict=True)), dataset.colors)
+        for title, index in chosen
+    ]
+    names = [(name, f"rgb{color}") for name, color in zip(dataset.classes, dataset.colors, strict=True)]
+    return Gallery(rule(len(predictions[0].scores), labels), rows, names)
+
+
+@torch.inference_mode()
+def predict_pool(experiment: Experiment) -> Prediction:
+    """The first POOL validation images, predicted and scored one by one as the run's config says."""
+    config, count = experiment.config, len(experiment.dataset.classes)
+    predictor = experiment.method.predictor.eval()
+    labels, scores = [], []
+    for _, image, truth in islice(whole_images(NativeMasks(experiment.dataset.val, config.data.scale)), POOL):
+        assert truth is not None
+        with precision_context(config.train.precision, experiment.device):
+            size = (truth.shape[0], truth.shape[1])
+            logits = predict_image(predictor, image.to(experiment.device), size, config.evaluation)
+        label = next(iter(logits.values())).argmax(1)[0].cpu()
+        labels.append(label.byte().numpy())
+        scores.append(image_score(label, truth, count))
+    return Prediction(labels, scores)
+
+
+def image_score(label: Tensor, truth: Tensor, count: int) -> float:
+    """Mean IoU over the classes that the truth (H, W) of one image shows, per cent; NaN if it shows none.
+
+    A few pixels of a class that is not there would otherwise cost as much as missing a whole class.
+    """
+    matrix = ConfusionMatrix.of(label, truth, count)
+    shown = matrix.counts.sum(1) > 0
+    return 100 * float(matrix.iou()[shown].mean()) if shown.any() else math.nan
+
+
+def choose(predictions: list[Prediction]) -> list[tuple[str, int]]:
+    """(title, image) of at most three images: the extremes and the median of the last run's gain over the first.
+
+    With a single run, of its score. Images without a labelled pixel have no score and are left out.
+    """
+    values = np.array(predictions[-1].scores)
+    if len(predictions) > 1:
+        values = values - np.array(predictions[0].scores)
+    order = [int(index) for index in np.argsort(-values, kind="stable") if math.isfinite(values[index])]
+    places = {"first": 0, "middle": len(order) // 2, "last": len(order) - 1}
+    chosen: dict[int, str] = {}
+    for place, at in places.items():
+        if order:
+            chosen.setdefault(order[at], _title(place, values[order[at]], len(predictions) > 1))
+    return [(title, index) for index, title in chosen.items()]
+
+
+def _title(place: str, value: float, compared: bool) -> str:
+    if not compared:
+        return {"first": "Best", "middle": "Median", "last": "Worst"}[place] + f": {value:.1f} mIoU"
+    names = {
+        "first": "Largest gain" if value > 0 else "Smallest loss",
+        "middle": "Median",
+        "last": "Largest loss" if value < 0 else "Smallest gain",
+    }
+    return f"{names[place]}: {value:+.1f} mIoU"
+
+
+def rule(count: int, labels: list[str]) -> str:
+    """How the pictures were chosen, in words."""
+    by = f"the mIoU of {labels[-1]}" + (f" minus that of {labels[0]}" if len(labels) > 1 else "")
+    return (
+        f"Of the first {count} validation images: those with the largest, the median and the smallest value of {by}, "
+        "each image's mIoU taken over the classes that its truth shows, at the last checkpoint."
+    )
+
+
+def _row(
+    images: ImageSet, index: int, title: str, predictions: dict[str, Prediction], colors: tuple[Color, ...]
+) -> Row:
+    name = images.names[index]
+    cells = [
+        Picture(_small(images.image(index), cv2.INTER_AREA), "input", "", f"Validation image {name}.", photograph=True),
+        Picture(_painted(images.mask(index), colors), "truth", "", f"True classes of {name}; black has no label."),
+    ]
+    for label, prediction in predictions.items():
+        score = f"{prediction.scores[index]:.1f} mIoU"
+        alt = f"Classes of {name} as predicted by {label}: {score}."
+        cells.append(Picture(_painted(prediction.labels[index], colors), label, score, alt))
+    return Row(title, name, cells)
+
+
+def _painted(label: Pixels, colors: tuple[Color, ...]) -> Pixels:
+    return colored(_small(label, cv2.INTER_NEAREST_EXACT), colors)
+
+
+def _small(pixels: Pixels, interpolation: int) -> Pixels:
+    """At most SIDE pixels a side."""
+    height, width = pixels.shape[:2]
+    factor = min(1.0, SIDE / max(height, width))
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    return np.asarray(cv2.resize(pixels, size, interpolation=interpolation), np.uint8) if factor < 1 else pixels
+
+
+def save_sheet(runs: list[Path], labels: list[str], out: Path, width: int = 240) -> Path:
+    """The gallery as one PNG of at most 256 colours, for a README: a row per image, `width` pixels per cell.
+
+    In Python, after `semiseg demo`:
+
+        demo = Path("runs/demo")
+        save_sheet([demo / "supervised", demo / "prototype"], ["supervised", "prototype"], Path("docs/demo.png"))
+
+    Raises ValueError where the runs have no pictures.
+    """
+    shown = gallery(runs, labels)
+    if shown.missing is not None:
+        raise ValueError(shown.missing)
+    strips = [_strip([picture.title for picture in shown.rows[0].pictures], width, 17)]
+    for row in shown.rows:
+        cells = [_fitted(picture, width) for picture in row.pictures]
+        strips.append(_joined(cells, axis=1))
+        strips.append(_strip([row.title, "", *(picture.note for picture in row.pictures[2:])], width, 14))
+    sheet = Image.fromarray(np.pad(_joined(strips, axis=0), ((8, 4), (8, 8), (0, 0)), constant_values=255))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    sheet.quantize(256, dither=Image.Dither.NONE).save(out, optimize=True)
+    return out
+
+
+GAP = 8  # pixels between the cells of a sheet
+
+
+def _fitted(picture: Picture, width: int) -> Pixels:
+    height = round(picture.pixels.shape[0] * width / picture.pixels.shape[1])
+    how = cv2.INTER_LINEAR if picture.photograph else cv2.INTER_NEAREST
+    return np.asarray(cv2.resize(picture.pixels, (width, height), interpolation=how), np.uint8)
+
+
+def _strip(texts: list[str], width: int, size: int) -> Pixels:
+    """One line of text per cell, black on white."""
+    strip = Image.new("RGB", (len(texts) * (width + GAP) - GAP, round(1.6 * size)), "white")
+    draw, font = ImageDraw.Draw(strip), ImageFont.load_default(size)
+    for at, text in enumerate(texts):
+        draw.text((at * (width + GAP) + width / 2, 0.8 * size), text, fill="black", font=font, anchor="mm")
+    return np.asarray(strip)
+
+
+def _joined(parts: list[Pixels], axis: int) -> Pixels:
+    """Side by side (axis 1) with gaps, or one below the other (axis 0) without."""
+    if axis == 0:
+        return np.concatenate(parts)
+    gap = np.full((parts[0].shape[0], GAP, 3), 255, np.uint8)
+    return np.concatenate([item for part in parts for item in (gap, part)][1:], axis=1)

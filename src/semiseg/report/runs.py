@@ -1,0 +1,116 @@
+"""What a run folder says of itself, finished or not: its config, metrics.jsonl and, once finished, result.json."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from semiseg.config import Config, load_config
+from semiseg.experiment import CONFIG, METRICS, RESULT
+from semiseg.record import read_record
+
+Points = list[tuple[float, float]]  # (step, value)
+PREDICTORS = ("linear", "prototype")
+
+
+@dataclass(frozen=True)
+class Run:
+    """The record of one run. Every score is read from a file here, none is computed again."""
+
+    folder: Path
+    label: str  # how the report calls it
+    config: Config
+    entries: list[dict[str, Any]]  # of metrics.jsonl
+    result: dict[str, Any] | None  # None: not finished
+
+    @property
+    def evaluations(self) -> list[dict[str, Any]]:
+        """The evaluations during training, in order."""
+        return [entry for entry in self.entries if entry["kind"] == "evaluation"]
+
+    @property
+    def step(self) -> int:
+        """Steps done, as far as the record knows."""
+        return max((entry["step"] for entry in self.entries), default=0)
+
+    @property
+    def last(self) -> dict[str, Any] | None:
+        """Scores on the validation images at the last step, or at the last evaluation of an unfinished run."""
+        if self.result is not None:
+            return self.result["last"]["val"]
+        return self.evaluations[-1] if self.evaluations else None
+
+    @property
+    def last_step(self) -> int | None:
+        """The step of `last`."""
+        if self.result is not None:
+            return self.result["last"]["step"]
+        return self.evaluations[-1]["step"] if self.evaluations else None
+
+    @property
+    def best(self) -> tuple[int, float] | None:
+        """(step, mIoU) of the best evaluation during training."""
+        scored = [(entry["step"], entry["miou"]) for entry in self.evaluations if entry["miou"] is not None]
+        return max(scored, key=lambda found: found[1], default=None)
+
+    @property
+    def miou(self) -> float:
+        """The headline's mIoU of `last`, per cent; NaN before the first evaluation."""
+        return math.nan if self.last is None else number(self.last["miou"])
+
+    @property
+    def iou(self) -> dict[str, float]:
+        """The headline's IoU of `last` by class, per cent."""
+        if self.last is None:
+            return {}
+        return {name: number(value) for name, value in self.last[self.last["headline"]]["iou"].items()}
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training and its evaluations, interruptions left out."""
+        logged = [entry["seconds"] for entry in self.entries if "seconds" in entry]
+        return self.result["seconds"] if self.result is not None else max(logged, default=0.0)
+
+    def series(self, kind: str, *keys: str) -> Points:
+        """Values under nested `keys` of the entries of one kind over the steps; entries without it are left out."""
+        found: Points = []
+        for entry in self.entries:
+            value: Any = entry if entry["kind"] == kind else None
+            for key in keys:
+                value = value.get(key) if isinstance(value, dict) else None
+            if value is not None:
+                found.append((entry["step"], value))
+        return found
+
+    def losses(self) -> list[str]:
+        """Names of the losses, in the order in which they appear."""
+        rest = ("kind", "step", "lr", "seconds", "kept")
+        return list(
+            {key: None for entry in self.entries if entry["kind"] == "train" for key in entry if key not in rest}
+        )
+
+
+def read_run(folder: Path, label: str | None = None) -> Run:
+    """The run in `folder`, called `label` (None: its method). Raises ValueError where there is none."""
+    if not (folder / CONFIG).is_file():
+        raise ValueError(f"{folder} is not a run folder: it has no {CONFIG}; `semiseg train` makes one")
+    config = load_config(folder / CONFIG)
+    result = folder / RESULT
+    document = json.loads(result.read_text("utf-8")) if result.is_file() else None
+    return Run(folder, label or config.method, config, read_record(folder / METRICS), document)
+
+
+def read_runs(folders: list[Path]) -> list[Run]:
+    """The runs in `folders`, each called by its method or, where methods repeat, by its folder."""
+    runs = [read_run(folder) for folder in folders]
+    if len({run.label for run in runs}) == len(runs):
+        return runs
+    return [read_run(folder, folder.name) for folder in folders]
+
+
+def number(value: float | None) -> float:
+    """A number of a JSON file, where NaN is null."""
+    return math.nan if value is None else value

@@ -1,0 +1,92 @@
+"""The confusion matrix against counting pixel by pixel."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from semiseg.metrics import ConfusionMatrix
+from semiseg.types import IGNORE
+
+C = 4
+predictions = arrays.arrays(np.int64, (3, 5), elements=st.integers(0, C - 1))
+labels = arrays.arrays(np.int64, (3, 5), elements=st.sampled_from([*range(C), IGNORE]))
+
+
+def of(prediction: np.ndarray, label: np.ndarray) -> ConfusionMatrix:
+    return ConfusionMatrix.of(torch.from_numpy(prediction), torch.from_numpy(label), C)
+
+
+def divided(part: int, whole: int) -> float:
+    return part / whole if whole else math.nan
+
+
+@given(predictions, labels)
+def test_every_score_equals_counting_pixels(prediction, label):
+    counts = [[0] * C for _ in range(C)]
+    for said, true in zip(prediction.flatten().tolist(), label.flatten().tolist(), strict=True):
+        if true != IGNORE:
+            counts[true][said] += 1
+    found = of(prediction, label)
+    assert found.counts.tolist() == counts
+    assert found.counts.dtype == np.int64
+
+    counted = label != IGNORE
+    hits = [int(((prediction == c) & (label == c)).sum()) for c in range(C)]
+    shown = [int((label == c).sum()) for c in range(C)]
+    said = [int(((prediction == c) & counted).sum()) for c in range(C)]
+    iou = [divided(hits[c], int((((prediction == c) | (label == c)) & counted).sum())) for c in range(C)]
+    np.testing.assert_allclose(found.iou(), iou)
+    np.testing.assert_allclose(found.recall(), [divided(hits[c], shown[c]) for c in range(C)])
+    np.testing.assert_allclose(found.precision(), [divided(hits[c], said[c]) for c in range(C)])
+    np.testing.assert_allclose(found.accuracy(), divided(sum(hits), int(counted.sum())))
+    known = [value for value in iou if not math.isnan(value)]
+    np.testing.assert_allclose(found.miou(), divided(sum(known), len(known)) if known else math.nan)
+
+
+@given(predictions, labels, st.permutations(range(C)))
+def test_renaming_the_classes_renames_the_scores(prediction, label, order):
+    renamed = np.array([*order, *([IGNORE] * (IGNORE - C + 1))])
+    before, after = of(prediction, label), of(renamed[prediction], renamed[label])
+    np.testing.assert_array_equal(after.counts[np.ix_(order, order)], before.counts)
+    np.testing.assert_allclose(after.miou(), before.miou())
+
+
+@given(predictions, labels)
+def test_matrices_of_parts_add_up_and_order_does_not_matter(prediction, label):
+    whole = of(prediction, label)
+    parts = sum((of(prediction[row], label[row]) for row in (2, 0, 1)), ConfusionMatrix.empty(C))
+    np.testing.assert_array_equal(parts.counts, whole.counts)
+
+
+@given(predictions, predictions, labels)
+def test_what_is_predicted_on_ignored_pixels_does_not_matter(prediction, other, label):
+    changed = np.where(label == IGNORE, other, prediction)
+    np.testing.assert_array_equal(of(changed, label).counts, of(prediction, label).counts)
+
+
+def test_scores_in_numbers():
+    matrix = ConfusionMatrix(np.array([[3, 1], [2, 4]]))
+    np.testing.assert_allclose(matrix.iou(), [3 / 6, 4 / 7])
+    assert matrix.miou() == pytest.approx((3 / 6 + 4 / 7) / 2)
+    np.testing.assert_allclose(matrix.recall(), [3 / 4, 4 / 6])
+    np.testing.assert_allclose(matrix.precision(), [3 / 5, 4 / 5])
+    assert matrix.accuracy() == 0.7
+
+
+def test_a_perfect_prediction_scores_1_over_the_classes_there_are():
+    label = np.array([[0, 0, 2]])
+    assert of(label, label).iou().tolist()[::2] == [1, 1]
+    assert np.isnan(of(label, label).iou()[[1, 3]]).all()
+    assert of(label, label).miou() == 1
+
+
+def test_nothing_scores_nan_without_a_warning():
+    empty = ConfusionMatrix.empty(C)
+    assert math.isnan(empty.miou())
+    assert math.isnan(empty.accuracy())
+    assert np.isnan(empty.iou()).all()
