@@ -31,7 +31,11 @@ def calls(monkeypatch):
         "experiment": experiment,
         "inference": SimpleNamespace(predict_images=keep("predict_images", 3), MASKS="masks"),
         "demo": SimpleNamespace(demo=keep("demo", Path("out/report.html"))),
-        "report": SimpleNamespace(write_report=lambda run: run / "report.html"),
+        "report": SimpleNamespace(
+            write_report=lambda run: run / "report.html",
+            write_comparison=keep("write_comparison", Path("all.html")),
+            summary=lambda runs: "b against a: +1.0 mIoU",
+        ),
     }
     for name, module in stands_in.items():
         monkeypatch.setitem(sys.modules, f"semiseg.{name}", module)
@@ -66,7 +70,7 @@ def test_train_hands_on_the_recipe_with_what_was_typed(calls, capsys):
     assert (config.network.aspp_rates, config.run) == ((1, 2, 3), Path("r"))
     assert (config.data.scale, config.network.encoder) == (0.5, "resnet18")  # the recipe's
     assert kwargs == {"resume": False}
-    assert capsys.readouterr().out == "runs/x\n"
+    assert capsys.readouterr().out == "runs/x/report.html\n"
 
 
 def test_train_takes_a_method_with_its_options_and_resumes(calls):
@@ -123,11 +127,21 @@ def test_predict_and_demo(calls, capsys):
     assert enter("demo --out there --steps 5 --seed 2") == 0
     assert main(["demo"]) == 0
     assert calls == [
-        ("predict_images", (Path("runs/x"), Path("photos"), Path("masks")), {}),
+        ("predict_images", (Path("runs/x"), Path("photos"), Path("masks")), {"window": None, "stride": None}),
         ("demo", (Path("there"), 5, 2), {}),
         ("demo", (Path("runs/demo"), None, 0), {}),
     ]
-    assert "3 masks in masks" in capsys.readouterr().out
+    assert "3 masks in masks/masks" in capsys.readouterr().out
+
+
+def test_report_of_one_run_and_of_several(calls, capsys):
+    assert enter("report runs/a") == 0
+    assert capsys.readouterr().out == "runs/a/report.html\n"
+    assert enter("report runs/a runs/b --out all.html") == 0
+    assert capsys.readouterr().out == "b against a: +1.0 mIoU\nall.html\n"
+    ((name, (runs, out, _, verdict), _),) = calls
+    assert (name, runs, out) == ("write_comparison", [Path("runs/a"), Path("runs/b")], Path("all.html"))
+    assert verdict == "b against a: +1.0 mIoU"
 
 
 def test_methods_and_recipes_are_listed(capsys):

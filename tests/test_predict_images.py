@@ -122,7 +122,7 @@ def test_an_overlay_lies_between_picture_and_mask(run, tmp_path):
     predict_images(run, tmp_path / "flat.png", tmp_path / "out", console=QUIET)
     mask = np.asarray(Image.open(tmp_path / "out/masks/flat.png").convert("RGB"), float)
     overlay = np.asarray(Image.open(tmp_path / "out/overlays/flat.jpg"), float)
-    assert np.abs(overlay.mean((0, 1)) - (mask.mean((0, 1)) + (200, 40, 120)) / 2).max() < 3
+    assert np.abs(overlay.mean((0, 1)) - (mask.mean((0, 1)) + np.array([200, 40, 120])) / 2).max() < 3
 
 
 def test_what_has_no_class_is_black():

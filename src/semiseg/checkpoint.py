@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,32 +10,49 @@ from typing import Any, BinaryIO
 import torch
 
 LAST, BEST = "last.pt", "best.pt"
+PARTS = ("method", "optimizer", "state", "config")
+"""What a checkpoint holds: the state dicts of the method and the optimizer, the trainer's state, and the config."""
+
+_REPAIR = "Restore it from a copy, or delete the run folder and train again"
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Call `write` with a file that becomes `path` only when it is whole and on the disk."""
+    """Call `write` with a file that becomes `path` only when it is whole and on the disk.
+
+    What a killed process left of it, `.NAME.tmp`, is overwritten by the next call for the same path.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:  # a full disk, or Ctrl-C: half a file is of no use
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write `state`, of tensors and plain types."""
+    """Write the PARTS, of tensors and plain types."""
     write_atomically(path, lambda file: torch.save(state, file))
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU; nothing but tensors and plain types is unpickled.
+    """Read the PARTS onto the CPU; nothing but tensors and plain types is unpickled.
 
     Raises ValueError that names a missing or damaged file.
     """
     if not path.is_file():
-        raise ValueError(f"{path} is not there; a run folder gets it at its first checkpoint")
+        raise ValueError(
+            f"{path} is not there; training writes {LAST} at its first checkpoint and {BEST} at its first evaluation"
+        )
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError) as error:
-        raise ValueError(f"{path} is not a checkpoint of semiseg, or it is damaged: {error}") from error
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damage shows in whatever a wrong byte makes of the archive or the pickle in it
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ValueError(f"{path} is damaged, or no checkpoint of semiseg: {reason}. {_REPAIR}") from error
+    if not isinstance(state, dict) or set(state) != set(PARTS):
+        raise ValueError(f"{path} is no checkpoint of semiseg: expected a dict of {', '.join(PARTS)}. {_REPAIR}")
+    return state

@@ -76,9 +76,12 @@ def train(recipe: str, /, *, resume: bool = False, **options: Any) -> None:
         Go on from the last checkpoint of the run folder.
     """
     config = load_config(recipe, options)
-    from semiseg import experiment, report
+    from semiseg import experiment
 
-    print(report.write_report(experiment.train(config, resume=resume)))
+    run = experiment.train(config, resume=resume)
+    from semiseg import report
+
+    print(report.write_report(run))
 
 
 def evaluate(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from semiseg.data.dataset import ImageSet, Pixels, Prepared
 from semiseg.data.loading import whole_images
@@ -26,6 +27,21 @@ class NativeMasks(Prepared):
     def mask(self, index: int) -> Pixels:
         """As it is on the disk."""
         return self.source.mask(index)
+
+
+@contextmanager
+def eval_mode(module: nn.Module) -> Iterator[None]:
+    """`module` in eval mode for a while; then each of its parts is in its own mode again.
+
+    The parts may differ: a method in training has its student in train mode and its teacher in eval mode.
+    """
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
 
 
 @dataclass(frozen=True)
@@ -57,11 +73,12 @@ class Evaluation:
 
     def _pseudo_labels(self) -> dict[str, Any]:
         """Share of each class's pixels that are confident, and how many of the confident predictions are right."""
-        every = next(iter(self.confusion.values())).counts
-        share = np.divide(self.kept.counts.sum(1), every.sum(1), out=np.full(len(every), np.nan), where=every.sum(1) > 0)
+        every = next(iter(self.confusion.values())).counts.sum(1)  # (C,) pixels of each class
+        kept = self.kept.counts.sum(1)
+        share = np.divide(kept, every, out=np.full(len(every), np.nan), where=every > 0)
         return {
             "threshold": self.threshold,
-            "share": 100 * float(self.kept.counts.sum() / max(every.sum(), 1)),
+            "share": 100 * float(kept.sum() / every.sum()),
             "accuracy": 100 * self.kept.accuracy(),
             "share_by_class": self._by_class(share),
             "precision_by_class": self._by_class(self.kept.precision()),
@@ -85,8 +102,10 @@ class Evaluator:
 
     def __post_init__(self) -> None:
         if self.options.protocol == "crop" and self.scale != 1:
-            raise ValueError(f"evaluation.protocol is crop, which is defined at native size, but data.scale is {self.scale}")
-        object.__setattr__(self, "images", NativeMasks(self.images, self.scale))
+            raise ValueError(
+                f"evaluation.protocol is crop, which is defined at native size, but data.scale is {self.scale}; "
+                "use --evaluation.protocol whole"
+            )
 
     @torch.inference_mode()
     def __call__(
@@ -96,27 +115,34 @@ class Evaluator:
         limit: int | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Evaluation:
-        """Score the first `limit` images (None: all); `progress(done, of)` is called after each."""
-        training = predictor.training
-        predictor.eval()
+        """Score the first `limit` images (None: all); `progress(done, of)` is called after each.
+
+        Raises ValueError where none of them has a labelled pixel.
+        """
         count = min(limit or len(self.images), len(self.images))
+        empty = ConfusionMatrix.empty(len(self.classes))
         confusion: dict[str, ConfusionMatrix] = {}
-        kept = ConfusionMatrix.empty(len(self.classes))
-        for done, (_, image, label) in enumerate(islice(whole_images(self.images), count), 1):
-            assert label is not None
-            logits, label = self._predicted(predictor, image.to(self.device), label.to(self.device))
-            for name, value in logits.items():
-                matrix = ConfusionMatrix.of(value.argmax(1)[0], label, len(self.classes))
-                confusion[name] = confusion.get(name, ConfusionMatrix.empty(len(self.classes))) + matrix
-            if threshold is not None:
-                kept += self._kept(next(iter(logits.values())), label, threshold)
-            if progress is not None:
-                progress(done, count)
-        predictor.train(training)
+        kept = empty
+        with eval_mode(predictor):
+            for done, (logits, label) in enumerate(islice(self._predictions(predictor), count), 1):
+                for name, value in logits.items():
+                    matrix = ConfusionMatrix.of(value.argmax(1)[0], label, len(self.classes))
+                    confusion[name] = confusion.get(name, empty) + matrix
+                if threshold is not None:
+                    kept += self._kept(next(iter(logits.values())), label, threshold)
+                if progress is not None:
+                    progress(done, count)
+        if not any(matrix.counts.any() for matrix in confusion.values()):
+            raise ValueError(f"the {count} {self.images.name} images have no labelled pixel to score: all are {IGNORE}")
         return Evaluation(self.classes, confusion, kept, threshold)
 
+    def _predictions(self, predictor: Predictor) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+        """Image by image, the logits (1, C, H, W) of each predictor and the label (H, W) they are held against."""
+        for _, image, label in whole_images(NativeMasks(self.images, self.scale)):
+            assert label is not None
+            yield self._predicted(predictor, image.to(self.device), label.to(self.device))
+
     def _predicted(self, predictor: Predictor, image: Tensor, label: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Logits (1, C, H, W) and the label (H, W) they are held against."""
         if self.options.protocol == "crop":
             image = center_crop(image, self.options.window, 0)
             label = center_crop(label, self.options.window, 0)

@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 
 from semiseg.checkpoint import BEST, LAST, load_checkpoint
-from semiseg.config import Config, config_from_dict, config_to_dict, save_config
+from semiseg.config import Config, config_from_dict, config_to_dict, flatten, save_config
 from semiseg.data import open_dataset
 from semiseg.data.dataset import Dataset, ImageSet
 from semiseg.data.loading import labeled_images, training_batches
@@ -63,7 +63,7 @@ def build_experiment(config: Config, weights: bool = True) -> Experiment:
     device = pick_device(config.train.device)
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
-    dataset = open_dataset(config.data)
+    dataset = open_dataset(config.data, need_unlabeled=METHODS[config.method].uses_unlabeled)
     return Experiment(config, dataset, build_method(config, dataset.classes, weights).to(device), device)
 
 
@@ -83,25 +83,34 @@ def train(config: Config, resume: bool = False, console: Console | None = None) 
 
     Raises ValueError where the run folder holds a run and `resume` is False, or another run and `resume` is True.
     """
-    state = _saved_state(config, resume)
-    experiment = build_experiment(config, weights=state is None)
+    saved = _checkpoint(config, resume)
+    experiment = build_experiment(config, weights=saved is None)
     optimizer = build_optimizer(experiment.method.parameter_groups(), config.optim)
-    progress = State()
-    if state is not None:
-        experiment.method.load_state_dict(state["method"])
-        optimizer.load_state_dict(state["optimizer"])
-        progress = State(**state["state"])
-    else:
-        experiment.folder.mkdir(parents=True, exist_ok=True)
-        save_config(config, experiment.folder / CONFIG)
-    with Progress(config.method, config.train.steps, progress.step, console) as bar:
-        finished = _trainer(experiment, optimizer, progress, bar).run()
-        finish(experiment, finished, bar)
+    state = State() if saved is None else _restore(saved, experiment.method, optimizer)
+    del saved  # as large as the method and its optimizer together
+    with Progress(config.method, config.train.steps, state.step, console) as bar:
+        trainer = _trainer(experiment, optimizer, state, bar)
+        if state.step == 0:
+            _write_config(config, experiment.folder / CONFIG)
+        finish(experiment, trainer.run(), bar)
     return experiment.folder
 
 
-def _saved_state(config: Config, resume: bool) -> dict[str, Any] | None:
-    """The checkpoint to go on from; None to start."""
+def _restore(saved: dict[str, Any], method: Method, optimizer: torch.optim.Optimizer) -> State:
+    method.load_state_dict(saved["method"])
+    optimizer.load_state_dict(saved["optimizer"])
+    return State(**saved["state"])
+
+
+def _write_config(config: Config, path: Path) -> None:
+    """Whole or not at all: half a YAML file reads as a config with defaults for the other half."""
+    partial = path.with_name(f".{path.name}.tmp")
+    save_config(config, partial)
+    partial.replace(path)
+
+
+def _checkpoint(config: Config, resume: bool) -> dict[str, Any] | None:
+    """The checkpoint to go on from; None to start, also where a run was stopped before it had one."""
     folder = config.run_folder
     last = folder / "checkpoints" / LAST
     if not (folder / CONFIG).exists() and not last.exists():
@@ -119,21 +128,16 @@ def _saved_state(config: Config, resume: bool) -> dict[str, Any] | None:
 
 def _check_same_run(config: Config, saved: Config, folder: Path) -> None:
     """Resuming with other options would be neither the old run nor a new one."""
-    ours, theirs = (_flat(config_to_dict(c)) for c in (config, saved))
+    ours, theirs = (flatten(config_to_dict(c)) for c in (config, saved))
     changed = [key for key in ours if ours[key] != theirs.get(key) and key not in ("run", "recipe", *_FREE)]
     if changed:
         listed = ", ".join(f"{key} was {theirs.get(key)!r} and is {ours[key]!r}" for key in changed[:5])
-        raise ValueError(f"{folder} was started with other options: {listed}. Resume with the same, or use another --run")
+        raise ValueError(
+            f"{folder} was started with other options: {listed}. Resume with the same, or use another --run"
+        )
 
 
-_FREE = ("train.workers", "train.log_every", "train.checkpoint_every")  # change nothing in the weights
-
-
-def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in document.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
-    return flat
+_FREE = ("data.cache", "train.workers", "train.log_every", "train.checkpoint_every")  # change nothing in the weights
 
 
 def _trainer(experiment: Experiment, optimizer: torch.optim.Optimizer, state: State, bar: Progress) -> Trainer:
@@ -173,14 +177,14 @@ def _trainer(experiment: Experiment, optimizer: torch.optim.Optimizer, state: St
 
 
 def finish(experiment: Experiment, state: State, bar: Progress) -> None:
-    """Score the best and the last checkpoint, save the best for use, write result.json."""
+    """Score the method as the last step left it, then the best checkpoint; save that for use, write result.json."""
     config, dataset = experiment.config, experiment.dataset
-    scores: dict[str, Any] = {}
-    for name, file, step in (("last", LAST, state.step), ("best", BEST, state.best_step)):
-        experiment.method.load_state_dict(load_checkpoint(experiment.checkpoints / file)["method"])
-        scores[name] = {"step": step, **score_sets(experiment)}
-    save_model(experiment.folder / "model", experiment.method.predictor, config, dataset)  # the best: loaded last
-    split = dataset.split
+    scores = {"last": {"step": state.step, **score_sets(experiment)}}
+    scores["best"] = scores["last"]
+    if state.best_step != state.step:
+        experiment.method.load_state_dict(load_checkpoint(experiment.checkpoints / BEST)["method"])
+        scores["best"] = {"step": state.best_step, **score_sets(experiment)}
+    save_model(experiment.folder / "model", experiment.method.predictor, config, dataset)
     write_json(
         experiment.folder / RESULT,
         {
@@ -189,7 +193,7 @@ def finish(experiment: Experiment, state: State, bar: Progress) -> None:
             "seed": config.seed,
             "steps": config.train.steps,
             **scores,
-            "split": split,
+            "split": dataset.split,
             "classes": list(dataset.classes),
             "seconds": round(state.seconds, 1),
             **provenance(experiment.device),
@@ -198,7 +202,9 @@ def finish(experiment: Experiment, state: State, bar: Progress) -> None:
     for name in ("best", "last"):
         for subset in ("val", "test"):
             if subset in scores[name]:
-                bar.say(f"{config.method} {name} checkpoint (step {scores[name]['step']}): {_line(scores, name, subset)}")
+                bar.say(
+                    f"{config.method} {name} checkpoint (step {scores[name]['step']}): {_line(scores, name, subset)}"
+                )
 
 
 def _line(scores: Mapping[str, Any], name: str, subset: str) -> str:
@@ -212,19 +218,32 @@ def score_sets(experiment: Experiment) -> dict[str, Any]:
     """Scores of the method as it stands on val and, where there is one, on test."""
     sets = {name: images for name, images in experiment.dataset.image_sets.items() if name in ("val", "test")}
     method = experiment.method
-    return {name: experiment.evaluator(images)(method.predictor, method.threshold).to_dict() for name, images in sets.items()}
+    return {
+        name: experiment.evaluator(images)(method.predictor, method.threshold).to_dict()
+        for name, images in sets.items()
+    }
 
 
 def load_run(run: Path, checkpoint: str = "best", overrides: Mapping[str, Any] | None = None) -> Experiment:
     """The experiment of a run folder with the weights of its `best` or `last` checkpoint.
 
-    `overrides` are EvaluationOptions fields. Raises ValueError where the folder is no run.
+    `overrides` are EvaluationOptions fields. A run that was trained on a GPU is loaded to whatever there is. Raises
+    ValueError where the folder is no run or lacks the checkpoint.
     """
+    files = {"best": BEST, "last": LAST}
+    if checkpoint not in files:
+        raise ValueError(f"there is no checkpoint {checkpoint!r}; expected {' or '.join(files)}")
     if not (run / "checkpoints").is_dir():
         raise ValueError(f"{run} is not a run folder: expected {run / 'checkpoints'}; `semiseg train` makes one")
-    state = load_checkpoint(run / "checkpoints" / {"best": BEST, "last": LAST}[checkpoint])
+    state = load_checkpoint(run / "checkpoints" / files[checkpoint])
     config = config_from_dict(state["config"])
-    config = replace(config, run=run, evaluation=replace(config.evaluation, **(overrides or {})))
+    device = "cpu" if config.train.device == "cpu" else "auto"
+    config = replace(
+        config,
+        run=run,
+        train=replace(config.train, device=device),
+        evaluation=replace(config.evaluation, **(overrides or {})),
+    )
     experiment = build_experiment(config, weights=False)
     experiment.method.load_state_dict(state["method"])
     return experiment
@@ -238,20 +257,25 @@ def evaluate_run(
     evaluation: Mapping[str, Any] | None = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
-    """Score a checkpoint of a run on its `val` or `test` images and write evaluation-*.json beside result.json."""
+    """Score a checkpoint of a run on its `val` or `test` images and write evaluation-*.json beside result.json.
+
+    `evaluation` changes EvaluationOptions fields; without `images` among them, all images are scored. Raises ValueError
+    where the folder is no run, or has no such checkpoint or images.
+    """
     experiment = load_run(run, checkpoint, evaluation)
     images = experiment.dataset.image_sets.get(subset)
     if images is None:
         raise ValueError(f"{run} has no {subset} images; it has {', '.join(experiment.dataset.image_sets)}")
-    method = experiment.method
-    with Progress(f"evaluate {subset}", len(images), console=console) as bar:
+    method, limit = experiment.method, (evaluation or {}).get("images")
+    with Progress(f"evaluate {subset}", limit or len(images), console=console) as bar:
         began = time.monotonic()
-        scores = experiment.evaluator(images)(method.predictor, method.threshold, progress=partial(_advance, bar))
+        advance = partial(_advance, bar)
+        scores = experiment.evaluator(images)(method.predictor, method.threshold, limit, advance)
     options = experiment.config.evaluation
     document = {
         "checkpoint": checkpoint,
         "subset": subset,
-        "evaluation": vars(options),
+        "evaluation": {**vars(options), "images": limit},
         **scores.to_dict(),
         "split": experiment.dataset.split,
         "seconds": round(time.monotonic() - began, 1),

@@ -42,8 +42,9 @@ def save_model(folder: Path, predictor: Predictor, config: Config, dataset: Data
         folder / DESCRIPTION,
         {
             "network": asdict(config.network) | {"weights": "none"},
-            "prototypes": prototypes
-            and {"per_class": prototypes.ready.shape[1], "temperature": prototypes.temperature},
+            "prototypes": None
+            if prototypes is None
+            else {"per_class": prototypes.ready.shape[1], "temperature": prototypes.temperature},
             "headline": predictor.headline,
             "classes": list(dataset.classes),
             "colors": [list(color) for color in dataset.colors],
@@ -67,8 +68,10 @@ def load_model(folder: Path) -> Model:
         predictor.load_state_dict(load_file(weights))
         colors = tuple((r, g, b) for r, g, b in about["colors"])
         return Model(predictor.eval(), tuple(about["classes"]), colors, about["scale"])
-    except (KeyError, TypeError, json.JSONDecodeError, SafetensorError, RuntimeError) as error:
-        raise ValueError(f"{folder} does not hold a model of this version of semiseg, or it is damaged: {error}") from error
+    except (KeyError, TypeError, ValueError, SafetensorError, RuntimeError) as error:
+        raise ValueError(
+            f"{folder} does not hold a model of this version of semiseg, or it is damaged: {error}"
+        ) from error
 
 
 def _empty_predictor(network: NetworkOptions, num_classes: int, prototypes: dict | None, headline: str) -> Predictor:

@@ -43,7 +43,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line of its own."""
-        self.console.print(text, markup=False, highlight=False)
+        self.console.print(text, markup=False, highlight=False, soft_wrap=not self.live)
 
     def step(self, step: int, values: Mapping[str, float]) -> None:
         """Show the step's losses, the share of pseudo-labels kept, the last mIoU, and the time left."""

@@ -45,14 +45,18 @@ def _processor() -> str:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout this package runs from, with a mark if files differ; None outside a checkout."""
-    here = Path(__file__).parent
+    """The commit of the checkout this package runs from, `-dirty` after it if files differ; None outside of one."""
+    # A package installed somewhere below another project's checkout would otherwise take that project's commit.
+    if _git("ls-files", Path(__file__).name) is None:
+        return None
+    return _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says in this file's folder; None for nothing, and where there is no git or no checkout."""
     try:
         found = subprocess.run(
-            ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            timeout=10,
+            ["git", "-C", str(Path(__file__).parent), *arguments], capture_output=True, text=True, timeout=10
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

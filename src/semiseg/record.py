@@ -1,4 +1,4 @@
-"""metrics.jsonl: one object per logged step and evaluation. It is the source of truth; everything else is a view of it."""
+"""metrics.jsonl: one object per logged step and evaluation. It is the source of truth; all else is a view of it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from semiseg.checkpoint import write_atomically
 class Record:
     """The record of a run, open for appending.
 
-    `resume_at` drops what an interrupted run wrote at or after that step, and a line it left unfinished: the resumed run
-    writes them again.
+    `resume_at` drops what an interrupted run wrote after that step, and a line it left unfinished: the resumed run
+    writes them again. A run that starts at step 0 starts with an empty record.
     """
 
     def __init__(self, path: Path, resume_at: int = 0) -> None:
@@ -34,10 +34,10 @@ def read_record(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     entries = []
-    for line in path.read_text("utf-8").splitlines():
+    for line in path.read_bytes().splitlines():  # bytes: a line may end in the middle of a character
         try:
             entries.append(json.loads(line))
-        except json.JSONDecodeError:
+        except ValueError:
             break
     return entries
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from semiseg.checkpoint import BEST, LAST, save_checkpoint
 from semiseg.distributed import rank
@@ -22,13 +21,13 @@ from semiseg.options import OptimOptions, TrainOptions
 from semiseg.predict import precision_context
 from semiseg.progress import Progress
 from semiseg.record import Record
-from semiseg.types import Clock, LabeledBatch, UnlabeledBatch
+from semiseg.types import Clock, LabeledBatch, StepResult, UnlabeledBatch
 
 Batches = Iterator[tuple[LabeledBatch, UnlabeledBatch | None]]
 
 
 class NonFiniteLossError(ValueError):
-    """A loss became NaN or infinite."""
+    """A loss, or a weight after a step, became NaN or infinite."""
 
 
 @dataclass
@@ -59,10 +58,14 @@ class Trainer:
     config: dict[str, Any]  # goes into every checkpoint
     progress: Progress
     state: State = field(default_factory=State)
-    _pending: list[tuple[int, dict[str, Tensor], dict[str, Tensor]]] = field(default_factory=list)
+    _pending: list[tuple[int, StepResult]] = field(default_factory=list)  # since the last log, on the device
 
     def run(self) -> State:
-        """Train to the last step. Raises NonFiniteLossError."""
+        """Train to the last step. Raises NonFiniteLossError.
+
+        Checkpoints fall behind a line of the record, so that what is averaged in a line does not depend on where a run
+        was interrupted.
+        """
         started = time.monotonic() - self.state.seconds
         self.method.to(self.device).train()
         batches = self.batches(self.state.step)
@@ -72,16 +75,18 @@ class Trainer:
                 self.prepare(clock)
             self.step(*next(batches), clock)
             self.state.step, self.state.seconds = step + 1, time.monotonic() - started
-            last = step + 1 == self.train.steps
-            if last or (step + 1) % self.train.log_every == 0:
+            evaluate, checkpoint = self._due(self.train.evaluate_every), self._due(self.train.checkpoint_every)
+            if evaluate or checkpoint or self._due(self.train.log_every):
                 self.log()
-            evaluated = last or (step + 1) % self.train.evaluate_every == 0
-            if evaluated:
+            if evaluate:
                 self.evaluation()
                 self.state.seconds = time.monotonic() - started
-            if evaluated or (step + 1) % self.train.checkpoint_every == 0:
+            if evaluate or checkpoint:
                 self.save(LAST)
         return self.state
+
+    def _due(self, every: int) -> bool:
+        return self.state.step % every == 0 or self.state.step == self.train.steps
 
     def clock(self, step: int) -> Clock:
         """The step's clock; all randomness of the step, dropout's too, follows from (seed, step, rank)."""
@@ -103,7 +108,7 @@ class Trainer:
                 result = self.method(*part, clock)
             (result.loss / self.train.accumulate).backward()
             losses = {name: loss.detach() for name, loss in result.losses.items()}
-            self._pending.append((clock.step, losses, dict(result.stats)))
+            self._pending.append((clock.step + 1, StepResult(losses, result.stats)))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.method.after_step(clock)
@@ -124,37 +129,36 @@ class Trainer:
             return batch
         return batch._replace(image=batch.image.contiguous(memory_format=torch.channels_last))
 
-    def log(self) -> dict[str, float]:
+    def log(self) -> None:
         """Read the values since the last log, all at once, and write their means. Raises NonFiniteLossError."""
         pending, self._pending = self._pending, []
         if not pending:
-            return {}
-        for step, losses, _ in pending:
-            self._check_finite(step, losses)
-        values = {}
-        for name in {name: None for _, losses, stats in pending for name in (*losses, *stats)}:
-            found = [{**losses, **stats}[name] for _, losses, stats in pending if name in losses or name in stats]
-            values[name] = float(torch.stack(found).float().mean())
-        rate = learning_rate(self.state.step - 1, self.train.steps, self.optim)
-        self.record.add("train", self.state.step, {**values, "lr": rate, "seconds": self.state.seconds})
-        self.progress.step(self.state.step, values)
-        return values
-
-    def _check_finite(self, step: int, losses: dict[str, Tensor]) -> None:
-        finite = torch.stack(list(losses.values())).isfinite().tolist()
-        if all(finite):
             return
-        names = ", ".join(name for name, good in zip(losses, finite, strict=True) if not good)
+        rows = [(step, {**result.losses, **result.stats}, result.losses) for step, result in pending]
+        numbers = iter(torch.stack([value.float() for _, values, _ in rows for value in values.values()]).tolist())
+        found: dict[str, list[float]] = {}
+        for step, values, losses in rows:
+            read = {name: next(numbers) for name in values}
+            self._require_finite(step, {name: read[name] for name in losses})
+            for name, number in read.items():
+                found.setdefault(name, []).append(number)
+        means = {name: sum(several) / len(several) for name, several in found.items()}
+        rate = learning_rate(self.state.step - 1, self.train.steps, self.optim)
+        self.record.add("train", self.state.step, {**means, "lr": rate, "seconds": self.state.seconds})
+        self.progress.step(self.state.step, means)
+
+    def _require_finite(self, step: int, losses: Mapping[str, float]) -> None:
+        names = [name for name, value in losses.items() if not math.isfinite(value)]
+        if names:
+            raise NonFiniteLossError(f"the loss {', '.join(names)} is not finite at step {step}. {self._what_now()}")
+
+    def _what_now(self) -> str:
         good = self.folder / LAST
-        raise NonFiniteLossError(
-            f"the loss {names} is not finite at step {step}. "
-            + (f"The last good checkpoint is {good}. " if good.exists() else "No checkpoint was written before. ")
-            + "A smaller --optim.lr, --optim.warmup_steps or --train.precision fp32 are the usual repairs"
-        )
+        where = f"The last good checkpoint is {good}" if good.exists() else "No checkpoint was written before"
+        return f"{where}. A smaller --optim.lr, --optim.warmup_steps or --train.precision fp32 are the usual repairs"
 
     def evaluation(self) -> None:
         """Score the method, write the scores and its health, keep it if it is the best."""
-        self.log()
         scores = self.evaluate(self.method)
         health, warnings = self.method.health()
         self.record.add("evaluation", self.state.step, {**scores.to_dict(), **health, "warnings": warnings})
@@ -164,11 +168,17 @@ class Trainer:
             self.save(BEST)
 
     def save(self, name: str) -> None:
-        """Write a checkpoint; never one with a loss that is not finite behind it."""
-        for step, losses, _ in self._pending:
-            self._check_finite(step, losses)
+        """Write a checkpoint. Raises NonFiniteLossError rather than write one that is not good.
+
+        A gradient can overflow where the loss did not, so the weights are looked at too.
+        """
+        self.log()
+        weights = self.method.state_dict()
+        bad = [key for key, tensor in weights.items() if not tensor.isfinite().all()]
+        if bad:
+            raise NonFiniteLossError(f"{bad[0]} is not finite after step {self.state.step}. {self._what_now()}")
         state = {
-            "method": self.method.state_dict(),
+            "method": weights,
             "optimizer": self.optimizer.state_dict(),
             "state": vars(self.state).copy(),
             "config": self.config,

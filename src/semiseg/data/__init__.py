@@ -24,18 +24,20 @@ _MASKS_READ_AT_OPEN = 3
 
 _WHEN_EMPTY = {
     "labeled": "name some in data.labeled, or add masks",
-    "unlabeled": "add images without masks, name some in data.unlabeled, or use fewer labels (data.labeled_count)",
+    "unlabeled": "add images without masks, name some in data.unlabeled, use fewer labels (data.labeled_count), "
+    "or train with --method supervised, which needs none",
     "val": "name some in data.val",
     "test": "leave data.test out, or name some",
 }
 
 
-def open_dataset(options: DataOptions) -> Dataset:
+def open_dataset(options: DataOptions, need_unlabeled: bool = True) -> Dataset:
     """The dataset that the options describe, checked, and as a loader should read it.
 
     Labelled and unlabelled images come at `options.scale`; validation and test images at native size, at which they
     are scored. With `options.cache` all of them are decoded here. Raises ValueError for whatever is wrong with the
-    options, the lists or the first masks; every other file is checked when it is read.
+    options, the lists or the first masks, an empty list of unlabelled images among it unless `need_unlabeled` is False;
+    every other file is checked when it is read.
     """
     if options.split is not None:
         find_split(options.split, options.dataset)
@@ -44,16 +46,17 @@ def open_dataset(options: DataOptions) -> Dataset:
         "data.labeled_count is for an automatic split of the dataset `folder`: leave it out, or leave data.labeled out",
     )
     dataset = DATASETS[options.dataset](options)
-    check_lists(dataset)
+    check_lists(dataset, need_unlabeled)
     for index in range(min(_MASKS_READ_AT_OPEN, len(dataset.labeled))):
         dataset.labeled.mask(index)  # so that the user hears at once
     return _prepared(dataset, options)
 
 
-def check_lists(dataset: Dataset) -> None:
+def check_lists(dataset: Dataset, need_unlabeled: bool = True) -> None:
     """Raise ValueError for an empty list, or an image that is in two lists or twice in one."""
     for name, image_set in dataset.image_sets.items():
-        require(len(image_set) > 0, f"there are no {name} images ({dataset.split[name]['name']}): {_WHEN_EMPTY[name]}")
+        enough = len(image_set) > 0 or (name == "unlabeled" and not need_unlabeled)
+        require(enough, f"there are no {name} images ({dataset.split[name]['name']}): {_WHEN_EMPTY[name]}")
     check_disjoint({name: image_set.names for name, image_set in dataset.image_sets.items()})
 
 

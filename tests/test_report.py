@@ -1,0 +1,250 @@
+"""The report: what it says comes from the run's files, it needs nothing but itself, and it survives unfinished runs."""
+
+import json
+import math
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+
+from semiseg.config import load_config, save_config
+from semiseg.data.scenes import CLASSES
+from semiseg.report import save_sheet, summary, write_comparison, write_report
+from semiseg.report.charts import LEFT, WIDTH, Chart, Line, charts, tick_step, ticks
+from semiseg.report.page import class_rows
+from semiseg.report.pictures import Prediction, choose, image_score
+from semiseg.report.runs import read_run, read_runs
+
+OUTSIDE = re.compile(r"https?://|//[a-z]|<script|<link(?! rel=\"icon\" href=\"data:,\")|@import|url\(", re.IGNORECASE)
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+STEPS = 100
+
+
+def scores(miou, headline="linear"):
+    """An evaluation's figures; class c of C has mIoU - C + 2 c + 1 per cent, whose mean is `miou`."""
+    iou = {name: miou - len(CLASSES) + 2 * at + 1 for at, name in enumerate(CLASSES)}
+    return {"headline": headline, "miou": miou, headline: {"miou": miou, "accuracy": 90.0, "iou": iou}}
+
+
+def write_run(folder, method="supervised", mious=(40.0, 52.5, 50.25), finished=True):
+    """A run folder with a record as training writes it, without the training."""
+    folder.mkdir(parents=True)
+    save_config(load_config("demo", {"method": method, "run": folder, "train.steps": STEPS}), folder / "config.yaml")
+    entries = []
+    for at, miou in enumerate(mious, 1):
+        entries.append({"kind": "train", "step": 25 * at, "supervised": 1 / at, "lr": 0.05, "seconds": 30.0 * at})
+        if method == "prototype":
+            entries[-1] |= {"kept": 0.25 * at, "prototype": 2 / at}
+        entries.append({"kind": "evaluation", "step": 25 * at, **scores(miou), "warnings": []})
+        if method == "prototype":
+            entries[-1] |= {
+                "pseudo_labels": {"threshold": 0.8, "share": 80.0, "accuracy": 91.0 + at},
+                "prototype": {"miou": miou - 1},
+                "prototype_usage": [[0.9, 0.1], [0.6, 0.4]],
+                "prototype_closest": [0.3, None],
+                "warnings": ["2 of 4 prototypes of class 'star' are dead"],
+            }
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries), "utf-8")
+    if finished:
+        split = {"val": {"name": "scenes, seed 0", "sha256": "ab" * 32, "count": 60, "source": None}}
+        result = {
+            "last": {"step": STEPS, "val": scores(mious[-1])},
+            "best": {"step": 50, "val": scores(max(mious))},
+            "split": split,
+            "seconds": 95.4,
+            "versions": {"torch": "2.9.9"},
+            "hardware": {"device": "A <slow> CPU", "threads": 2, "cores": 2},
+            "commit": "c0ffee",
+            "date": "2025-01-02T03:04:05+00:00",
+        }
+        (folder / "result.json").write_text(json.dumps(result), "utf-8")
+    return folder
+
+
+class Page(HTMLParser):
+    """Checks that tags close, and keeps the text and what a reader who cannot see is told."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.open, self.text, self.figures = [], [], []
+        self.feed(page)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "img" or ("role", "img") in attrs:
+            self.figures.append(dict(attrs).get("alt") or dict(attrs).get("aria-label"))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag, attrs):
+        pass
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def words(path):
+    return " ".join(" ".join(Page(path.read_text("utf-8")).text).split())
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return [write_run(tmp_path / "supervised"), write_run(tmp_path / "ours", "prototype", (40.0, 47.0, 53.5))]
+
+
+def test_a_comparison_says_the_verdict_first_and_then_the_files_figures(runs, tmp_path):
+    page = write_comparison(runs, tmp_path / "deep/all.html", "A title", "it helped: +3.2 mIoU")
+    text = words(page)
+    assert text.index("A title") < text.index("it helped: +3.2 mIoU") < text.index("Pictures") < text.index("Runs")
+    for name in CLASSES:
+        assert name in text
+    assert "mean 50.2 53.5 +3.2" in text  # 3.25, and halves go to the even digit
+    assert "ground 45.2 48.5 +3.2" in text
+    assert "52.5 (step 50) 53.5 (step 75)" in text
+    assert "1 min 35 s" in text
+    assert "ab" * 32 in text
+    assert "torch 2.9.9" in text
+    assert "A <slow> CPU" in text  # escaped in the file
+    assert "prototype: 2 of 4 prototypes of class 'star' are dead" in text
+    assert "data: dataset: scenes" in text
+
+
+def test_the_page_asks_nothing_of_the_network_and_describes_every_figure(runs, tmp_path):
+    page = write_comparison(runs, tmp_path / "all.html", "t", "v").read_text("utf-8")
+    assert not OUTSIDE.search(page)
+    assert "prefers-color-scheme: dark" in page
+    assert 'name="viewport"' in page
+    figures = Page(page).figures
+    assert len(figures) == 6  # mIoU, losses twice, pseudo-labels, usage, distance
+    assert all(figures)
+    assert any("supervised from 40 to 50.2" in figure for figure in figures)
+
+
+def test_the_same_runs_give_the_same_bytes(runs, tmp_path):
+    first, second = (write_comparison(runs, tmp_path / name, "t", "v").read_bytes() for name in ("a.html", "b.html"))
+    assert first == second
+
+
+def test_an_unfinished_run_is_reported_as_such(tmp_path):
+    run = write_run(tmp_path / "run", "prototype", (40.0, 47.0), finished=False)
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "train", "st')  # the process was killed while it wrote
+    text = words(write_report(run))
+    assert "prototype: 47.0 mIoU on the validation images at step 50; not finished, step 50 of 100" in text
+    assert "No pictures: " in text
+    assert "checkpoints" in text  # which are not there
+
+
+def test_a_run_without_any_record_yet(tmp_path):
+    run = write_run(tmp_path / "run", mious=(), finished=False)
+    assert "no evaluation yet (step 0 of 100)" in words(write_report(run))
+
+
+def test_what_cannot_be_reported(tmp_path, runs):
+    with pytest.raises(ValueError, match=r"is not a run folder: it has no config\.yaml"):
+        write_report(tmp_path)
+    with pytest.raises(ValueError, match=r"No pictures: .*checkpoints"):
+        save_sheet(runs, ["a", "b"], tmp_path / "sheet.png")
+    other = runs[1] / "result.json"
+    other.write_text(other.read_text("utf-8").replace("star", "heart"), "utf-8")
+    with pytest.raises(ValueError, match="different classes"):
+        write_comparison(runs, tmp_path / "all.html", "t", "v")
+
+
+def test_summary_and_labels(runs, tmp_path):
+    assert summary(runs) == "prototype against supervised: +3.2 mIoU at the last step"
+    twice = [*runs, write_run(tmp_path / "again", "prototype")]
+    assert [run.label for run in read_runs(runs)] == ["supervised", "prototype"]
+    assert [run.label for run in read_runs(twice)] == ["supervised", "ours", "again"]
+
+
+def test_a_class_without_a_score_has_a_dash(runs):
+    result = json.loads((runs[1] / "result.json").read_text("utf-8"))
+    result["last"]["val"]["linear"]["iou"]["ring"] = None
+    (runs[1] / "result.json").write_text(json.dumps(result), "utf-8")
+    assert dict(class_rows(read_runs(runs)))["ring"][1] == ("–", "–", "")
+
+
+# Charts
+
+
+def test_charts_show_what_the_record_has(runs):
+    shown = {chart.title: chart for chart in charts(read_runs(runs))}
+    assert shown["Validation mIoU"].lines[1].points == [(25, 40.0), (50, 47.0), (75, 53.5)]
+    assert shown["Validation mIoU"].lines[2].points == [(25, 39.0), (50, 46.0), (75, 52.5)]
+    kept, _, right = shown["prototype: pseudo-labels"].lines
+    assert kept.points == [(25, 25.0), (50, 50.0), (75, 75.0)]
+    assert right.points == [(25, 92.0), (50, 93.0), (75, 94.0)]
+    assert [line.points[0][1] for line in shown["prototype: use of the prototypes"].lines] == [10.0, 60.0, 90.0]
+    assert [line.points[0][1] for line in shown["prototype: closest prototypes"].lines] == [0.3, 0.3, 0.3]
+    assert [line.name for line in shown["prototype: losses"].lines] == ["supervised", "prototype"]
+    assert all(
+        math.isfinite(chart.y(value)) for chart in shown.values() for line in chart.lines for _, value in line.points
+    )
+
+
+def test_losses_are_not_mistaken_for_scores(runs):
+    run = read_run(runs[1])
+    assert run.series("train", "prototype") == [(25, 2.0), (50, 1.0), (75, 2 / 3)]
+    assert run.losses() == ["supervised", "prototype"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(0, 100, [0, 20, 40, 60, 80, 100]), (38, 53, [40, 45, 50]), (0, 0.21, [0, 0.05, 0.1, 0.15, 0.2]), (3, 3, [3])],
+)
+def test_ticks_are_round_numbers_within_the_range(low, high, expected):
+    assert ticks(low, high) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("values", [[1.0], [5.0, 5.0], [-3.0, 12.0], [1e-7, 2e-7], [1e6, 3e6]])
+def test_every_point_lies_inside_its_chart(values):
+    chart = Chart("t", "", "", [Line("a", list(enumerate(values, 1)))], steps=len(values))
+    low, high = chart.y_limits
+    assert low <= min(values) <= max(values) <= high
+    assert high - low <= max(max(values) - min(values), 1e-3) + 2 * tick_step(min(values), max(values))
+    assert all(LEFT <= chart.x(step) <= WIDTH for step in range(1, len(values) + 1))
+    assert chart.y(low) > chart.y(high)  # y grows downwards
+
+
+# Pictures
+
+
+def predictions(*rows):
+    return [Prediction([], list(row)) for row in rows]
+
+
+def test_extremes_and_median_are_chosen_by_gain():
+    chosen = choose(predictions([50, 50, 50, 50, 50], [60, 45, 52, 90, 49]))
+    assert chosen == [("Largest gain: +40.0 mIoU", 3), ("Median: +2.0 mIoU", 2), ("Largest loss: -5.0 mIoU", 1)]
+
+
+def test_signs_are_named_as_they_are_and_no_image_comes_twice():
+    assert choose(predictions([1, 1], [3, 2])) == [("Largest gain: +2.0 mIoU", 0), ("Median: +1.0 mIoU", 1)]
+    assert [title for title, _ in choose(predictions([5, 5, 5], [2, 4, 3]))] == [
+        "Smallest loss: -1.0 mIoU",
+        "Median: -2.0 mIoU",
+        "Largest loss: -3.0 mIoU",
+    ]
+    assert choose(predictions([5, 5, 5], [6, 8, 7]))[-1] == ("Smallest gain: +1.0 mIoU", 0)
+
+
+def test_one_run_is_chosen_by_score_and_images_without_one_are_left_out():
+    assert choose(predictions([10, math.nan, 30, 20])) == [
+        ("Best: 30.0 mIoU", 2),
+        ("Median: 20.0 mIoU", 3),
+        ("Worst: 10.0 mIoU", 0),
+    ]
+    assert choose(predictions([math.nan])) == []
+
+
+def test_an_images_score_is_over_the_classes_that_it_shows():
+    truth = torch.tensor([[0, 0, 1, 1], [0, 0, 255, 255]])
+    label = torch.tensor([[0, 0, 1, 2], [0, 2, 2, 2]])
+    assert image_score(label, truth, 3) == pytest.approx(100 * np.mean([3 / 4, 1 / 2]))
+    assert math.isnan(image_score(label, torch.full((2, 4), 255), 3))
