@@ -1,0 +1,377 @@
+"""The loop: gradients, clock, schedule, record, what it keeps and where it stops."""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from semiseg.checkpoint import load_checkpoint
+from semiseg.methods.method import Method
+from semiseg.optim import build_optimizer, learning_rate
+from semiseg.options import OptimOptions, TrainOptions
+from semiseg.progress import Progress
+from semiseg.record import Record, read_record
+from semiseg.trainer import NonFiniteLossError, State, Trainer
+from semiseg.types import Clock, LabeledBatch, StepResult, UnlabeledBatch
+
+SGD = OptimOptions(lr=0.1, head_lr_factor=2, momentum=0.9, weight_decay=1e-3, power=0.9)
+
+
+class Plain(Method):
+    """Cross-entropy and a squared distance from one convolution without BatchNorm; it remembers what was asked of it."""
+
+    prepare_at = 3
+    poison = -1  # the step whose loss, or gradient, is not finite
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        student = nn.ModuleDict({"encoder": nn.Conv2d(3, 4, 3, padding=1), "head": nn.Conv2d(4, 3, 1)})
+        super().__init__(student, tiny.setting())
+        self.calls: list[tuple[str, int]] = []
+        self.seen: list[tuple[LabeledBatch, UnlabeledBatch | None]] = []
+        self.drawn: list[tuple[float, float]] = []
+        self.rates: list[float] = []
+
+    def forward(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch | None, clock: Clock) -> StepResult:
+        self.calls.append(("forward", clock.step))
+        self.seen.append((labeled, unlabeled))
+        self.drawn.append((torch.rand(()).item(), torch.rand((), generator=clock.generator).item()))
+        logits = self.student["head"](self.student["encoder"](labeled.image))
+        losses = {"supervised": F.cross_entropy(logits, labeled.label)}
+        if unlabeled is not None:
+            losses["consistency"] = self.student["head"](self.student["encoder"](unlabeled.image)).square().mean()
+        if clock.step == self.poison:
+            losses = self.poisoned(losses)
+        return StepResult(losses, {"kept": torch.tensor(clock.step / 10)} if clock.step >= 2 else {})
+
+    def poisoned(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        return losses | {"supervised": losses["supervised"] * math.nan}
+
+    def prepare(self, labeled, clock: Clock) -> None:
+        self.calls.append(("prepare", clock.step))
+        self.prepared = list(labeled)
+
+    def after_step(self, clock: Clock) -> None:
+        self.calls.append(("after_step", clock.step))
+
+    def parameter_groups(self) -> list[dict]:
+        return [{"role": role, "params": list(self.student[part].parameters())} for role, part in ROLES]
+
+
+ROLES = (("encoder", "encoder"), ("head", "head"))
+
+
+class BadGradient(Plain):
+    """A loss that is finite while its gradient is not."""
+
+    def poisoned(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        zero = self.student["head"].bias.sum() * 0
+        return losses | {"consistency": zero.abs().sqrt()}  # 0, with a slope of 0 x infinity
+
+
+class Score:
+    """What an evaluator gives: mIoU by step."""
+
+    def __init__(self, miou: float) -> None:
+        self.miou = miou
+
+    def to_dict(self) -> dict:
+        return {"miou": self.miou}
+
+
+def step_batches(step: int) -> tuple[LabeledBatch, UnlabeledBatch]:
+    """Four and four images; every pixel has a label, so that the mean of two means is the mean."""
+    labeled, unlabeled = tiny.batches(4, 4, seed=step)
+    return labeled._replace(label=labeled.label % 3), unlabeled
+
+
+def trainer(folder: Path, method: Method | None = None, state: State | None = None, scores=(), **train) -> Trainer:
+    """A trainer over `step_batches`; `scores` are the mIoUs of its evaluations, in turn."""
+    method, state, mious = method or Plain(), state or State(), iter(scores)
+    options = TrainOptions(**{"steps": 6, "precision": "fp32", "channels_last": False, "log_every": 2, **train})
+
+    def batches(start: int) -> Iterator[tuple[LabeledBatch, UnlabeledBatch]]:
+        return (step_batches(step) for step in range(start, options.steps))
+
+    return Trainer(
+        method=method,
+        optimizer=build_optimizer(method.parameter_groups(), SGD),
+        train=options,
+        optim=SGD,
+        seed=5,
+        device=torch.device("cpu"),
+        batches=batches,
+        labeled=tiny.one_by_one(step_batches(0)[0]),
+        evaluate=lambda _: Score(next(mious, 50.0)),
+        record=Record(folder / "metrics.jsonl", state.step),
+        folder=folder / "checkpoints",
+        config={"seed": 5},
+        progress=Progress("test", options.steps, console=Console(quiet=True)),
+        state=state,
+    )
+
+
+def resumed(folder: Path, **train) -> Trainer:
+    """A new process's trainer, from the last checkpoint."""
+    saved = load_checkpoint(folder / "checkpoints/last.pt")
+    again = trainer(folder, state=State(**saved["state"]), **train)
+    again.method.load_state_dict(saved["method"])
+    again.optimizer.load_state_dict(saved["optimizer"])
+    return again
+
+
+def weights(method: Method) -> Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in method.parameters()])
+
+
+def lines(folder: Path, kind: str) -> list[dict]:
+    return [entry for entry in read_record(folder / "metrics.jsonl") if entry["kind"] == kind]
+
+
+# Gradients and schedule -----------------------------------------------------------------------------------------------
+
+
+def test_weights_follow_a_twin_that_spells_out_the_loop(tmp_path):
+    run = trainer(tmp_path)
+    run.run()
+    twin, velocity = Plain(), {}
+    for step in range(6):
+        result = twin(*step_batches(step), Clock(step, 6, torch.Generator()))
+        gradients = torch.autograd.grad(sum(result.losses.values()), list(twin.parameters()))
+        rate = 0.1 * (1 - step / 6) ** 0.9
+        with torch.no_grad():
+            for (name, parameter), gradient in zip(twin.named_parameters(), gradients, strict=True):
+                velocity[name] = 0.9 * velocity.get(name, 0) + gradient + 1e-3 * parameter
+                parameter -= rate * (2 if "head" in name else 1) * velocity[name]
+    torch.testing.assert_close(weights(run.method), weights(twin), rtol=1e-5, atol=1e-6)
+
+
+def test_two_micro_batches_are_one_batch(tmp_path):
+    whole, halves = trainer(tmp_path / "1", steps=3), trainer(tmp_path / "2", steps=3, accumulate=2)
+    whole.run(), halves.run()
+    torch.testing.assert_close(weights(halves.method), weights(whole.method), rtol=0, atol=1e-6)
+    assert [call for call in halves.method.calls if call[1] == 1] == [("forward", 1)] * 2 + [("after_step", 1)]
+    for step in range(3):
+        parts = halves.method.seen[2 * step : 2 * step + 2]
+        for found, expected in zip(zip(*parts, strict=True), step_batches(step), strict=True):
+            for tensors, tensor in zip(zip(*found, strict=True), expected, strict=True):
+                assert torch.equal(torch.cat(tensors), tensor)
+
+
+def test_the_schedule_is_set_before_each_step(tmp_path):
+    run = trainer(tmp_path)
+    step = run.optimizer.step
+    rates = []
+    run.optimizer.step = lambda: (rates.append([group["lr"] for group in run.optimizer.param_groups]), step())
+    run.run()
+    expected = [[factor * 0.1 * (1 - i / 6) ** 0.9 for factor in (1, 2)] for i in range(6)]
+    assert rates == [pytest.approx(pair) for pair in expected]
+
+
+def test_channels_last_is_a_layout_and_nothing_else(tmp_path):
+    plain, last = trainer(tmp_path / "1", steps=2), trainer(tmp_path / "2", steps=2, channels_last=True)
+    plain.run(), last.run()
+    for batch in last.method.seen[0]:
+        assert batch.image.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(weights(last.method), weights(plain.method), rtol=1e-5, atol=1e-6)
+
+
+def test_bf16_is_for_the_networks_only(tmp_path):
+    run = trainer(tmp_path, steps=1, precision="bf16")
+    seen = []
+    run.method.student["head"].register_forward_hook(lambda *call: seen.append(call[2].dtype))
+    run.run()
+    assert seen == [torch.bfloat16] * 2
+    assert {parameter.dtype for parameter in run.method.parameters()} == {torch.float32}
+
+
+# Clock ----------------------------------------------------------------------------------------------------------------
+
+
+def test_randomness_follows_from_seed_and_step_alone(tmp_path):
+    first, second = trainer(tmp_path / "1"), trainer(tmp_path / "2")
+    first.run()
+    torch.manual_seed(99)
+    second.run()
+    assert first.method.drawn == second.method.drawn
+    assert len(set(first.method.drawn)) == 6
+    other = trainer(tmp_path / "3")
+    other.seed = 6
+    other.run()
+    assert not set(other.method.drawn) & set(first.method.drawn)
+
+
+def test_a_step_is_called_forward_then_after_step(tmp_path):
+    run = trainer(tmp_path, steps=4)
+    run.run()
+    calls = [("forward", 0), ("after_step", 0), ("forward", 1), ("after_step", 1), ("forward", 2), ("after_step", 2)]
+    assert run.method.calls == [*calls, ("prepare", 3), ("forward", 3), ("after_step", 3)]
+    assert [batch.image.shape[0] for batch in run.method.prepared] == [1] * 4
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3, 4, 5])
+def test_prepare_comes_once_also_across_a_resume(tmp_path, stop):
+    run = trainer(tmp_path, checkpoint_every=1)
+    run.batches = lambda start: iter([step_batches(step) for step in range(start, stop)])
+    with pytest.raises(StopIteration):
+        run.run()
+    again = resumed(tmp_path)
+    again.run()
+    calls = [call for call in run.method.calls + again.method.calls if call[0] == "prepare"]
+    # Stopped behind the preparation of step 3 but before that step was saved, the run must prepare again.
+    assert calls == [("prepare", 3)] * (2 if stop == 3 else 1)
+    assert [call[1] for call in again.method.calls if call[0] == "forward"] == list(range(stop, 6))
+    uninterrupted = trainer(tmp_path / "whole")
+    uninterrupted.run()
+    assert torch.equal(weights(again.method), weights(uninterrupted.method))
+
+
+def test_ctrl_c_leaves_a_run_that_goes_on_as_if_nothing_was(tmp_path):
+    run = trainer(tmp_path, checkpoint_every=2)
+    after_step = run.method.after_step
+
+    def interrupt(clock: Clock) -> None:
+        after_step(clock)
+        if clock.step == 4:
+            raise KeyboardInterrupt
+
+    run.method.after_step = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        run.run()
+    again, uninterrupted = resumed(tmp_path, checkpoint_every=2), trainer(tmp_path / "whole", checkpoint_every=2)
+    assert again.state.step == 4
+    again.run(), uninterrupted.run()
+    assert torch.equal(weights(again.method), weights(uninterrupted.method))
+    drop = {"seconds": 0}
+    assert [e | drop for e in lines(tmp_path, "train")] == [e | drop for e in lines(tmp_path / "whole", "train")]
+
+
+# Record ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_line_holds_the_means_since_the_last(tmp_path):
+    every, some = trainer(tmp_path / "1", log_every=1, steps=5), trainer(tmp_path / "2", log_every=2, steps=5)
+    every.run(), some.run()
+    single, found = lines(tmp_path / "1", "train"), lines(tmp_path / "2", "train")
+    assert [entry["step"] for entry in single] == [1, 2, 3, 4, 5]
+    assert [entry["step"] for entry in found] == [2, 4, 5]
+    for entry, parts in zip(found, (single[0:2], single[2:4], single[4:5]), strict=True):
+        for name in ("supervised", "consistency"):
+            assert entry[name] == pytest.approx(sum(part[name] for part in parts) / len(parts), rel=1e-6)
+    assert "kept" not in found[0]
+    assert found[1]["kept"] == pytest.approx((0.2 + 0.3) / 2)
+    assert [entry["lr"] for entry in found] == pytest.approx([learning_rate(i, 5, SGD) for i in (1, 3, 4)])
+
+
+def test_micro_batches_enter_the_means_one_by_one(tmp_path):
+    whole, halves = trainer(tmp_path / "1", steps=2), trainer(tmp_path / "2", steps=2, accumulate=2)
+    whole.run(), halves.run()
+    expected, found = lines(tmp_path / "1", "train"), lines(tmp_path / "2", "train")
+    assert found[0]["supervised"] == pytest.approx(expected[0]["supervised"], rel=1e-5)
+
+
+def test_a_checkpoint_falls_behind_a_line(tmp_path):
+    """So the line after it averages the same steps whether the run went on or was resumed there."""
+    trainer(tmp_path, steps=7, log_every=5, checkpoint_every=3).run()
+    assert [entry["step"] for entry in lines(tmp_path, "train")] == [3, 5, 6, 7]
+
+
+# Best and last --------------------------------------------------------------------------------------------------------
+
+
+def test_the_best_evaluation_and_the_last_step_are_kept(tmp_path):
+    run = trainer(tmp_path, steps=7, evaluate_every=2, scores=[30, 45, 45, 40])
+    state = run.run()
+    assert (state.best, state.best_step, state.step) == (45, 4, 7)
+    best, last = (load_checkpoint(tmp_path / f"checkpoints/{name}.pt") for name in ("best", "last"))
+    assert (best["state"]["step"], best["state"]["best"]) == (4, 45)
+    assert (last["state"]["step"], last["state"]["best"], last["state"]["best_step"]) == (7, 45, 4)
+    assert [(entry["step"], entry["miou"]) for entry in lines(tmp_path, "evaluation")] == [
+        (2, 30), (4, 45), (6, 45), (7, 40)
+    ]  # fmt: skip
+    at_four = trainer(tmp_path / "other", steps=7, evaluate_every=2, scores=[30, 45, 45, 40])
+    at_four.batches = lambda _: iter([step_batches(step) for step in range(4)])
+    with pytest.raises(StopIteration):
+        at_four.run()
+    saved = torch.cat([best["method"][name].flatten() for name, _ in run.method.named_parameters()])
+    assert torch.equal(saved, weights(at_four.method))
+
+
+def test_a_resumed_run_remembers_its_best(tmp_path):
+    """U2PL wrote the best score into the checkpoint before it was updated."""
+    run = trainer(tmp_path, evaluate_every=2, scores=[70])
+    run.batches = lambda _: iter([step_batches(step) for step in range(2)])
+    with pytest.raises(StopIteration):
+        run.run()
+    again = resumed(tmp_path, evaluate_every=2, scores=[60, 65])
+    assert (again.run().best, again.state.best_step) == (70, 2)
+    assert load_checkpoint(tmp_path / "checkpoints/best.pt")["state"]["step"] == 2
+
+
+def test_a_finished_run_has_nothing_left_to_do(tmp_path):
+    trainer(tmp_path).run()
+    before = (tmp_path / "metrics.jsonl").read_text()
+    again = resumed(tmp_path)
+    assert again.run().step == 6
+    assert again.method.calls == []
+    assert (tmp_path / "metrics.jsonl").read_text() == before
+
+
+def test_time_is_that_of_the_run_without_its_interruptions(tmp_path):
+    state = trainer(tmp_path, state=State(seconds=1000.0)).run()
+    assert 1000 < state.seconds < 1010
+
+
+# Losses that are not finite -------------------------------------------------------------------------------------------
+
+
+def poisoned(folder: Path, step: int, kind: type[Plain] = Plain, **train) -> tuple[Trainer, str]:
+    """A run whose losses go bad in step `step`, counted from 0, and what it says."""
+    method = kind()
+    method.poison = step
+    run = trainer(folder, method, **train)
+    with pytest.raises(NonFiniteLossError) as caught:
+        run.run()
+    return run, str(caught.value)
+
+
+@pytest.mark.parametrize(("checkpoint_every", "log_every"), [(2, 1), (2, 100), (1, 100)])
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, checkpoint_every, log_every):
+    _, message = poisoned(tmp_path, 4, checkpoint_every=checkpoint_every, log_every=log_every)
+    last = tmp_path / "checkpoints/last.pt"
+    assert message.startswith(f"the loss supervised is not finite at step 5. The last good checkpoint is {last}. ")
+    assert "--optim.lr" in message
+    saved = load_checkpoint(last)
+    assert saved["state"]["step"] == 4
+    assert all(tensor.isfinite().all() for tensor in saved["method"].values())
+    assert all(json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines())
+    assert lines(tmp_path, "train")[-1]["step"] == 4
+
+
+def test_before_the_first_checkpoint_there_is_none_to_name(tmp_path):
+    run, message = poisoned(tmp_path, 0, log_every=1)
+    assert "is not finite at step 1. No checkpoint was written before." in message
+    assert not run.folder.exists()
+
+
+def test_a_step_that_ruins_the_weights_is_not_saved(tmp_path):
+    """The gradient overflows in the very step behind which a checkpoint is due; the losses were all finite."""
+    _, message = poisoned(tmp_path, 3, BadGradient, checkpoint_every=2, log_every=1)
+    last = tmp_path / "checkpoints/last.pt"
+    assert message.startswith(f"student.head.bias is not finite after step 4. The last good checkpoint is {last}")
+    saved = load_checkpoint(last)
+    assert saved["state"]["step"] == 2
+    assert all(tensor.isfinite().all() for tensor in saved["method"].values())
+
+
+def test_the_best_checkpoint_is_never_a_bad_one(tmp_path):
+    _, message = poisoned(tmp_path, 3, evaluate_every=2, log_every=100, scores=[10, 99])
+    assert "the loss supervised is not finite at step 4" in message
+    assert load_checkpoint(tmp_path / "checkpoints/best.pt")["state"]["best"] == 10
