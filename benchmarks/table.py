@@ -1,4 +1,4 @@
-"""Markdown tables from finished runs: python benchmarks/table.py runs/nuclei-12-*  (the folders' result.json is read)."""
+"""Markdown tables from the result.json of finished runs: python benchmarks/table.py runs/nuclei-12-*"""
 
 from __future__ import annotations
 

@@ -175,6 +175,17 @@ def test_at_most_so_many_pixels_per_image_and_per_class():
     assert len(features.unique(dim=0)) == 100
 
 
+def test_an_image_gives_a_random_few_of_its_pixels():
+    found = set()
+    for seed in range(30):
+        sample = ClassSample(1, limit=50, generator=seeded(seed))
+        sample.add_image(coordinates(3, 3), torch.zeros(3, 3, dtype=torch.long), most=4)
+        features, _ = sample.result()
+        assert len(features.unique(dim=0)) == len(features) == 4
+        found |= {tuple(feature) for feature in features.tolist()}
+    assert len(found) == 9
+
+
 def test_no_feature_of_the_stream_is_favoured():
     """200 images of one pixel, 20 stay: each image stays in a tenth of the draws, early or late."""
     stayed = torch.zeros(200)

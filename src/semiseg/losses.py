@@ -23,14 +23,14 @@ def ohem_cross_entropy(logits: Tensor, label: Tensor, threshold: float, min_kept
     """Cross-entropy over hard pixels: mean over those whose true class has probability <= max(threshold, q). Scalar
 
     q is the min_kept-th smallest such probability in the batch, so at least min_kept pixels stay; all of them when the
-    batch has fewer. Online hard example mining as U2PL and the authors' release have it. Without a pixel: 0.
+    batch has fewer, because IGNORE counts as probability 1 here. Online hard example mining as U2PL and the authors'
+    release have it. Without a pixel: 0.
     """
     pixel_loss = F.cross_entropy(logits.float(), label, ignore_index=IGNORE, reduction="none").flatten()
     valid = (label != IGNORE).flatten()
     probability = torch.where(valid, (-pixel_loss.detach()).exp(), torch.ones_like(pixel_loss))
     kth = probability.kthvalue(min(min_kept, probability.numel())).values
-    few = valid.sum() < min_kept
-    hard = valid & (few | (probability <= kth.clamp(min=threshold)))
+    hard = valid & (probability <= kth.clamp(min=threshold))
     return (pixel_loss * hard).sum() / hard.sum().clamp(min=1)
 
 

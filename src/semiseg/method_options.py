@@ -93,7 +93,7 @@ class PrototypeOptions(TeacherOptions):
     threshold: float = 0.8
     """Confidence from which a pseudo-label teaches, tau (Table 7)."""
     denominator: Denominator = "all"
-    """Losses on unlabelled pixels are divided by: all pixels in the image, the kept ones, or as U2PL (N / kept x mean)."""
+    """Divides the losses on unlabelled pixels: all pixels of the image, the kept ones, or as U2PL (N / kept x mean)."""
     mix: Mix = "cutmix"
     """Strong augmentation (Table 6)."""
     mix_probability: float = 0.5
@@ -109,7 +109,7 @@ class PrototypeOptions(TeacherOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.linear or self.prototype, "method: turn on linear, prototype or both; with neither nothing is left")
+        require(self.linear or self.prototype, "method: turn on linear or prototype, or both; neither leaves no loss")
         require(self.prototypes >= 1, "method.prototypes must be at least 1")
         require(self.temperature > 0, "method.temperature must be positive")
         require(0 <= self.momentum <= 1, "method.momentum: between 0 and 1")

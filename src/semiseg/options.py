@@ -34,7 +34,7 @@ class SceneOptions:
     """What is drawn; independent of the training seed."""
 
     def __post_init__(self) -> None:
-        require(min(self.labeled, self.unlabeled, self.val) >= 1, "data.scenes: labeled, unlabeled and val must be >= 1")
+        require(min(self.labeled, self.unlabeled, self.val) >= 1, "data.scenes: labeled, unlabeled, val: each >= 1")
         require(min(self.height, self.width) >= 32, "data.scenes: height and width must be at least 32 pixels")
 
 
@@ -239,7 +239,7 @@ class EvaluationOptions:
     """How predictions are scored."""
 
     protocol: Literal["whole", "crop", "slide"] = "whole"
-    """`whole` image at native size; centre `crop` with its frame scored as class 0, as U2PL did on VOC; `slide`: windows."""
+    """`whole` image at native size; centre `crop`, its frame scored as class 0, as U2PL on VOC; `slide`: windows."""
     window: int = 769
     """Side of a window, or of the centre crop, pixels."""
     stride: int = 513

@@ -42,7 +42,7 @@ def pick(features: Tensor, points: Tensor, size: tuple[int, int]) -> Tensor:
     """
     shared = points if points.dim() == 3 else points.expand(len(features), -1, -1)
     extent = torch.tensor([max(side - 1, 1) for side in size], device=points.device)
-    place = (2 * shared / extent - 1).flip(-1).to(features.device, torch.float32)  # (B, N, 2), x before y
+    place = (2 * shared / extent - 1).flip(-1).to(features.device, torch.float32, non_blocking=True)  # (B, N, 2): x, y
     with torch.autocast(features.device.type, enabled=False):
         picked = F.grid_sample(features.float(), place[:, :, None], align_corners=True, padding_mode="border")
     return picked[..., 0].transpose(1, 2)

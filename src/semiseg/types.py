@@ -22,7 +22,7 @@ class LabeledBatch(NamedTuple):
 
     image: Tensor  # (B, 3, H, W) float32, normalised
     label: Tensor  # (B, H, W) int64, 0..C-1 or IGNORE
-    index: Tensor  # (B,) int64, position in the labelled list
+    index: Tensor  # pyright: ignore  # (B,) int64, position in the labelled list; hides tuple.index, which nobody needs
 
     def to(self, device: torch.device) -> LabeledBatch:
         """The same batch on `device`."""
@@ -34,7 +34,7 @@ class UnlabeledBatch(NamedTuple):
 
     image: Tensor  # (B, 3, H, W) float32, normalised
     valid: Tensor  # (B, H, W) bool, False where the crop left the image
-    index: Tensor  # (B,) int64, position in the unlabelled list
+    index: Tensor  # pyright: ignore  # (B,) int64, position in the unlabelled list
 
     def to(self, device: torch.device) -> UnlabeledBatch:
         """The same batch on `device`."""

@@ -40,8 +40,9 @@ class CutMix(TeacherMethod):
         image = unlabeled.image
         if self.options.strong:
             image = strong_view(image, self.setting.augment, clock.generator)
-        box = french_boxes(len(image), image.shape[-2], image.shape[-1], clock.generator).to(image.device)
-        image, target, valid = (paste(maps, box) for maps in (image, target, unlabeled.valid))
+        boxes = french_boxes(len(image), image.shape[-2], image.shape[-1], clock.generator)
+        boxes = boxes.to(image.device, non_blocking=True)
+        image, target, valid = (paste(maps, boxes) for maps in (image, target, unlabeled.valid))
         together = torch.cat([labeled.image, image])
         self.teacher.observe(together)
         on_labeled, on_unlabeled = split_output(self.student(together), len(labeled.image))

@@ -115,7 +115,8 @@ class Prototype(TeacherMethod):
         valid = pick_pixels(pseudo.valid, points)  # (B, N)
         first = len(label)
         on_labeled = on_unlabeled = torch.zeros((), device=features.device)
-        for part in torch.arange(len(points)).split(POINTS_AT_ONCE):
+        for start in range(0, len(points), POINTS_AT_ONCE):
+            part = slice(start, start + POINTS_AT_ONCE)
             arguments = (features, points[part], target[:, part], kept[:, part], size, first)
             loss_l, loss_u, *assigned = (
                 self._losses_at(*arguments)
