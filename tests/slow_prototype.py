@@ -55,9 +55,9 @@ def cosines(head: PrototypePredictor, feature: np.ndarray, number: int) -> list[
     return [float(feature @ p / np.sqrt((feature @ feature) * (p @ p))) for p in prototypes]
 
 
-def prototype_logits(head: PrototypePredictor, feature: np.ndarray) -> np.ndarray:
+def prototype_logits(head: PrototypePredictor, feature: np.ndarray, temperature: float) -> np.ndarray:
     """Eq. 2 before its softmax, (C,)."""
-    return np.array([max(cosines(head, feature, number)) for number in range(len(CLASSES))]) / head.temperature
+    return np.array([max(cosines(head, feature, number)) for number in range(len(CLASSES))]) / temperature
 
 
 @dataclass
@@ -86,7 +86,8 @@ class SlowStep:
         for b, y, x in np.ndindex(*self.unlabeled.valid.shape):
             row = logits[b, :, y, x]
             if not self.method.options.linear:
-                row = prototype_logits(self.method.prototypes, feature_at(features[b], y, x, self.size))
+                feature = feature_at(features[b], y, x, self.size)
+                row = prototype_logits(self.method.prototypes, feature, self.method.options.temperature)
             posterior = softmax(row)
             label = int(posterior.argmax())
             pseudo[b, y, x] = (label, posterior[label], bool(self.unlabeled.valid[b, y, x]))
@@ -141,7 +142,7 @@ class SlowStep:
         total, assigned = {0: 0.0, first: 0.0}, {}
         for offset, (b, y, x), label in pixels:
             feature = feature_at(self.features[offset + b], y, x, self.size)
-            total[offset] -= math.log(softmax(prototype_logits(head, feature))[label])
+            total[offset] -= math.log(softmax(prototype_logits(head, feature, options.temperature))[label])
             assigned.setdefault((label, int(np.argmax(cosines(head, feature, label)))), []).append(feature)
         weight = options.prototype_weight
         losses = {

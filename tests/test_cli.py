@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,8 +11,8 @@ import pytest
 
 import semiseg
 from semiseg.cli import main
-from semiseg.config import shipped_recipes
-from semiseg.method_options import METHOD_OPTIONS, CutMixOptions
+from semiseg.config import load_config, shipped_recipes
+from semiseg.method_options import METHOD_OPTIONS
 from semiseg.option_types import ConfigError, option_help, option_types
 
 
@@ -68,7 +69,7 @@ def test_train_hands_on_the_recipe_with_what_was_typed(calls, capsys):
     config, kwargs = trained(calls)
     assert (config.data.labeled, config.train.steps, config.optim.lr, config.seed) == ("a.txt", 12, 1e-3, 4)
     assert (config.network.aspp_rates, config.run) == ((1, 2, 3), Path("r"))
-    assert (config.data.scale, config.network.encoder) == (0.5, "resnet18")  # the recipe's
+    assert (config.data.scale, config.network) == (0.5, replace(load_config("camvid").network, aspp_rates=(1, 2, 3)))
     assert kwargs == {"resume": False}
     assert capsys.readouterr().out == "runs/x/report.html\n"
 
@@ -77,7 +78,7 @@ def test_train_takes_a_method_with_its_options_and_resumes(calls):
     assert enter("train folder --method cutmix --method.threshold 0.25 --resume") == 0
     config, kwargs = trained(calls)
     assert config.method == "cutmix"
-    assert config.method_options == CutMixOptions(warmup=0.2, threshold=0.25, confidence="pixel")
+    assert config.method_options == replace(load_config("folder", {"method": "cutmix"}).method_options, threshold=0.25)
     assert kwargs == {"resume": True}
 
 

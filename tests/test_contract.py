@@ -115,6 +115,20 @@ def test_resuming_from_the_state_equals_not_stopping(variant, interrupted):
 
 
 @every_variant
+def test_the_state_decides_what_is_evaluated(variant):
+    method = method_of(variant)
+    image = torch.randn(1, 3, 9, 11)
+    for trained in (1, STEPS):
+        train(method, optimizer_of(method), 0, trained)
+        resumed = method_of(variant, seed=99)
+        resumed.load_state_dict(method.state_dict())
+        with torch.no_grad():
+            found, expected = (made.predictor.eval()(image) for made in (resumed, method))
+        assert list(found) == list(expected)
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@every_variant
 def test_the_clock_decides_all_randomness(variant):
     runs = []
     for seed in (0, 0, 1):

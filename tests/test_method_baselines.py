@@ -100,7 +100,7 @@ def test_hard_examples_are_an_option_of_every_method():
 
 
 def test_mean_teacher_is_the_squared_difference_of_softmaxes():
-    method = started(MeanTeacher(segmentor(), MeanTeacherOptions(unlabeled_weight=3.0), setting()))
+    method = started(MeanTeacher(segmentor(), MeanTeacherOptions(unlabeled_weight=3.0, ramp=1.0), setting()))
     (labeled, unlabeled), found = batches(), observed(method)
     ((taught, target),) = found["teacher"]
     ((shown, logits),) = found["student"]
@@ -113,7 +113,7 @@ def test_mean_teacher_is_the_squared_difference_of_softmaxes():
         squares += [(p[c] - q[c]) ** 2 for c in range(3)]
     expected = {
         "supervised": mean_cross_entropy(logits[:2], labeled.label.numpy()),
-        "consistency": 3.0 * sum(squares) / len(squares),
+        "consistency": 3.0 * math.exp(-5 * 0.5**2) * sum(squares) / len(squares),
     }
     assert found["losses"] == pytest.approx(expected, rel=1e-4)
     assert len(valid) < unlabeled.valid.numel()
@@ -220,6 +220,7 @@ def test_warm_up_follows_nothing_and_then_the_teacher_starts_by_value():
     assert method.predictor.segmentor is method.teacher.segmentor
     student = copy.deepcopy(method.student.state_dict())
     assert all(tensor.equal(student[name]) for name, tensor in method.teacher.segmentor.state_dict().items())
+    assert set(method(*batches(), clock(5, 20)).losses) == {"supervised", "consistency"}
 
 
 @pytest.mark.parametrize("teacher_bn", ["average", "own"])

@@ -194,7 +194,7 @@ def test_both_predictors_of_the_teacher_speak_and_the_headline_first(linear, nam
     assert found["linear"].equal(output.logits)
     features = output.features.double().numpy()
     for b, y, x in np.ndindex(2, 9, 11):
-        expected = prototype_logits(method.prototypes, feature_at(features[b], y, x, (9, 11)))
+        expected = prototype_logits(method.prototypes, feature_at(features[b], y, x, (9, 11)), temperature=0.1)
         np.testing.assert_allclose(found["prototype"][b, :, y, x].numpy(), expected, atol=1e-4)
 
 

@@ -25,7 +25,7 @@ SGD = OptimOptions(lr=0.1, head_lr_factor=2, momentum=0.9, weight_decay=1e-3, po
 
 
 class Plain(Method):
-    """Cross-entropy and a squared distance from one convolution without BatchNorm; it remembers what was asked of it."""
+    """Cross-entropy and a squared distance from one convolution without BatchNorm; remembers what was asked."""
 
     prepare_at = 3
     poison = -1  # the step whose loss, or gradient, is not finite

@@ -1,6 +1,7 @@
 """A run that takes a second: drawn scenes, a network of a few thousand weights, every part of a real one."""
 
 import itertools
+import multiprocessing
 import os
 import signal
 import sys
@@ -25,9 +26,10 @@ QUIET = Console(quiet=True)
 
 METHODS = {
     "supervised": {},
-    "cutmix": {"warmup": 0.4, "threshold": 0.3, "confidence": "pixel", "ema_decay": 0.8},
+    "cutmix": {"warmup": 0.4, "threshold": 0.18, "confidence": "pixel", "ema_decay": 0.8},
     "prototype": {
-        "warmup": 0.4, "threshold": 0.25, "ema_decay": 0.8, "strong": True, "prototypes": 2, "grid": 8, "mix_probability": 1.0
+        "warmup": 0.4, "threshold": 0.18, "ema_decay": 0.8, "strong": True,
+        "prototypes": 2, "grid": 8, "mix_probability": 1.0,
     },
 }  # fmt: skip
 """Options under which every method does all it can do in twelve steps."""
@@ -58,6 +60,7 @@ def tiny_config(run: Path, method: str = "prototype", *, data=None, evaluation=N
 
 def train_quietly(config: Config) -> None:
     """Train to the end, from wherever the run is."""
+    multiprocessing.set_start_method("fork", force=True)  # of loading workers, as in a process the user started
     train(config, resume=True, console=QUIET)
 
 
@@ -73,6 +76,7 @@ def count_calls(config: Config, into: Path) -> None:
 def train_and_die(config: Config, calls: int) -> None:
     """Train, and be killed at the `calls`-th Python call: a moment that does not depend on the machine."""
     countdown = itertools.count(-calls)
+    os.register_at_fork(after_in_child=lambda: sys.setprofile(None))  # loading workers live
     sys.setprofile(lambda *_: next(countdown) or die())
     train_quietly(config)
 
