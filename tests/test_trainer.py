@@ -1,139 +1,13 @@
-"""The loop: gradients, clock, schedule, record, what it keeps and where it stops."""
-
-import json
-import math
-from collections.abc import Iterator
-from pathlib import Path
+"""The loop: gradients, clock, schedule, record, and what it keeps."""
 
 import pytest
-import tiny
 import torch
-from rich.console import Console
-from torch import Tensor, nn
-from torch.nn import functional as F
+from tiny_trainer import SGD, Plain, lines, resumed, step_batches, trainer, weights
 
 from semiseg.checkpoint import load_checkpoint
-from semiseg.methods.method import Method
-from semiseg.optim import build_optimizer, learning_rate
-from semiseg.options import OptimOptions, TrainOptions
-from semiseg.progress import Progress
-from semiseg.record import Record, read_record
-from semiseg.trainer import NonFiniteLossError, State, Trainer
-from semiseg.types import Clock, LabeledBatch, StepResult, UnlabeledBatch
-
-SGD = OptimOptions(lr=0.1, head_lr_factor=2, momentum=0.9, weight_decay=1e-3, power=0.9)
-
-
-class Plain(Method):
-    """Cross-entropy and a squared distance from one convolution without BatchNorm; remembers what was asked."""
-
-    prepare_at = 3
-    poison = -1  # the step whose loss, or gradient, is not finite
-
-    def __init__(self) -> None:
-        torch.manual_seed(0)
-        student = nn.ModuleDict({"encoder": nn.Conv2d(3, 4, 3, padding=1), "head": nn.Conv2d(4, 3, 1)})
-        super().__init__(student, tiny.setting())
-        self.calls: list[tuple[str, int]] = []
-        self.seen: list[tuple[LabeledBatch, UnlabeledBatch | None]] = []
-        self.drawn: list[tuple[float, float]] = []
-        self.rates: list[float] = []
-
-    def forward(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch | None, clock: Clock) -> StepResult:
-        self.calls.append(("forward", clock.step))
-        self.seen.append((labeled, unlabeled))
-        self.drawn.append((torch.rand(()).item(), torch.rand((), generator=clock.generator).item()))
-        logits = self.student["head"](self.student["encoder"](labeled.image))
-        losses = {"supervised": F.cross_entropy(logits, labeled.label)}
-        if unlabeled is not None:
-            losses["consistency"] = self.student["head"](self.student["encoder"](unlabeled.image)).square().mean()
-        if clock.step == self.poison:
-            losses = self.poisoned(losses)
-        return StepResult(losses, {"kept": torch.tensor(clock.step / 10)} if clock.step >= 2 else {})
-
-    def poisoned(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
-        return losses | {"supervised": losses["supervised"] * math.nan}
-
-    def prepare(self, labeled, clock: Clock) -> None:
-        self.calls.append(("prepare", clock.step))
-        self.prepared = list(labeled)
-
-    def after_step(self, clock: Clock) -> None:
-        self.calls.append(("after_step", clock.step))
-
-    def parameter_groups(self) -> list[dict]:
-        return [{"role": role, "params": list(self.student[part].parameters())} for role, part in ROLES]
-
-
-ROLES = (("encoder", "encoder"), ("head", "head"))
-
-
-class BadGradient(Plain):
-    """A loss that is finite while its gradient is not."""
-
-    def poisoned(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
-        zero = self.student["head"].bias.sum() * 0
-        return losses | {"consistency": zero.abs().sqrt()}  # 0, with a slope of 0 x infinity
-
-
-class Score:
-    """What an evaluator gives: mIoU by step."""
-
-    def __init__(self, miou: float) -> None:
-        self.miou = miou
-
-    def to_dict(self) -> dict:
-        return {"miou": self.miou}
-
-
-def step_batches(step: int) -> tuple[LabeledBatch, UnlabeledBatch]:
-    """Four and four images; every pixel has a label, so that the mean of two means is the mean."""
-    labeled, unlabeled = tiny.batches(4, 4, seed=step)
-    return labeled._replace(label=labeled.label % 3), unlabeled
-
-
-def trainer(folder: Path, method: Method | None = None, state: State | None = None, scores=(), **train) -> Trainer:
-    """A trainer over `step_batches`; `scores` are the mIoUs of its evaluations, in turn."""
-    method, state, mious = method or Plain(), state or State(), iter(scores)
-    options = TrainOptions(**{"steps": 6, "precision": "fp32", "channels_last": False, "log_every": 2, **train})
-
-    def batches(start: int) -> Iterator[tuple[LabeledBatch, UnlabeledBatch]]:
-        return (step_batches(step) for step in range(start, options.steps))
-
-    return Trainer(
-        method=method,
-        optimizer=build_optimizer(method.parameter_groups(), SGD),
-        train=options,
-        optim=SGD,
-        seed=5,
-        device=torch.device("cpu"),
-        batches=batches,
-        labeled=tiny.one_by_one(step_batches(0)[0]),
-        evaluate=lambda _: Score(next(mious, 50.0)),
-        record=Record(folder / "metrics.jsonl", state.step),
-        folder=folder / "checkpoints",
-        config={"seed": 5},
-        progress=Progress("test", options.steps, console=Console(quiet=True)),
-        state=state,
-    )
-
-
-def resumed(folder: Path, **train) -> Trainer:
-    """A new process's trainer, from the last checkpoint."""
-    saved = load_checkpoint(folder / "checkpoints/last.pt")
-    again = trainer(folder, state=State(**saved["state"]), **train)
-    again.method.load_state_dict(saved["method"])
-    again.optimizer.load_state_dict(saved["optimizer"])
-    return again
-
-
-def weights(method: Method) -> Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in method.parameters()])
-
-
-def lines(folder: Path, kind: str) -> list[dict]:
-    return [entry for entry in read_record(folder / "metrics.jsonl") if entry["kind"] == kind]
-
+from semiseg.optim import learning_rate
+from semiseg.trainer import State
+from semiseg.types import Clock
 
 # Gradients and schedule -----------------------------------------------------------------------------------------------
 
@@ -233,26 +107,6 @@ def test_prepare_comes_once_also_across_a_resume(tmp_path, stop):
     assert torch.equal(weights(again.method), weights(uninterrupted.method))
 
 
-def test_ctrl_c_leaves_a_run_that_goes_on_as_if_nothing_was(tmp_path):
-    run = trainer(tmp_path, checkpoint_every=2)
-    after_step = run.method.after_step
-
-    def interrupt(clock: Clock) -> None:
-        after_step(clock)
-        if clock.step == 4:
-            raise KeyboardInterrupt
-
-    run.method.after_step = interrupt
-    with pytest.raises(KeyboardInterrupt):
-        run.run()
-    again, uninterrupted = resumed(tmp_path, checkpoint_every=2), trainer(tmp_path / "whole", checkpoint_every=2)
-    assert again.state.step == 4
-    again.run(), uninterrupted.run()
-    assert torch.equal(weights(again.method), weights(uninterrupted.method))
-    drop = {"seconds": 0}
-    assert [e | drop for e in lines(tmp_path, "train")] == [e | drop for e in lines(tmp_path / "whole", "train")]
-
-
 # Record ---------------------------------------------------------------------------------------------------------------
 
 
@@ -327,51 +181,3 @@ def test_a_finished_run_has_nothing_left_to_do(tmp_path):
 def test_time_is_that_of_the_run_without_its_interruptions(tmp_path):
     state = trainer(tmp_path, state=State(seconds=1000.0)).run()
     assert 1000 < state.seconds < 1010
-
-
-# Losses that are not finite -------------------------------------------------------------------------------------------
-
-
-def poisoned(folder: Path, step: int, kind: type[Plain] = Plain, **train) -> tuple[Trainer, str]:
-    """A run whose losses go bad in step `step`, counted from 0, and what it says."""
-    method = kind()
-    method.poison = step
-    run = trainer(folder, method, **train)
-    with pytest.raises(NonFiniteLossError) as caught:
-        run.run()
-    return run, str(caught.value)
-
-
-@pytest.mark.parametrize(("checkpoint_every", "log_every"), [(2, 1), (2, 100), (1, 100)])
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, checkpoint_every, log_every):
-    _, message = poisoned(tmp_path, 4, checkpoint_every=checkpoint_every, log_every=log_every)
-    last = tmp_path / "checkpoints/last.pt"
-    assert message.startswith(f"the loss supervised is not finite at step 5. The last good checkpoint is {last}. ")
-    assert "--optim.lr" in message
-    saved = load_checkpoint(last)
-    assert saved["state"]["step"] == 4
-    assert all(tensor.isfinite().all() for tensor in saved["method"].values())
-    assert all(json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines())
-    assert lines(tmp_path, "train")[-1]["step"] == 4
-
-
-def test_before_the_first_checkpoint_there_is_none_to_name(tmp_path):
-    run, message = poisoned(tmp_path, 0, log_every=1)
-    assert "is not finite at step 1. No checkpoint was written before." in message
-    assert not run.folder.exists()
-
-
-def test_a_step_that_ruins_the_weights_is_not_saved(tmp_path):
-    """The gradient overflows in the very step behind which a checkpoint is due; the losses were all finite."""
-    _, message = poisoned(tmp_path, 3, BadGradient, checkpoint_every=2, log_every=1)
-    last = tmp_path / "checkpoints/last.pt"
-    assert message.startswith(f"student.head.bias is not finite after step 4. The last good checkpoint is {last}")
-    saved = load_checkpoint(last)
-    assert saved["state"]["step"] == 2
-    assert all(tensor.isfinite().all() for tensor in saved["method"].values())
-
-
-def test_the_best_checkpoint_is_never_a_bad_one(tmp_path):
-    _, message = poisoned(tmp_path, 3, evaluate_every=2, log_every=100, scores=[10, 99])
-    assert "the loss supervised is not finite at step 4" in message
-    assert load_checkpoint(tmp_path / "checkpoints/best.pt")["state"]["best"] == 10

@@ -18,7 +18,11 @@ PACKAGES = ("semiseg", "torch", "torchvision", "timm", "numpy", "opencv-python-h
 def provenance(device: torch.device) -> dict[str, Any]:
     """Plain types for a JSON file."""
     return {
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: _version(name) for name in PACKAGES},
+            "torch": torch.__version__,  # says for which CUDA it was built
+        },
         "hardware": {
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
             "threads": torch.get_num_threads(),
