@@ -82,7 +82,7 @@ def _how_compared(runs: list[Run]) -> str:
     best = ", ".join(f"{run.label} {run.best[1]:.1f} at step {run.best[0]}" for run in runs if run.best)
     seconds = sum(run.seconds for run in runs)
     return (
-        "The scores are those of the last step, so that nothing was chosen by the scenes it is scored on. "
+        "The scores are those of the last step, so that no checkpoint was chosen by the scenes it is scored on. "
         f"Best evaluation on the way: {best}. Training took {seconds:.0f} s."
     )
 
