@@ -135,6 +135,6 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({**state(), "config": Evil()}, "last.pt")
     refused(Path("last.pt"), " is damaged, or no checkpoint")
-    Path("plain.pt").write_bytes(pickle.dumps(Evil()))
+    Path("plain.pt").write_bytes(pickle.dumps(Evil(), protocol=2))
     refused(Path("plain.pt"), " is damaged, or no checkpoint")
     assert not Path("unpickled").exists()
