@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from semiseg.distributed import sum_over_ranks
@@ -163,7 +164,8 @@ class PrototypePredictor(nn.Module):
         per_class = self.prototypes.shape[1]
         distinct = np.unique(features, axis=0)
         clusters = min(per_class, len(distinct))
-        with warnings.catch_warnings():
+        # One thread: scikit-learn adds up its threads' sums in the order they finish, which no seed decides.
+        with warnings.catch_warnings(), threadpool_limits(1, user_api="openmp"):
             warnings.simplefilter("ignore")  # fewer distinct points than clusters is handled below
             kmeans = KMeans(clusters, n_init=10, max_iter=100, random_state=seed)  # pyright: ignore[reportArgumentType]
             centers = kmeans.fit(features).cluster_centers_
