@@ -8,13 +8,13 @@ data=$1
 which=${2:-all}
 
 nuclei() { # METHOD SEED
-    uv run --no-sync semiseg train folder --data.root "$data/nuclei" --data.labeled splits/12/labeled.txt \
+    uv run semiseg train folder --data.root "$data/nuclei" --data.labeled splits/12/labeled.txt \
         --data.unlabeled splits/12/unlabeled.txt --data.val val.txt --method "$1" --seed "$2" \
         --data.cache true --train.workers 0 --train.threads 1 --run "runs/nuclei-12-$1-$2" --resume
 }
 
 camvid() { # METHOD SEED
-    uv run --no-sync semiseg train camvid --data.root "$data/camvid" --data.labeled splits/46/labeled.txt \
+    uv run semiseg train camvid --data.root "$data/camvid" --data.labeled splits/46/labeled.txt \
         --data.unlabeled splits/46/unlabeled.txt --method "$1" --seed "$2" \
         --train.workers 0 --train.threads 1 --run "runs/camvid-46-$1-$2" --resume
 }

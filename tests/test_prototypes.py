@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import started_predictor as predictor
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -50,15 +51,6 @@ UPDATED = {
     "mean": [[[1.005, 0.203, 0.0025], [0.299, 0.999, 0.103]], [[0.003, 0.1, 1.988], [0.5, 0.5, 0.5]]],
     "per_pixel": [[[1.00995, 0.20597, 0.004975], [0.299, 0.999, 0.103]], [[0.003, 0.1, 1.988], [0.5, 0.5, 0.5]]],
 }
-
-
-def predictor(prototypes: Tensor | list, temperature: float = 0.1) -> PrototypePredictor:
-    """A predictor that has started with these (C, K, D)."""
-    values = torch.as_tensor(prototypes)
-    made = PrototypePredictor(*values.shape, temperature)
-    made.prototypes.copy_(values)
-    made.ready.fill_(True)
-    return made
 
 
 def golden() -> tuple[PrototypePredictor, Tensor, Tensor, Tensor]:

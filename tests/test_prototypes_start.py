@@ -6,19 +6,11 @@ import numpy as np
 import pytest
 import torch
 from sklearn.cluster import KMeans
+from tiny import started_predictor as predictor
 from torch import Tensor
 
 from semiseg.prototypes import Assigned, PrototypePredictor
 from semiseg.types import IGNORE
-
-
-def predictor(prototypes: Tensor | list, temperature: float = 0.1) -> PrototypePredictor:
-    """A predictor that has started with these (C, K, D)."""
-    values = torch.as_tensor(prototypes)
-    made = PrototypePredictor(*values.shape, temperature)
-    made.prototypes.copy_(values)
-    made.ready.fill_(True)
-    return made
 
 
 def assign(head: PrototypePredictor, features: Tensor, label: Tensor) -> Assigned:

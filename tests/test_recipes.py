@@ -87,6 +87,7 @@ def test_presets_differ_where_the_text_and_the_release_do(name):
     assert (release.loss.kind, paper.loss.kind) == ("ohem", "ce")
     assert (release.method_options.update_rule, paper.method_options.update_rule) == ("mean", "per_pixel")
     assert (release.method_options.mix_probability, paper.method_options.mix_probability) == (0.5, 1.0)
+    assert (release.method_options.grid, paper.method_options.grid) == (32, None)
     assert release.loss.ohem_min_kept == 100_000 * 16 // 2  # U2PL's is of one GPU's 2 crops
 
 

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from semiseg.methods.method import Method, Setting
 from semiseg.networks.segmentor import Segmentor
+from semiseg.prototypes import PrototypePredictor
 from semiseg.types import IGNORE, Clock, LabeledBatch, StepResult, UnlabeledBatch
 
 CLASSES = ("ground", "tree", "bird")
@@ -107,3 +108,12 @@ def train_step(
 def one_by_one(labeled: LabeledBatch) -> list[LabeledBatch]:
     """The batch as `prepare` gets it: one image each."""
     return [LabeledBatch(*(tensor[i : i + 1] for tensor in labeled)) for i in range(len(labeled.image))]
+
+
+def started_predictor(prototypes: Tensor | list, temperature: float = 0.1) -> PrototypePredictor:
+    """A predictor that has started with these (C, K, D)."""
+    values = torch.as_tensor(prototypes)
+    made = PrototypePredictor(*values.shape, temperature)
+    made.prototypes.copy_(values)
+    made.ready.fill_(True)
+    return made
