@@ -38,14 +38,28 @@ def pick(features: Tensor, points: Tensor, size: tuple[int, int]) -> Tensor:
     """The features at `points` of the map upsampled to `size`, without that map. (B, N, D) float32
 
     features (B, D, h, w); points (N, 2), shared by the batch, or (B, N, 2), in pixels of `size` = (H, W). Bilinear,
-    align_corners=True: equal to upsampling first and indexing after.
+    align_corners=True: equal to upsampling first and indexing after. Each point is the weighted sum of four rows of a
+    table of features; `grid_sample` does the same at half the speed, and loses digits by scaling places to [-1, 1].
     """
-    shared = points if points.dim() == 3 else points.expand(len(features), -1, -1)
-    extent = torch.tensor([max(side - 1, 1) for side in size], device=points.device)
-    place = (2 * shared / extent - 1).flip(-1).to(features.device, torch.float32, non_blocking=True)  # (B, N, 2): x, y
+    batch, channels, height, width = features.shape
+    shared = points if points.dim() == 3 else points.expand(batch, -1, -1)
+    rows, columns = _neighbours(shared[..., 0], height, size[0]), _neighbours(shared[..., 1], width, size[1])
+    start = torch.arange(batch, device=points.device)[:, None] * height * width
+    index = torch.stack([start + y * width + x for y, _ in rows for x, _ in columns], -1)  # (B, N, 4)
+    weight = torch.stack([of_row * of_column for _, of_row in rows for _, of_column in columns], -1)
+    index, weight = (part.flatten(0, 1).to(features.device, non_blocking=True) for part in (index, weight))
     with torch.autocast(features.device.type, enabled=False):
-        picked = F.grid_sample(features.float(), place[:, :, None], align_corners=True, padding_mode="border")
-    return picked[..., 0].transpose(1, 2)
+        table = features.float().permute(0, 2, 3, 1).reshape(-1, channels)
+        picked = F.embedding_bag(index, table, per_sample_weights=weight, mode="sum")
+    return picked.unflatten(0, (batch, -1))
+
+
+def _neighbours(place: Tensor, small: int, large: int) -> list[tuple[Tensor, Tensor]]:
+    """Along one side, the two cells of `small` around each place of `large`, with their weights; in exact integers."""
+    reach = max(large - 1, 1)
+    low = place * (small - 1) // reach
+    rest = (place * (small - 1) - low * reach) / reach
+    return [(low, 1 - rest), ((low + 1).clamp(max=small - 1), rest)]
 
 
 def pick_pixels(maps: Tensor, points: Tensor) -> Tensor:
