@@ -255,3 +255,12 @@ def test_any_value_survives_the_file(tmp_path, seed, lr, text, rates, threads, c
     assert load_config(tmp_path / "config.yaml") == config
     words = {key: str(value) for key, value in overrides.items()} | {"network.aspp_rates": " ".join(map(str, rates))}
     assert load_config("folder", words) == config
+
+
+@pytest.mark.parametrize("overrides", [{"method": "cutmix"}, {"method": "prototype"}, {"method.mix": "classmix"}])
+@pytest.mark.parametrize("batch", [{"train.batch_unlabeled": 1}, {"train.accumulate": 8}])
+def test_mixing_needs_a_partner(overrides, batch):
+    with pytest.raises(ConfigError, match=r"another of its batch.*at least 2"):
+        load_config("demo", {**overrides, **batch})
+    load_config("demo", {"method": "mean_teacher", **batch})
+    load_config("demo", {"method.mix": "cutout", **batch})

@@ -229,7 +229,20 @@ def test_classmix_keeps_classes_of_the_pseudo_label():
     image, pseudo = batch(3, 9, 11)
     mixed, moved = mix_batch("classmix", 1.0, image, pseudo, 4, seeded())
     partner = (mixed != image).any(1)
-    for mask, label in zip(partner, pseudo.label, strict=True):
+    for mask, label, valid in zip(partner, pseudo.label, pseudo.valid, strict=True):
         assert len(label[~mask].unique()) == 2
-        assert not set(label[~mask].tolist()) & set(label[mask].tolist())
+        assert not set(label[~mask].tolist()) & set(label[mask & valid].tolist())
     assert same((mixed, moved), mix(image, pseudo, partner))
+
+
+def test_classmix_does_not_count_what_is_predicted_on_padding():
+    image, pseudo = batch(2, 9, 11)
+    pseudo.valid[:, :, :6] = False
+    pseudo.label[:, :, :6] = 3
+    pseudo.label[:, :, 6:] = 0
+    pseudo.label[:, :4, 6:] = 1
+    for seed in range(8):
+        mixed, _ = mix_batch("classmix", 1.0, image, pseudo, 4, seeded(seed))
+        kept = (mixed == image).all(1)
+        assert not kept[:, :, :6].any()
+        assert kept[:, :, 6:].any(2).any(1).all()

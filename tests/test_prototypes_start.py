@@ -150,11 +150,37 @@ def test_identical_prototypes_are_named_by_class():
     assert "identical" in warning
 
 
+def seen(head: PrototypePredictor, steps: int, shares: list[float], rule: str = "none") -> PrototypePredictor:
+    """After steps in which 60 pixels of the third class went to its prototypes in these shares."""
+    counts = torch.zeros(3, 3)
+    counts[2] = 60 * torch.tensor(shares)
+    for _ in range(steps):
+        head.update(Assigned(torch.zeros(3, 3, 9), counts), 0.99, rule)
+    return head
+
+
 def test_dead_prototypes_are_named_by_class():
-    head = spread()
-    head.usage[2] = torch.tensor([1.0, 0.0, 0.0])
-    (warning,) = head.health().warnings(NAMES)
+    (warning,) = seen(spread(), 300, [1.0, 0.0, 0.0]).health().warnings(NAMES)
     assert warning.startswith("2 of 3 prototypes of class 'bird' are dead")
+
+
+def test_a_rare_prototype_is_not_dead():
+    assert seen(spread(), 300, [0.9, 0.05, 0.05]).health().warnings(NAMES) == []
+
+
+def test_no_prototype_is_called_dead_before_its_class_was_seen_often():
+    fresh = spread()
+    fresh.usage.zero_()
+    assert seen(fresh, 99, [1.0, 0.0, 0.0]).health().warnings(NAMES) == []
+    assert seen(fresh, 1, [1.0, 0.0, 0.0]).health().warnings(NAMES) != []
+
+
+def test_fixed_prototypes_have_a_usage_too():
+    head = spread()
+    before = head.prototypes.clone()
+    seen(head, 1000, [0.5, 0.5, 0.0])
+    assert head.prototypes.equal(before)
+    np.testing.assert_allclose(head.health().usage[2], [0.5, 0.5, 0.0], atol=1e-4)
 
 
 def test_distances_are_over_the_pairs_that_have_a_place():

@@ -89,6 +89,26 @@ def test_presets_differ_where_the_text_and_the_release_do(name):
     assert (release.method_options.mix_probability, paper.method_options.mix_probability) == (0.5, 1.0)
     assert (release.method_options.grid, paper.method_options.grid) == (32, None)
     assert release.loss.ohem_min_kept == 100_000 * 16 // 2  # U2PL's is of one GPU's 2 crops
+    cityscapes = name == "cityscapes"
+    assert (release.network.aux, paper.network.aux) == (cityscapes, False)
+    protocols = ("slide", "slide") if cityscapes else ("whole", "crop")
+    assert (release.evaluation.protocol, paper.evaluation.protocol) == protocols
+
+
+@pytest.mark.parametrize("name", EPOCHS)
+@pytest.mark.parametrize("preset", ["release", "paper"])
+def test_optimiser_of_every_preset(name, preset):
+    optim = load_config(name, {"preset": preset}).optim
+    expected = (1e-2, 5e-4, 1) if name == "cityscapes" else (1e-3, 1e-4, 10)
+    assert (optim.kind, optim.momentum) == ("sgd", 0.9)
+    assert (optim.lr, optim.weight_decay, optim.head_lr_factor) == expected
+
+
+@pytest.mark.parametrize("name", ["voc-classic", "voc-blender"])
+@pytest.mark.parametrize("preset", ["release", "paper"])
+def test_voc_threshold_and_prototypes(name, preset):
+    options = load_config(name, {"preset": preset}).method_options
+    assert (options.threshold, options.prototypes, options.temperature, options.momentum) == (0.8, 4, 0.1, 0.99)
 
 
 def test_cityscapes_threshold_and_prototypes_are_the_releases():

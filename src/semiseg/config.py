@@ -81,6 +81,12 @@ class Config:
             raise ConfigError(f"method {self.method!r} takes {expected.__name__}, but method_options is {got}")
         if self.seed < 0:
             raise ConfigError(f"seed is {self.seed}; expected a whole number from 0")
+        at_once = self.train.batch_unlabeled // self.train.accumulate
+        if at_once < 2 and isinstance(self.method_options, TeacherOptions) and self.method_options.needs_partner:
+            raise ConfigError(
+                f"{self.method} mixes each unlabelled image with another of its batch, and gets {at_once} at a time: "
+                "raise train.batch_unlabeled or lower train.accumulate to have at least 2"
+            )
 
     @property
     def run_folder(self) -> Path:

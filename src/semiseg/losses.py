@@ -42,7 +42,7 @@ def supervised_loss(logits: Tensor, label: Tensor, options: LossOptions) -> Tens
 
 
 def unlabeled_denominator(kept: Tensor, valid: Tensor, denominator: str) -> Tensor:
-    """What the summed loss of the kept pixels is divided by. Scalar, at least 1
+    """What the summed loss of the kept pixels is divided by. Scalar
 
     kept and valid are masks of one shape. `all`: the valid pixels, Eq. 9-10 up to a constant. `kept`: the kept ones.
     `u2pl`: kept^2 / valid, that is (valid / kept) x the mean over kept, which grows as fewer pixels are kept.

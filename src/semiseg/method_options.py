@@ -38,6 +38,11 @@ class TeacherOptions:
         require(0 <= self.warmup < 1, f"method.warmup is {self.warmup}; it is a share of the steps: 0 <= warmup < 1")
         require(self.unlabeled_weight >= 0, "method.unlabeled_weight cannot be negative")
 
+    @property
+    def needs_partner(self) -> bool:
+        """Whether an unlabelled image is mixed with another one of its batch."""
+        return False
+
 
 @dataclass(frozen=True)
 class MeanTeacherOptions(TeacherOptions):
@@ -65,19 +70,28 @@ class CutMixOptions(TeacherOptions):
     confidence: Literal["batch", "pixel"] = "batch"
     """Average that indicator over the batch as the original does, or mask pixel by pixel."""
     strong: bool = True
-    """Jitter the colours of the student's copy."""
+    """Jitter and blur the student's copy."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(0 <= self.threshold <= 1, "method.threshold is a probability: between 0 and 1")
+
+    @property
+    def needs_partner(self) -> bool:
+        """Always."""
+        return True
 
 
 @dataclass(frozen=True)
 class PrototypeOptions(TeacherOptions):
     """Prototype-based consistency regularization (Xu et al., NeurIPS 2022)."""
 
+    warmup: float = 0.0125
+    """Share of the steps that are supervised only, so that K-means finds features that mean something. The default is
+    the releases' one epoch of 80."""
     linear: bool = True
-    """Losses of the linear predictor on unlabelled images (Table 4, row 2: off; labels then come from prototypes)."""
+    """The linear predictor's losses after warm-up, on labelled images too. Off: labels come from the teacher's
+    prototypes (Table 4, row 2)."""
     prototype: bool = True
     """The prototype predictor and its losses (Table 4, row 1: off)."""
     update: bool = True
@@ -97,9 +111,9 @@ class PrototypeOptions(TeacherOptions):
     mix: Mix = "cutmix"
     """Strong augmentation (Table 6)."""
     mix_probability: float = 0.5
-    """Probability per step that the batch is mixed."""
+    """Probability that a batch, or with train.accumulate a part of one, is mixed."""
     strong: bool = False
-    """Jitter the colours of the student's unlabelled copy too; the paper does not."""
+    """Jitter and blur the student's unlabelled copy too; the paper does not."""
     grid: int | None = 32
     """One random point per cell of a grid x grid enters the prototype losses and updates. None: every pixel."""
     prototype_weight: float = 1.0
@@ -117,6 +131,11 @@ class PrototypeOptions(TeacherOptions):
         require(0 <= self.mix_probability <= 1, "method.mix_probability: between 0 and 1")
         require(self.grid is None or self.grid >= 1, "method.grid must be at least 1, or none for every pixel")
         require(self.init_pixels >= self.prototypes, "method.init_pixels must be at least method.prototypes")
+
+    @property
+    def needs_partner(self) -> bool:
+        """With CutMix and ClassMix."""
+        return self.mix in ("cutmix", "classmix")
 
 
 METHOD_OPTIONS: dict[str, type] = {

@@ -102,6 +102,7 @@ def mix_batch(
         return image, pseudo
     coin = (torch.rand(1, 1, 1, generator=generator) < probability).to(image.device, non_blocking=True)
     if kind == "classmix":
-        return mix(image, pseudo, class_masks(pseudo.label, num_classes, generator) & coin)
+        shown = pseudo.label.masked_fill(~pseudo.valid, IGNORE)  # what is predicted on padding is no class to keep
+        return mix(image, pseudo, class_masks(shown, num_classes, generator) & coin)
     boxes = half_boxes(len(image), image.shape[-2], image.shape[-1], generator).to(image.device, non_blocking=True)
     return mix(image, pseudo, boxes & coin) if kind == "cutmix" else blank(image, pseudo, boxes & coin)

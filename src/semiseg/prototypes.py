@@ -23,7 +23,8 @@ from semiseg.types import IGNORE
 
 USAGE_DECAY = 0.99  # of the running share of pixels each prototype gets: a memory of about 100 steps
 IDENTICAL = 0.999  # cosine from which two prototypes of a class are one
-DEAD = 0.001  # share of its class's pixels below which a prototype is dead
+DEAD = 0.1  # part of an even share, 1 / K of its class's pixels, below which a prototype is dead
+ENOUGH = 100  # updates of a class before its usage says anything
 
 
 class Assigned(NamedTuple):
@@ -44,16 +45,17 @@ class Health:
     usage: np.ndarray  # (C, K) share of the class's pixels, running mean; rows add up to 1, or to 0 before any pixel
     distance: np.ndarray  # (C,) mean of 1 - cosine over the pairs of a class's prototypes; NaN with one prototype
     closest: np.ndarray  # (C,) the same of the closest pair; both over prototypes that have a place
+    updates: np.ndarray  # (C,) steps that had pixels of the class
 
     def warnings(self, classes: tuple[str, ...]) -> list[str]:
         """A sentence for each class whose prototypes collapsed; none for healthy ones."""
         found = []
-        for name, usage, closest in zip(classes, self.usage, self.closest, strict=True):
+        for name, usage, closest, updates in zip(classes, self.usage, self.closest, self.updates, strict=True):
             if closest < 1 - IDENTICAL:
                 found.append(f"prototypes of class {name!r} are identical (closest pair {closest:.4f} apart)")
-            dead = int((usage < DEAD).sum())
-            if usage.sum() > 0 and dead:
-                found.append(f"{dead} of {len(usage)} prototypes of class {name!r} are dead: nearest to no pixel")
+            dead = int((usage < DEAD / len(usage)).sum())
+            if updates >= ENOUGH and dead:
+                found.append(f"{dead} of {len(usage)} prototypes of class {name!r} are dead: nearest to hardly a pixel")
         return found
 
 
@@ -63,6 +65,7 @@ class PrototypePredictor(nn.Module):
     prototypes: Tensor  # (C, K, D)
     ready: Tensor  # (C, K) bool, False until a prototype was given a place by a pixel of its class
     usage: Tensor  # (C, K) running share of pixels
+    updates: Tensor  # (C,) int64, how often a class was seen
 
     def __init__(self, num_classes: int, per_class: int, channels: int, temperature: float = 0.1) -> None:
         super().__init__()
@@ -70,6 +73,7 @@ class PrototypePredictor(nn.Module):
         self.register_buffer("prototypes", torch.zeros(num_classes, per_class, channels))
         self.register_buffer("ready", torch.zeros(num_classes, per_class, dtype=torch.bool))
         self.register_buffer("usage", torch.zeros(num_classes, per_class))
+        self.register_buffer("updates", torch.zeros(num_classes, dtype=torch.long))
 
     def directions(self) -> Tensor:
         """The prototypes at length 1. (C, K, D)"""
@@ -129,15 +133,20 @@ class PrototypePredictor(nn.Module):
         """Eq. 11 with what a step assigned; a prototype without pixels stays, one without a place takes the mean.
 
         `mean`: once, with the mean of the n assigned features, P <- a P + (1 - a) mean. `per_pixel`: once per pixel in
-        closed form, P <- a^n P + (1 - a^n) mean, which does not depend on the pixels' order.
+        closed form, P <- a^n P + (1 - a^n) mean, which is its mean over all orders of the pixels. `none`: not at all
+        (Table 4, row 3); usage is counted all the same.
         """
         sums, counts = (sum_over_ranks(tensor) for tensor in assigned)
-        mean = sums / counts.clamp(min=1)[..., None]
+        if rule != "none":
+            self._move(sums / counts.clamp(min=1)[..., None], counts, momentum, rule)
+        self._count(counts)
+
+    def _move(self, mean: Tensor, counts: Tensor, momentum: float, rule: str) -> None:
+        """Eq. 11 proper. mean (C, K, D), counts (C, K)"""
         keep = torch.full_like(counts, momentum) if rule == "mean" else momentum**counts
         keep = torch.where(counts > 0, keep * self.ready, torch.ones_like(keep))[..., None]
         self.prototypes.copy_(keep * self.prototypes + (1 - keep) * mean)
         self.ready |= counts > 0
-        self._count(counts)
 
     def _count(self, counts: Tensor) -> None:
         """Move the running usage of the classes that were seen."""
@@ -145,6 +154,7 @@ class PrototypePredictor(nn.Module):
         share = counts / total.clamp(min=1)
         moved = torch.where(self.usage.sum(1, keepdim=True) > 0, self.usage.lerp(share, 1 - USAGE_DECAY), share)
         self.usage.copy_(torch.where(total > 0, moved, self.usage))
+        self.updates += (total > 0).squeeze(1)
 
     @torch.no_grad()
     def start(self, features: Tensor, label: Tensor, seed: int) -> None:
@@ -177,14 +187,14 @@ class PrototypePredictor(nn.Module):
     @torch.no_grad()
     def health(self) -> Health:
         """Usage and distances, on the CPU."""
-        usage, placed = self.usage.cpu().numpy(), self.ready.cpu().numpy()
+        usage, placed, updates = (tensor.cpu().numpy() for tensor in (self.usage, self.ready, self.updates))
         if placed.shape[1] == 1:
-            return Health(usage, *np.full((2, len(usage)), np.nan))
+            return Health(usage, *np.full((2, len(usage)), np.nan), updates)
         unit = self.directions()
         apart = 1 - torch.einsum("ckd,cjd->ckj", unit, unit).cpu().numpy()  # (C, K, K)
         first, second = np.triu_indices(placed.shape[1], 1)
         distances = np.ma.masked_array(apart[:, first, second], mask=~(placed[:, first] & placed[:, second]))
-        return Health(usage, distances.mean(1).filled(np.nan), distances.min(1).filled(np.nan))
+        return Health(usage, distances.mean(1).filled(np.nan), distances.min(1).filled(np.nan), updates)
 
 
 def _upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:

@@ -7,8 +7,9 @@
     loss = CE(student(x), y) + w * m * mean over pixels of sum over classes of (p - q)^2
 
 Differences from the paper: 1. the partner u' is the batch rolled by one, not a second batch; 2. one backward pass for
-both losses; 3. BatchNorm is trained and averaged into the teacher, which predicts in eval mode; 4. padding takes no
-part in the means.
+both losses; 3. BatchNorm is trained and averaged into the teacher, which predicts in eval mode, and whose decay is
+ramped up in its first steps; 4. padding takes no part in the means; 5. the student's colours are changed as `augment`
+says, blur included, for all methods alike; 6. recipes start with supervised steps (`warmup`).
 """
 
 from __future__ import annotations

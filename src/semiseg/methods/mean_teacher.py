@@ -4,7 +4,8 @@
     loss = CE(student(x), y) + w(t) * mean((softmax(student(u + noise)) - q)^2)
 
 Differences from the paper: 1. dense predictions instead of image labels; 2. the ramp spans a share of the steps instead
-of epochs; 3. no strong augmentation, as in the segmentation papers' comparisons; 4. padding takes no part.
+of epochs; 3. no strong augmentation, as in the segmentation papers' comparisons, and noise on the student only;
+4. padding takes no part; 5. recipes start with supervised steps (`warmup`).
 """
 
 from __future__ import annotations

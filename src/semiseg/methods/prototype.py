@@ -9,11 +9,13 @@
         prototypes follow the features assigned to them                                                    (Eq. 11)
         teacher follows student
 
-Differences from the paper, each but 5 an option: 1. sums over pixels become means (`denominator`); 2. the prototype
-losses see one random point per cell of a grid, as in the authors' configuration (`grid`); 3. Eq. 11 is applied once
-per step with the mean feature, likewise (`update_rule`); 4. the batch is mixed with probability 0.5, as in the code the
-paper builds on (`mix_probability`); 5. padding takes no part in any loss; 6. BatchNorm statistics are averaged into
-the teacher (`teacher_bn`).
+Differences from the paper, options where a name follows: 1. sums over pixels become means (`denominator`); 2. the
+prototype losses see one random point per cell of a grid, as in the authors' configuration (`grid`); 3. Eq. 11 is
+applied once per step with the mean feature, likewise (`update_rule`; `per_pixel` is its mean over all orders of the
+pixels); 4. the batch is mixed with probability 0.5, as in the code the paper builds on (`mix_probability`); 5. padding
+takes no part in any loss (labelled images': `data.pad_label`); 6. BatchNorm statistics are averaged into the teacher
+(`teacher_bn`); 7. features are the decoder's last before the classifier, as in the authors' code, where the text says
+"output of ASPP"; 8. the teacher's decay is ramped up in its first steps, as in U2PL.
 """
 
 from __future__ import annotations
@@ -158,8 +160,9 @@ class Prototype(TeacherMethod):
     def after_step(self, clock: Clock) -> None:
         """The teacher follows the student, the prototypes the features (Eq. 11)."""
         super().after_step(clock)
-        if self._assigned is not None and self.options.update:
-            self.prototypes.update(self._assigned, self.options.momentum, self.options.update_rule)
+        if self._assigned is not None:
+            rule = self.options.update_rule if self.options.update else "none"
+            self.prototypes.update(self._assigned, self.options.momentum, rule)
         self._assigned = None
 
     @property

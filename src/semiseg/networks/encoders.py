@@ -19,10 +19,12 @@ from torch import Tensor, nn
 from semiseg.options import NetworkOptions, require
 
 PAPER_STEMS = ("resnet50s", "resnet101s", "resnet152s")
-"""ResNets with the paper's deep stem; their max-pool rounds up, as U2PL's does (it matters for even sizes only)."""
+"""ResNets with the paper's deep stem; their max-pool rounds up, as U2PL's does.
+
+That matters where the pool's input is even: for image sides of 4n and 4n - 1."""
 
 MULTI_GRID = (4, 8, 16)
-"""Dilations of the last stage's blocks at output stride 8: twice the stage's 2 (its first block's) or 4, as in U2PL."""
+"""Dilations of the last stage's blocks at output stride 8, as in U2PL: the grid (2, 2, 4) times the stage's 2, 4, 4."""
 
 PROBE_SIZE = (129, 173)
 """Odd on both sides, so that an encoder which needs multiples of 32 is refused at once and not by some image later."""
