@@ -113,14 +113,14 @@ def test_none_is_a_value(calls):
 def test_evaluate_hands_on_its_options_and_prints_scores(calls, capsys):
     assert enter("evaluate runs/x --checkpoint last --set test --evaluation.protocol slide --evaluation.window 99") == 0
     evaluation = {"protocol": "slide", "window": 99}
-    kwargs = {"checkpoint": "last", "subset": "test", "evaluation": evaluation}
+    kwargs = {"checkpoint": "last", "subset": "test", "evaluation": evaluation, "root": None}
     assert calls == [("evaluate_run", (Path("runs/x"),), kwargs)]
     assert capsys.readouterr().out == "miou: 0.5\nclasses.sky: 0.25\n"
 
 
 def test_evaluate_as_in_training_by_default(calls):
     assert main(["evaluate", "runs/x"]) == 0
-    assert calls[0][2] == {"checkpoint": "best", "subset": "val", "evaluation": {}}
+    assert calls[0][2] == {"checkpoint": "best", "subset": "val", "evaluation": {}, "root": None}
 
 
 def test_predict_and_demo(calls, capsys):
@@ -280,7 +280,7 @@ def run(*arguments):
     return done.returncode, done.stdout, errors, modules
 
 
-SLOW = {"torch", "torchvision", "timm", "cv2", "sklearn", "matplotlib", "numpy"}
+SLOW = {"torch", "torchvision", "timm", "cv2", "sklearn", "numpy"}
 
 
 @pytest.mark.parametrize(
@@ -316,3 +316,20 @@ def test_public_names_all_resolve():
     assert set(semiseg.__all__) <= set(dir(semiseg))
     with pytest.raises(AttributeError, match="no public name 'trian'; it has DATASETS"):
         semiseg.trian  # noqa: B018
+
+
+def test_another_commands_option_is_not_called_another_methods(capsys):
+    assert main(["demo", "--train.steps", "5"]) == 2
+    assert "method" not in capsys.readouterr().err
+
+
+def test_what_the_system_says_of_a_file_is_no_traceback(tmp_path, capsys, calls, monkeypatch):
+    def taken(*_: object, **__: object) -> None:
+        (tmp_path / "file").write_text("")
+        (tmp_path / "file/masks").mkdir()
+
+    from semiseg import inference  # the one that stands in
+
+    monkeypatch.setattr(inference, "predict_images", taken)
+    assert main(["predict", "run", "images", "--out", "masks"]) == 2
+    assert "file/masks" in capsys.readouterr().err

@@ -264,3 +264,26 @@ def test_mixing_needs_a_partner(overrides, batch):
         load_config("demo", {**overrides, **batch})
     load_config("demo", {"method": "mean_teacher", **batch})
     load_config("demo", {"method.mix": "cutout", **batch})
+
+
+def test_a_section_that_stands_twice_is_refused(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("method: supervised\ntrain: {steps: 5}\ntrain: {workers: 0}\n")
+    with pytest.raises(ConfigError, match=r"mine\.yaml is not YAML: 'train' stands more than once: join them"):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("train.workers", -1),
+        ("train.threads", 0),
+        ("optim.weight_decay", -1),
+        ("optim.power", -1),
+        ("network.aspp_rates", [0, 1, 2]),
+        ("evaluation.images", 0),
+    ],
+)
+def test_values_out_of_range_name_the_option(key, value):
+    with pytest.raises(ConfigError, match=key):
+        load_config("demo", {key: value})

@@ -17,7 +17,7 @@ from PIL import Image
 from rich.console import Console
 
 from semiseg.checkpoint import load_checkpoint, save_checkpoint
-from semiseg.config import Config, load_config
+from semiseg.config import Config, load_config, save_config
 from semiseg.data.scenes import CLASSES
 from semiseg.experiment import evaluate_run, train
 from semiseg.options import DataOptions, EvaluationOptions
@@ -134,7 +134,8 @@ def test_evaluating_with_other_options(copied):
     assert first["linear"] != evaluate_run(copied, console=tiny_run.QUIET)["linear"]
     options = {"protocol": "slide", "window": 24, "stride": 16}
     assert evaluate_run(copied, evaluation=options, console=tiny_run.QUIET)["evaluation"] == options | {"images": None}
-    assert (copied / "evaluation-best-val-slide.json").is_file()
+    assert (copied / "evaluation-best-val-slide-24-16.json").is_file()
+    assert (copied / "evaluation-best-val-whole-first1.json").is_file()
 
 
 def test_a_limit_on_images_is_for_training_only(tmp_path):
@@ -231,3 +232,50 @@ def test_the_test_set_is_scored_for_best_and_last(photos):
 def test_a_method_that_needs_unlabelled_images_says_so(photos):
     config = tiny_run.tiny_config(photos / "run", data=DataOptions(root=photos, unlabeled="none.txt"))
     refused(config, r"there are no unlabeled images .*--method supervised")
+
+
+# Data that change under a run -----------------------------------------------------------------------------------------
+
+
+def more_photos(root: Path, count: int = 4) -> None:
+    for index in range(count):
+        for folder in ("images", "masks"):
+            shutil.copy(root / folder / "p0.png", root / folder / f"q{index}.png")
+
+
+def test_a_run_does_not_go_on_with_other_images(photos):
+    data = DataOptions(root=photos, unlabeled="none.txt")
+    config = tiny_run.tiny_config(photos / "run", "supervised", data=data, steps=2)
+    before = (train(config, console=tiny_run.QUIET) / "result.json").read_bytes()
+    more_photos(photos)
+    with pytest.raises(ValueError, match=r"the labeled images are not those of the run in .*run: there were 2 .*now"):
+        train(config, resume=True, console=tiny_run.QUIET)
+    assert (photos / "run/result.json").read_bytes() == before
+
+
+def test_a_run_is_not_scored_on_images_it_was_trained_on(photos):
+    data = DataOptions(root=photos, unlabeled="none.txt")
+    run = train(tiny_run.tiny_config(photos / "run", "supervised", data=data, steps=2), console=tiny_run.QUIET)
+    more_photos(photos, 12)
+    with pytest.raises(ValueError, match=r"the val images are not those of the run .*there were 1 .*now there are"):
+        evaluate_run(run, console=tiny_run.QUIET)
+
+
+def test_a_run_finds_its_data_where_they_are_now(photos, tmp_path_factory):
+    data = DataOptions(root=photos, unlabeled="none.txt")
+    config = tiny_run.tiny_config(photos / "run", "supervised", data=data, steps=2)
+    result = json.loads((train(config, console=tiny_run.QUIET) / "result.json").read_text())
+    moved = tmp_path_factory.mktemp("elsewhere") / "data"
+    shutil.move(photos, moved)
+    found = evaluate_run(moved / "run", root=moved, console=tiny_run.QUIET)
+    assert found["miou"] == result["best"]["val"]["miou"]
+    again = replace(config, run=moved / "run", data=replace(data, root=moved))
+    assert train(again, resume=True, console=tiny_run.QUIET) == moved / "run"
+
+
+def test_a_run_refused_before_its_first_step_may_start_anew(photos):
+    config = tiny_run.tiny_config(photos / "run", "supervised", data=DataOptions(root=photos, unlabeled="none.txt"))
+    (photos / "run").mkdir()
+    save_config(config, photos / "run/config.yaml")
+    train(replace(config, seed=3), console=tiny_run.QUIET)
+    assert json.loads((photos / "run/result.json").read_text())["seed"] == 3

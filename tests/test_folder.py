@@ -152,7 +152,7 @@ def test_the_split_record_identifies_the_lists(root):
     record = opened(root, labeled="l.txt").split
     # printf 'm0\nm1\n' | sha256sum: the order in the list and the missing line end do not matter
     sha256 = "a7418dc1513b0c3e1c90405f010d08173b49b1aadbbe7b5d8b2051fb4d4c0dda"
-    assert record["labeled"] == {"name": "l.txt", "sha256": sha256, "count": 2, "source": None}
+    assert record["labeled"] == {"name": "l.txt", "sha256": sha256, "count": 2, "source": None, "file_sha256": None}
     assert record["val"]["name"] == "automatic, seed 0"
     assert set(record) == {"labeled", "unlabeled", "val"}
 
@@ -228,3 +228,45 @@ def test_real_data(name, split, counts):
     assert dataset.classes == tuple((root / "classes.txt").read_text().split())
     assert {*np.unique(dataset.labeled.mask(0))} <= {*range(len(dataset.classes)), 255}
     assert dataset.labeled.image(0).shape[:2] == dataset.labeled.mask(0).shape
+
+
+# What is read at once
+
+
+def test_every_mask_is_looked_at_before_training(root):
+    save_mask(root / "masks/m9.png", [0, 1])
+    Image.fromarray(np.zeros((3, 3), np.uint8)).save(root / "masks/m9.png")
+    (root / "val.txt").write_text("m8\nm9\n")
+    fails(root, r"m9\.png")
+
+
+def test_a_list_without_a_labelled_pixel_is_refused(root):
+    (root / "classes.txt").write_text("a\nb\nc\n")
+    (root / "val.txt").write_text("m8\nm9\n")
+    for name in ("m8", "m9"):
+        save_mask(root / f"masks/{name}.png", [255])
+    fails(
+        root, r"masks of the val images \(val\.txt\) have no labelled pixel.*Draw their classes, or name other images"
+    )
+
+
+def test_classes_that_no_mask_shows_are_named(root, caplog):
+    (root / "classes.txt").write_text("a\nb\nc\nd\n")
+    opened(root)
+    assert "2 of 4 classes are in no labelled or validation mask (c, d)" in caplog.text
+
+
+def test_gaps_among_derived_classes_are_noticed(root, caplog):
+    for index in range(10):
+        save_mask(root / f"masks/m{index}.png", [0, 128])
+    opened(root)
+    assert "127 of 129 classes are in no labelled or validation mask (class_1, class_2" in caplog.text
+
+
+def test_masks_that_belong_to_no_image_are_noticed(root, caplog):
+    opened(root)
+    assert caplog.text == ""
+    save_mask(root / "masks/m3_mask.png", [0, 1])
+    opened(root)
+    assert "1 files in" in caplog.text
+    assert "m3_mask.png" in caplog.text

@@ -49,11 +49,20 @@ def test_a_list_that_is_no_text(root):
 @pytest.mark.parametrize(
     ("lists", "pattern"),
     [
-        ({"labeled": "m0", "unlabeled": "m0", "val": "m1"}, "'m0' is in the labeled list and in the unlabeled list"),
-        ({"labeled": "m0", "val": "m0"}, "'m0' is in the labeled list and in the val list"),
-        ({"unlabeled": "m0", "val": "m0"}, "'m0' is in the unlabeled list and in the val list"),
-        ({"labeled": "m0\nm1\nm0", "val": "m2"}, "'m0' is twice in the labeled list"),
-        ({"labeled": "m0", "val": "m1", "test": "m0"}, "'m0' is in the labeled list and in the test list"),
+        (
+            {"labeled": "m0", "unlabeled": "m0", "val": "m1"},
+            "in the labeled list .labeled_list.txt. and in the unlabeled list .unlabeled_list",
+        ),
+        ({"labeled": "m0", "val": "m0"}, "in the labeled list .labeled_list.txt. and in the val list .val_list.txt"),
+        (
+            {"unlabeled": "m0", "val": "m0"},
+            "in the unlabeled list .unlabeled_list.txt. and in the val list .val_list.txt",
+        ),
+        ({"labeled": "m0\nm1\nm0", "val": "m2"}, "'m0' is twice in the labeled list .labeled_list.txt"),
+        (
+            {"labeled": "m0", "val": "m1", "test": "m0"},
+            "in the labeled list .labeled_list.txt. and in the test list .test_list.txt",
+        ),
         ({"labeled": "# none", "val": "m1"}, "there are no labeled images"),
         ({"labeled": "m0", "val": ""}, r"there are no val images \(val_list\.txt\)"),
         ({"unlabeled": "", "val": "m1"}, "there are no unlabeled images"),

@@ -248,3 +248,12 @@ def test_an_images_score_is_over_the_classes_that_it_shows():
     label = torch.tensor([[0, 0, 1, 2], [0, 2, 2, 2]])
     assert image_score(label, truth, 3) == pytest.approx(100 * np.mean([3 / 4, 1 / 2]))
     assert math.isnan(image_score(label, torch.full((2, 4), 255), 3))
+
+
+def test_runs_of_other_validation_images_are_not_compared(tmp_path, runs):
+    other = runs[1] / "result.json"
+    other.write_text(
+        other.read_text("utf-8").replace("ab" * 32, "cd" * 32).replace('"count": 60', '"count": 61'), "utf-8"
+    )
+    with pytest.raises(ValueError, match=r"different validation images: .* on 60 .*, .* on 61"):
+        write_comparison(runs, tmp_path / "all.html", "t", "v")

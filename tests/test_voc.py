@@ -133,8 +133,12 @@ def test_a_published_split_brings_its_own_validation_list(root, monkeypatch, tmp
     dataset = opened(root, split="tiny", split_folder=tmp_path / "copies")
     assert {name: list(images.names) for name, images in dataset.image_sets.items()} == parts
     assert dataset.split["labeled"] == {
-        "name": "tiny", "sha256": sha256_of(TRAIN[0] + "\n"), "count": 1, "source": "https://lists.example/labeled.txt"
-    }  # fmt: skip
+        "name": "tiny",
+        "sha256": sha256_of(TRAIN[0] + "\n"),
+        "count": 1,
+        "source": "https://lists.example/labeled.txt",
+        "file_sha256": sha256_of(TRAIN[0]),
+    }
     write_lines(root / "mine.txt", VAL[:1])
     assert list(opened(root, split="tiny", split_folder=tmp_path / "copies", val="mine.txt").val.names) == VAL[:1]
 

@@ -10,8 +10,9 @@ from typing import Any, BinaryIO
 import torch
 
 LAST, BEST = "last.pt", "best.pt"
-PARTS = ("method", "optimizer", "state", "config")
-"""What a checkpoint holds: the state dicts of the method and the optimizer, the trainer's state, and the config."""
+PARTS = ("method", "optimizer", "state", "config", "split")
+"""What a checkpoint holds: the state dicts of the method and the optimizer, the trainer's state, the config, and what
+identifies the lists of images."""
 
 _REPAIR = "Restore it from a copy, or delete the run folder and train again"
 

@@ -11,7 +11,7 @@ import inspect
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -30,7 +30,7 @@ def main(tokens: Sequence[str] | None = None) -> int:
         build_app(tokens)(tokens, exit_on_error=False, print_error=False)
     except CycloptsError as error:
         return _fail(_explain(error))
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         if not _is_users(error):
             raise
         return _fail(str(error))
@@ -57,9 +57,6 @@ def build_app(tokens: Sequence[str] = ()) -> App:
 
 _ORDER = ["", "method", "data", "augment", "network", "loss", "optim", "train", "evaluation"]
 _ABOUT = "Semantic segmentation from a few labelled images and many unlabelled ones."
-
-
-# Commands -------------------------------------------------------------------------------------------------------------
 
 
 def train(recipe: str, /, *, resume: bool = False, **options: Any) -> None:
@@ -90,6 +87,7 @@ def evaluate(
     *,
     checkpoint: Literal["best", "last"] = "best",
     subset: Annotated[Literal["val", "test"], Parameter(name="--set")] = "val",
+    root: Annotated[Path | None, Parameter(name="--data.root")] = None,
     **options: Any,
 ) -> None:
     """Score a trained run.
@@ -102,11 +100,13 @@ def evaluate(
         The one with the best score on the validation images, or the last.
     subset
         Which images.
+    root
+        Where the data are now. Default: where they were at the training.
     """
     from semiseg import experiment
 
     evaluation = {key.removeprefix("evaluation."): value for key, value in options.items()}
-    scores = experiment.evaluate_run(run, checkpoint=checkpoint, subset=subset, evaluation=evaluation)
+    scores = experiment.evaluate_run(run, checkpoint=checkpoint, subset=subset, evaluation=evaluation, root=root)
     for key, value in flatten(scores).items():
         print(f"{key}: {value}")
 
@@ -187,9 +187,6 @@ def _print_table(rows: Mapping[str, str]) -> None:
         print(f"{name:<{max(map(len, rows))}}  {text}")
 
 
-# Options from dataclasses ---------------------------------------------------------------------------------------------
-
-
 def _train_command(tokens: Sequence[str]) -> Callable[..., None]:
     config = _named_config(tokens) if tokens[:1] == ["train"] else Config()
     values = flatten(config_to_dict(config))
@@ -264,9 +261,6 @@ def _join_booleans(tokens: Sequence[str]) -> list[str]:
     return joined
 
 
-# Mistakes -------------------------------------------------------------------------------------------------------------
-
-
 def _fail(message: str) -> int:
     print(f"semiseg: error: {message}", file=sys.stderr)
     return 2
@@ -276,16 +270,17 @@ def _explain(error: CycloptsError) -> str:
     """cyclopts' message, unless the option is another method's: then whose."""
     if isinstance(error, UnknownOptionError) and error.token is not None:
         key = (error.token.keyword or "").removeprefix("--")
-        if methods_with(key):
+        if key.startswith("method.") and methods_with(key):
             return f"--{key}: this method has no such option; {repair(key, ())}"
     return str(error)
 
 
 def _is_users(error: Exception) -> bool:
-    """Whether to spare the traceback: for a missing file, and for a ValueError raised by this package's own check."""
-    frames: Iterator[Any] = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
-    *_, last = frames
-    return isinstance(error, FileNotFoundError) or last.f_globals.get("__name__", "").startswith("semiseg.")
+    """Whether to spare the traceback: for what the system says of a file, and for a ValueError of our own checks."""
+    if isinstance(error, OSError):
+        return isinstance(error, FileNotFoundError) or error.filename is not None
+    *_, (last, _) = traceback.walk_tb(error.__traceback__)
+    return last.f_globals.get("__name__", "").startswith("semiseg.")
 
 
 def _stopped(tokens: Sequence[str]) -> int:

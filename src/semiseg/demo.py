@@ -83,7 +83,8 @@ def _how_compared(runs: list[Run]) -> str:
     seconds = sum(run.seconds for run in runs)
     return (
         "The scores are those of the last step, so that no checkpoint was chosen by the scenes it is scored on. "
-        f"Best evaluation on the way: {best}. Training took {seconds:.0f} s."
+        f"Best evaluation on the way: {best}. Training took {seconds:.0f} s. One seed of a network this small says "
+        "little: another --seed, or another processor's rounding, moves a score by as much as 4."
     )
 
 

@@ -35,6 +35,8 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise ValueError(f"train.device is {name!r}; expected auto, cpu or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"train.device is {name!r}, which was never tried; expected auto, cpu or cuda:N")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"train.device is {name!r}, but torch sees no GPU here; use --train.device cpu or auto")
     return device

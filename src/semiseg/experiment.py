@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from rich.console import Console
 from semiseg.checkpoint import BEST, LAST, load_checkpoint
 from semiseg.config import Config, config_from_dict, config_to_dict, flatten, save_config
 from semiseg.data import open_dataset
-from semiseg.data.dataset import Dataset, ImageSet
+from semiseg.data.dataset import Dataset, ImageSet, check_same_lists
 from semiseg.data.loading import labeled_images, training_batches
 from semiseg.distributed import pick_device
 from semiseg.evaluate import Evaluation, Evaluator
@@ -86,6 +85,8 @@ def train(config: Config, resume: bool = False, console: Console | None = None) 
     saved = _checkpoint(config, resume)
     experiment = build_experiment(config, weights=saved is None)
     optimizer = build_optimizer(experiment.method.parameter_groups(), config.optim)
+    if saved is not None:
+        check_same_lists(saved["split"], experiment.dataset.split, saved["split"], experiment.folder)
     state = State() if saved is None else _restore(saved, experiment.method, optimizer)
     del saved  # as large as the method and its optimizer together
     with Progress(config.method, config.train.steps, state.step, console) as bar:
@@ -113,8 +114,9 @@ def _checkpoint(config: Config, resume: bool) -> dict[str, Any] | None:
     """The checkpoint to go on from; None to start, also where a run was stopped before it had one."""
     folder = config.run_folder
     last = folder / "checkpoints" / LAST
-    if not (folder / CONFIG).exists() and not last.exists():
-        return None
+    record = folder / METRICS
+    if not last.exists() and not (record.exists() and record.stat().st_size):
+        return None  # nothing, or a run that was refused before its first step
     if not resume:
         raise ValueError(
             f"{folder} already holds a run: go on with it by --resume, choose another folder by --run, or delete it"
@@ -137,7 +139,8 @@ def _check_same_run(config: Config, saved: Config, folder: Path) -> None:
         )
 
 
-_FREE = ("data.cache", "train.workers", "train.log_every", "train.checkpoint_every")  # change nothing in the weights
+# Change nothing in the weights; that the images are the same is checked by the lists.
+_FREE = ("data.root", "data.split_folder", "data.cache", "train.workers", "train.log_every", "train.checkpoint_every")
 
 
 def _trainer(experiment: Experiment, optimizer: torch.optim.Optimizer, state: State, bar: Progress) -> Trainer:
@@ -171,6 +174,7 @@ def _trainer(experiment: Experiment, optimizer: torch.optim.Optimizer, state: St
         record=Record(experiment.folder / METRICS, state.step),
         folder=experiment.checkpoints,
         config=config_to_dict(config),
+        split=dataset.split,
         progress=bar,
         state=state,
     )
@@ -182,8 +186,9 @@ def finish(experiment: Experiment, state: State, bar: Progress) -> None:
     scores = {"last": {"step": state.step, **score_sets(experiment)}}
     scores["best"] = scores["last"]
     if state.best_step != state.step:
-        experiment.method.load_state_dict(load_checkpoint(experiment.checkpoints / BEST)["method"])
-        scores["best"] = {"step": state.best_step, **score_sets(experiment)}
+        best = load_checkpoint(experiment.checkpoints / BEST)
+        experiment.method.load_state_dict(best["method"])
+        scores["best"] = {"step": best["state"]["step"], **score_sets(experiment)}
     save_model(experiment.folder / "model", experiment.method.predictor, config, dataset)
     write_json(
         experiment.folder / RESULT,
@@ -224,11 +229,14 @@ def score_sets(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def load_run(run: Path, checkpoint: str = "best", overrides: Mapping[str, Any] | None = None) -> Experiment:
+def load_run(
+    run: Path, checkpoint: str = "best", overrides: Mapping[str, Any] | None = None, root: Path | None = None
+) -> Experiment:
     """The experiment of a run folder with the weights of its `best` or `last` checkpoint.
 
-    `overrides` are EvaluationOptions fields. A run that was trained on a GPU is loaded to whatever there is. Raises
-    ValueError where the folder is no run or lacks the checkpoint.
+    `overrides` are EvaluationOptions fields, `root` is where the data are now (None: where they were). A run that was
+    trained on a GPU is loaded to whatever there is. Raises ValueError where the folder is no run or lacks the
+    checkpoint, or where the validation or test images are not the run's.
     """
     files = {"best": BEST, "last": LAST}
     if checkpoint not in files:
@@ -241,10 +249,12 @@ def load_run(run: Path, checkpoint: str = "best", overrides: Mapping[str, Any] |
     config = replace(
         config,
         run=run,
+        data=config.data if root is None else replace(config.data, root=root),
         train=replace(config.train, device=device),
         evaluation=replace(config.evaluation, **(overrides or {})),
     )
     experiment = build_experiment(config, weights=False)
+    check_same_lists(state["split"], experiment.dataset.split, ("val", "test"), run)
     experiment.method.load_state_dict(state["method"])
     return experiment
 
@@ -255,22 +265,26 @@ def evaluate_run(
     checkpoint: str = "best",
     subset: str = "val",
     evaluation: Mapping[str, Any] | None = None,
+    root: Path | None = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Score a checkpoint of a run on its `val` or `test` images and write evaluation-*.json beside result.json.
 
-    `evaluation` changes EvaluationOptions fields; without `images` among them, all images are scored. Raises ValueError
-    where the folder is no run, or has no such checkpoint or images.
+    `evaluation` changes EvaluationOptions fields; without `images` among them, all images are scored. `root` is where
+    the data are now. Raises ValueError where the folder is no run, or has no such checkpoint or images.
     """
-    experiment = load_run(run, checkpoint, evaluation)
+    experiment = load_run(run, checkpoint, evaluation, root)
     images = experiment.dataset.image_sets.get(subset)
     if images is None:
-        raise ValueError(f"{run} has no {subset} images; it has {', '.join(experiment.dataset.image_sets)}")
+        raise ValueError(
+            f"{run} has no {subset} images; it has {', '.join(experiment.dataset.image_sets)}. Score another --set, or "
+            f"train with --data.{subset} LIST"
+        )
     method, limit = experiment.method, (evaluation or {}).get("images")
     with Progress(f"evaluate {subset}", limit or len(images), console=console) as bar:
         began = time.monotonic()
-        advance = partial(_advance, bar)
-        scores = experiment.evaluator(images)(method.predictor, method.threshold, limit, advance)
+        evaluator = experiment.evaluator(images)
+        scores = evaluator(method.predictor, method.threshold, limit, lambda done, _: bar.step(done, {}))
     options = experiment.config.evaluation
     document = {
         "checkpoint": checkpoint,
@@ -281,9 +295,6 @@ def evaluate_run(
         "seconds": round(time.monotonic() - began, 1),
         **provenance(experiment.device),
     }
-    write_json(run / f"evaluation-{checkpoint}-{subset}-{options.protocol}.json", document)
+    part = "" if limit is None else f"-first{limit}"
+    write_json(run / f"evaluation-{checkpoint}-{subset}-{options.label}{part}.json", document)
     return document
-
-
-def _advance(bar: Progress, done: int, of: int) -> None:
-    bar.step(done, {})

@@ -17,7 +17,7 @@ from semiseg.data.images import IMAGE_SUFFIXES, read_image
 from semiseg.distributed import pick_device
 from semiseg.model import Model, load_model
 from semiseg.options import EvaluationOptions
-from semiseg.predict import predict_image
+from semiseg.predict import precision_context, predict_image
 from semiseg.progress import Progress
 
 OVERLAY = 0.5  # weight of the mask in an overlay
@@ -98,8 +98,9 @@ def segment(model: Model, picture: Pixels, options: EvaluationOptions, device: t
     # The same resize as in training, `Prepared`.
     small = resized(picture, model.scale, cv2.INTER_AREA if model.scale < 1 else cv2.INTER_LINEAR)
     image = normalise(small)[None].to(device)
-    logits = next(iter(predict_image(model.predictor, image, picture.shape[:2], options).values()))
-    confidence, label = logits[0].softmax(0).max(0)
+    with precision_context(model.precision, device):  # the same as in the scores
+        logits = next(iter(predict_image(model.predictor, image, picture.shape[:2], options).values()))
+    confidence, label = logits[0].float().softmax(0).max(0)
     return label.byte().cpu().numpy(), (255 * confidence).round().byte().cpu().numpy()
 
 

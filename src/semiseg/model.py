@@ -31,6 +31,7 @@ class Model:
     classes: tuple[str, ...]
     colors: tuple[Color, ...]
     scale: float  # images are resized by this first
+    precision: str  # of the training and its scores
 
 
 def save_model(folder: Path, predictor: Predictor, config: Config, dataset: Dataset) -> None:
@@ -49,6 +50,7 @@ def save_model(folder: Path, predictor: Predictor, config: Config, dataset: Data
             "classes": list(dataset.classes),
             "colors": [list(color) for color in dataset.colors],
             "scale": config.data.scale,
+            "precision": config.train.precision,
             "mean": list(MEAN),
             "std": list(STD),
         },
@@ -67,7 +69,7 @@ def load_model(folder: Path) -> Model:
         predictor = _empty_predictor(network, len(about["classes"]), about["prototypes"], about["headline"])
         predictor.load_state_dict(load_file(weights))
         colors = tuple((r, g, b) for r, g, b in about["colors"])
-        return Model(predictor.eval(), tuple(about["classes"]), colors, about["scale"])
+        return Model(predictor.eval(), tuple(about["classes"]), colors, about["scale"], about["precision"])
     except (KeyError, TypeError, ValueError, SafetensorError, RuntimeError) as error:
         raise ValueError(
             f"{folder} does not hold a model of this version of semiseg, or it is damaged: {error}"

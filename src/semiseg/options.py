@@ -150,6 +150,7 @@ class NetworkOptions:
     def __post_init__(self) -> None:
         require(self.channels >= 8, "network.channels must be at least 8")
         require(0 <= self.dropout < 1, "network.dropout: expected 0 <= dropout < 1")
+        require(min(self.aspp_rates) >= 1, f"network.aspp_rates are {self.aspp_rates}; each must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -191,6 +192,8 @@ class OptimOptions:
 
     def __post_init__(self) -> None:
         require(self.lr > 0, f"optim.lr is {self.lr}; expected a positive number")
+        for name in ("head_lr_factor", "momentum", "weight_decay", "power"):
+            require(getattr(self, name) >= 0, f"optim.{name} is {getattr(self, name)}; it cannot be negative")
         require(self.warmup_steps >= 0, "optim.warmup_steps cannot be negative")
 
 
@@ -227,6 +230,8 @@ class TrainOptions:
         for name in ("steps", "batch_labeled", "batch_unlabeled", "accumulate", "log_every"):
             require(getattr(self, name) >= 1, f"train.{name} must be at least 1")
         require(min(self.evaluate_every, self.checkpoint_every) >= 1, "train: evaluate_every and checkpoint_every >= 1")
+        require(self.workers >= 0, f"train.workers is {self.workers}; expected 0 or more")
+        require(self.threads is None or self.threads >= 1, f"train.threads is {self.threads}; expected 1 or more")
         for name in ("batch_labeled", "batch_unlabeled"):
             require(
                 getattr(self, name) % self.accumulate == 0,
@@ -248,4 +253,14 @@ class EvaluationOptions:
     """Score only the first so many validation images during training; the final scores take all. None: all."""
 
     def __post_init__(self) -> None:
-        require(0 < self.stride <= self.window, "evaluation: expected 0 < stride <= window")
+        require(
+            0 < self.stride <= self.window,
+            f"evaluation: the stride is {self.stride} and the window {self.window}; expected 0 < stride <= window",
+        )
+        require(self.images is None or self.images >= 1, f"evaluation.images is {self.images}; expected 1 or more")
+
+    @property
+    def label(self) -> str:
+        """The protocol and what matters to it, as in `slide-769-513`."""
+        sizes = {"whole": (), "crop": (self.window,), "slide": (self.window, self.stride)}[self.protocol]
+        return "-".join(map(str, (self.protocol, *sizes)))

@@ -57,6 +57,7 @@ class Trainer:
     folder: Path  # of the checkpoints
     config: dict[str, Any]  # goes into every checkpoint
     progress: Progress
+    split: dict[str, Any] = field(default_factory=dict)
     state: State = field(default_factory=State)
     _pending: list[tuple[int, StepResult]] = field(default_factory=list)  # since the last log, on the device
 
@@ -182,5 +183,6 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "state": vars(self.state).copy(),
             "config": self.config,
+            "split": self.split,
         }
         save_checkpoint(self.folder / name, state)

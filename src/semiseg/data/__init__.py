@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
+
+import numpy as np
 
 from semiseg.data.cityscapes import open_cityscapes
 from semiseg.data.dataset import Dataset, ImageSet, Prepared
@@ -12,6 +15,9 @@ from semiseg.data.scenes import open_scenes
 from semiseg.data.splits import check_disjoint, find_split
 from semiseg.data.voc import open_voc
 from semiseg.options import DataOptions, require
+from semiseg.types import IGNORE
+
+log = logging.getLogger(__name__)
 
 DATASETS: dict[str, Callable[[DataOptions], Dataset]] = {
     "folder": open_folder,
@@ -20,7 +26,7 @@ DATASETS: dict[str, Callable[[DataOptions], Dataset]] = {
     "scenes": open_scenes,
 }
 
-_MASKS_READ_AT_OPEN = 3
+_MASKS_READ_AT_OPEN = 3  # of a published dataset; those of a folder are all read, for anyone may have made them
 
 _WHEN_EMPTY = {
     "labeled": "name some in data.labeled, or add masks",
@@ -36,7 +42,8 @@ def open_dataset(options: DataOptions, need_unlabeled: bool = True) -> Dataset:
 
     Labelled and unlabelled images come at `options.scale`; validation and test images at native size, at which they
     are scored. With `options.cache` all of them are decoded here. Raises ValueError for whatever is wrong with the
-    options, the lists or the first masks, an empty list of unlabelled images among it unless `need_unlabeled` is False;
+    options, the lists or the masks, an empty list of unlabelled images among it unless `need_unlabeled` is False. Of
+    the masks, those of a folder's labelled and validation images are all looked at, of other datasets the first few;
     every other file is checked when it is read.
     """
     if options.split is not None:
@@ -47,8 +54,7 @@ def open_dataset(options: DataOptions, need_unlabeled: bool = True) -> Dataset:
     )
     dataset = DATASETS[options.dataset](options)
     check_lists(dataset, need_unlabeled)
-    for index in range(min(_MASKS_READ_AT_OPEN, len(dataset.labeled))):
-        dataset.labeled.mask(index)  # so that the user hears at once
+    check_masks(dataset, None if options.dataset == "folder" else _MASKS_READ_AT_OPEN)
     return _prepared(dataset, options)
 
 
@@ -57,7 +63,35 @@ def check_lists(dataset: Dataset, need_unlabeled: bool = True) -> None:
     for name, image_set in dataset.image_sets.items():
         enough = len(image_set) > 0 or (name == "unlabeled" and not need_unlabeled)
         require(enough, f"there are no {name} images ({dataset.split[name]['name']}): {_WHEN_EMPTY[name]}")
-    check_disjoint({name: image_set.names for name, image_set in dataset.image_sets.items()})
+    origins = {name: record["name"] for name, record in dataset.split.items()}
+    check_disjoint({name: image_set.names for name, image_set in dataset.image_sets.items()}, origins)
+
+
+def check_masks(dataset: Dataset, most: int | None) -> None:
+    """Read `most` masks (None: all) of the labelled and of the validation images, so that the user hears at once.
+
+    Raises ValueError for a mask that is not right and, of all masks, for a list without a labelled pixel. Classes that
+    no mask shows are warned of.
+    """
+    shown: set[int] = set()
+    for name in ("labeled", "val"):
+        images = dataset.image_sets[name]
+        masks = (images.mask(index) for index in range(min(most or len(images), len(images))))
+        found: set[int] = set().union(*(np.unique(mask).tolist() for mask in masks)) - {IGNORE}
+        listed = dataset.split[name]["name"]
+        require(
+            bool(found) or most is not None,
+            f"the masks of the {name} images ({listed}) have no labelled pixel: every value is {IGNORE}, which is "
+            "ignored. Draw their classes, or name other images",
+        )
+        shown |= found
+    absent = [name for index, name in enumerate(dataset.classes) if index not in shown]
+    if absent and most is None:
+        log.warning(
+            "%d of %d classes are in no labelled or validation mask (%s): they cannot be learnt or scored. Are the "
+            "masks' values the classes' indices?",
+            *(len(absent), len(dataset.classes), ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")),
+        )
 
 
 def _prepared(dataset: Dataset, options: DataOptions) -> Dataset:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -86,7 +87,7 @@ class Dataset:
     unlabeled: ImageSet
     val: ImageSet
     test: ImageSet | None
-    split: dict[str, dict[str, Any]]  # list -> {name, sha256, count, source}: written in every result.json
+    split: dict[str, dict[str, Any]]  # list -> {name, sha256, count, source, file_sha256}: written in every result.json
 
     @property
     def image_sets(self) -> dict[str, ImageSet]:
@@ -95,9 +96,30 @@ class Dataset:
         return sets if self.test is None else sets | {"test": self.test}
 
 
-def split_record(image_set: ImageSet, name: str, source: str | None = None) -> dict[str, Any]:
-    """What identifies a list: where it came from, its size, and a hash of the ids that its order does not change."""
-    return {"name": name, "sha256": ids_sha256(image_set.names), "count": len(image_set), "source": source}
+def split_record(
+    image_set: ImageSet, name: str, source: str | None = None, file_sha256: str | None = None
+) -> dict[str, Any]:
+    """What identifies a list: its size, a hash of the ids that their order does not change, and where it came from.
+
+    `source` and `file_sha256` are the address and the hash of a published list's file.
+    """
+    record = {"name": name, "sha256": ids_sha256(image_set.names), "count": len(image_set)}
+    return record | {"source": source, "file_sha256": file_sha256}
+
+
+def check_same_lists(saved: Mapping[str, Any], now: Mapping[str, Any], names: Iterable[str], folder: Path) -> None:
+    """Refuse data that are no longer those of the run in `folder`. `saved` and `now` are `Dataset.split`.
+
+    Raises ValueError naming the first of the lists `names` whose images differ. A list that only one of both has is
+    nothing the run was trained on or chosen by.
+    """
+    for name in names:
+        if name in saved and name in now and saved[name]["sha256"] != now[name]["sha256"]:
+            raise ValueError(
+                f"the {name} images are not those of the run in {folder}: there were {saved[name]['count']} "
+                f"({saved[name]['name']}), now there are {now[name]['count']} ({now[name]['name']}) or others. Put the "
+                "images and masks back as they were, name them in a list file, or train again with another --run"
+            )
 
 
 def ids_sha256(ids: Iterable[str]) -> str:

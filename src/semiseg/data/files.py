@@ -20,6 +20,7 @@ class NamedList:
     ids: Sequence[str]
     name: str  # the list file, the published split, or how the list was made
     source: str | None = None  # URL of a published list
+    file_sha256: str | None = None  # of that file
 
 
 class FileSet(ImageSet):
@@ -64,7 +65,9 @@ def file_dataset(
         _check_files(images, f"{name} images ({named.name})")
         _check_files(masks or (), f"{name} masks ({named.name})")
         sets[name] = FileSet(name, named.ids, images, masks, None if masks is None else reader)
-    split = {name: split_record(sets[name], named.name, named.source) for name, named in lists.items()}
+    split = {
+        name: split_record(sets[name], named.name, named.source, named.file_sha256) for name, named in lists.items()
+    }
     return Dataset(
         reader.classes, colors, sets["labeled"], sets["unlabeled"], sets["val"], sets.get("test"), split=split
     )

@@ -87,7 +87,20 @@ def _scan(root: Path) -> _Tree:
         raise ValueError(f"no images in {folder}; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
     candidates = {id_: root / "masks" / f"{id_}.png" for id_ in images}
     masks = {id_: path for id_, path in candidates.items() if path.is_file()}
+    _warn_of_orphans(root / "masks", set(masks.values()))
     return _Tree(root, images, masks, read_classes(root / "classes.txt"))
+
+
+def _warn_of_orphans(folder: Path, known: set[Path]) -> None:
+    """Say which files in masks/ are taken for no mask."""
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    orphans = sorted(set(files) - known)
+    if orphans and known:
+        log.warning(
+            "%d files in %s belong to no image, such as %s: the mask of images/NAME.jpg is masks/NAME.png. Images "
+            "without a mask of that name are unlabelled",
+            *(len(orphans), folder, orphans[0].name),
+        )
 
 
 def read_classes(path: Path) -> MaskReader:

@@ -17,7 +17,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
 
 _ORIENTATION = 0x0112  # the EXIF tag
 _SIDEWAYS = (5, 6, 7, 8)  # its values that swap height and width
-_DAMAGE = (OSError, SyntaxError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+_DAMAGE = (OSError, SyntaxError, EOFError, struct.error, zlib.error)
 
 
 @contextmanager
@@ -28,6 +28,8 @@ def opened(path: Path) -> Iterator[Image.Image]:
             yield picture
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist. Restore it, or take its name out of the list") from None
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{path} is larger than pictures may be ({error}). Cut it into pieces") from None
     except _DAMAGE as error:
         raise ValueError(
             f"{path} cannot be read as a picture ({error}). It is damaged, cut short or of another format: "

@@ -90,7 +90,7 @@ def published_lists(name: str, dataset: str, folder: Path | None) -> dict[str, N
     parts = {"labeled": split.labeled, "val": split.val}
     if split.unlabeled is not None:
         parts["unlabeled"] = split.unlabeled
-    lists = {key: NamedList(_read_published(part, folder), name, part.url) for key, part in parts.items()}
+    lists = {key: NamedList(_read_published(part, folder), name, part.url, part.sha256) for key, part in parts.items()}
     if split.unlabeled is None:
         labeled = set(lists["labeled"].ids)
         universe = [id_ for part in split.universe for id_ in _read_published(part, folder)]
@@ -124,15 +124,19 @@ def image_id(line: str) -> str:
     return "/".join(part for part in parts if part not in _IMAGE_FOLDERS).removesuffix("_leftImg8bit")
 
 
-def check_disjoint(lists: Mapping[str, Sequence[str]]) -> None:
-    """Refuse lists (name -> ids) that share an image or name one twice. A test list may be the validation list."""
+def check_disjoint(lists: Mapping[str, Sequence[str]], origins: Mapping[str, str] | None = None) -> None:
+    """Refuse lists (name -> ids) that share an image or name one twice. A test list may be the validation list.
+
+    `origins` says of each list where it comes from, for the message.
+    """
+    titles = {key: f"the {key} list" + (f" ({origins[key]})" if origins else "") for key in lists}
     owner: dict[str, str] = {}
     for key, ids in lists.items():
         mine: set[str] = set()
         for id_ in ids:
             other = key if id_ in mine else owner.get(id_)
             if other is not None and {key, other} != {"val", "test"}:
-                place = f"twice in the {key} list" if other == key else f"in the {other} list and in the {key} list"
+                place = f"twice in {titles[key]}" if other == key else f"in {titles[other]} and in {titles[key]}"
                 raise ValueError(f"image {id_!r} is {place}. An image belongs to one list, once: take it out of one")
             mine.add(id_)
         owner |= dict.fromkeys(mine, key)

@@ -40,6 +40,10 @@ def write_comparison(runs: list[Path], out: Path, title: str, verdict: str) -> P
     read = read_runs(runs)
     if len({tuple(run.iou) for run in read if run.iou}) > 1:
         raise ValueError("the runs have different classes and cannot be compared: give runs of one dataset")
+    lists = {run.label: run.result["split"]["val"] for run in read if run.result is not None}
+    if len({found["sha256"] for found in lists.values()}) > 1:
+        counts = ", ".join(f"{label} on {found['count']} ({found['name']})" for label, found in lists.items())
+        raise ValueError(f"the runs were scored on different validation images: {counts}. Give runs of one val list")
     return _write(out, read, title, verdict)
 
 
