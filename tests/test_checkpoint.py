@@ -22,6 +22,7 @@ def state(number: float = 1.0) -> dict:
         "optimizer": {"state": {0: {"momentum_buffer": weight / 3}}, "param_groups": [{"lr": 0.1, "params": [0]}]},
         "state": {"step": 7, "best": -float("inf"), "best_step": 0, "seconds": 1.5},
         "config": {"seed": 3, "data": {"root": "somewhere", "scale": 0.5}},
+        "split": {"labeled": {"sha256": "ab", "count": 3, "source": None}},
     }
 
 

@@ -102,16 +102,19 @@ def test_masks_with_one_class_or_too_many(root):
     fails(root, r"the highest class in the masks is 4000 \(in .*m3\.png\)")
 
 
-def test_a_bad_labelled_mask_is_told_at_open_and_another_when_it_is_read(root):
+def test_a_bad_mask_is_told_at_open_and_a_test_mask_when_it_is_read(root):
     (root / "classes.txt").write_text("a\nb\nc\n")
     (root / "l.txt").write_text("m0\nm1\nm2\nm3\n")
     (root / "val.txt").write_text("m9\n")
-    save_mask(root / "masks/m3.png", [7])
+    (root / "test.txt").write_text("m8\n")
+    save_mask(root / "masks/m8.png", [7])
     dataset = opened(root, labeled="l.txt")
-    with pytest.raises(ValueError, match=r"m3\.png holds 7 at 48 pixels"):
-        dataset.labeled.mask(3)
-    save_mask(root / "masks/m1.png", [7])
-    fails(root, r"m1\.png holds 7 at 48 pixels", labeled="l.txt")
+    assert dataset.test is not None
+    with pytest.raises(ValueError, match=r"m8\.png holds 7 at 48 pixels"):
+        dataset.test.mask(0)
+    for name in ("m9", "m3"):
+        save_mask(root / f"masks/{name}.png", [7])
+        fails(root, rf"{name}\.png holds 7 at 48 pixels", labeled="l.txt")
 
 
 def test_training_images_are_scaled_and_scored_ones_are_not(root):
