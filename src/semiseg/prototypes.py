@@ -189,7 +189,8 @@ class PrototypePredictor(nn.Module):
         """Usage and distances, on the CPU."""
         usage, placed, updates = (tensor.cpu().numpy() for tensor in (self.usage, self.ready, self.updates))
         if placed.shape[1] == 1:
-            return Health(usage, *np.full((2, len(usage)), np.nan), updates)
+            nowhere = np.full(len(usage), np.nan)
+            return Health(usage, nowhere, nowhere, updates)
         unit = self.directions()
         apart = 1 - torch.einsum("ckd,cjd->ckj", unit, unit).cpu().numpy()  # (C, K, K)
         first, second = np.triu_indices(placed.shape[1], 1)
