@@ -164,7 +164,7 @@ def _docs(node: ast.ClassDef) -> Iterable[tuple[str, str]]:
     for field, text in pairwise(node.body):
         match field, text:
             case ast.AnnAssign(target=ast.Name(name)), ast.Expr(value=ast.Constant(str(words))):
-                yield name, words
+                yield name, " ".join(words.split())
 
 
 def methods_with(key: str) -> list[str]:
