@@ -102,6 +102,7 @@ def trainer(folder: Path, method: Method | None = None, state: State | None = No
         record=Record(folder / "metrics.jsonl", state.step),
         folder=folder / "checkpoints",
         config={"seed": 5},
+        split={},
         progress=Progress("test", options.steps, console=Console(quiet=True)),
         state=state,
     )

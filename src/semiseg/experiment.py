@@ -85,9 +85,7 @@ def train(config: Config, resume: bool = False, console: Console | None = None) 
     saved = _checkpoint(config, resume)
     experiment = build_experiment(config, weights=saved is None)
     optimizer = build_optimizer(experiment.method.parameter_groups(), config.optim)
-    if saved is not None:
-        check_same_lists(saved["split"], experiment.dataset.split, saved["split"], experiment.folder)
-    state = State() if saved is None else _restore(saved, experiment.method, optimizer)
+    state = State() if saved is None else _restore(saved, experiment, optimizer)
     del saved  # as large as the method and its optimizer together
     with Progress(config.method, config.train.steps, state.step, console) as bar:
         trainer = _trainer(experiment, optimizer, state, bar)
@@ -97,8 +95,9 @@ def train(config: Config, resume: bool = False, console: Console | None = None) 
     return experiment.folder
 
 
-def _restore(saved: dict[str, Any], method: Method, optimizer: torch.optim.Optimizer) -> State:
-    method.load_state_dict(saved["method"])
+def _restore(saved: dict[str, Any], experiment: Experiment, optimizer: torch.optim.Optimizer) -> State:
+    check_same_lists(saved["split"], experiment.dataset.split, saved["split"], experiment.folder)
+    experiment.method.load_state_dict(saved["method"])
     optimizer.load_state_dict(saved["optimizer"])
     return State(**saved["state"])
 
@@ -148,6 +147,7 @@ def _trainer(experiment: Experiment, optimizer: torch.optim.Optimizer, state: St
     evaluator = experiment.evaluator(dataset.val)
 
     def batches(start: int) -> Any:
+        """From step `start` on."""
         return training_batches(
             dataset,
             config.data,
@@ -295,6 +295,6 @@ def evaluate_run(
         "seconds": round(time.monotonic() - began, 1),
         **provenance(experiment.device),
     }
-    part = "" if limit is None else f"-first{limit}"
-    write_json(run / f"evaluation-{checkpoint}-{subset}-{options.label}{part}.json", document)
+    name = options.label if limit is None else f"{options.label}-first{limit}"
+    write_json(run / f"evaluation-{checkpoint}-{subset}-{name}.json", document)
     return document

@@ -56,8 +56,8 @@ class Trainer:
     record: Record
     folder: Path  # of the checkpoints
     config: dict[str, Any]  # goes into every checkpoint
+    split: dict[str, Any]  # likewise: `Dataset.split`
     progress: Progress
-    split: dict[str, Any] = field(default_factory=dict)
     state: State = field(default_factory=State)
     _pending: list[tuple[int, StepResult]] = field(default_factory=list)  # since the last log, on the device
 
