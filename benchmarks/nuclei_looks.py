@@ -12,6 +12,7 @@ import torch
 from semiseg.augment import normalise
 from semiseg.experiment import load_run
 from semiseg.metrics import ConfusionMatrix
+from semiseg.predict import precision_context, predict_image
 
 COLORFUL = 15  # mean of max - min over the channels, of 255
 BRIGHT = 100  # mean value, of 255
@@ -31,8 +32,9 @@ def by_look(run: Path) -> dict[str, list[ConfusionMatrix]]:
     found = defaultdict(list)
     for index in range(len(images)):
         image, mask = images.image(index), torch.from_numpy(images.mask(index).astype(np.int64))
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits = next(iter(predictor(normalise(image)[None]).values()))
+        options, size = experiment.config.evaluation, (image.shape[0], image.shape[1])
+        with precision_context(experiment.config.train.precision, torch.device("cpu")):
+            logits = next(iter(predict_image(predictor, normalise(image)[None], size, options).values()))
         found[look(image)].append(ConfusionMatrix.of(logits.argmax(1)[0], mask, 2))
     return found
 

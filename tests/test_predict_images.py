@@ -1,5 +1,8 @@
 """Prediction of pictures in a folder: names, sizes, files that repeat, and what is refused."""
 
+import json
+import shutil
+
 import cv2
 import numpy as np
 import pytest
@@ -115,6 +118,20 @@ def test_a_window_larger_than_the_picture_changes_nothing_and_a_small_one_covers
     assert whole == large
     assert whole.keys() == small.keys()
     assert whole != small
+
+
+@pytest.mark.parametrize(("protocol", "same"), [("slide", "small"), ("crop", "whole"), ("whole", "whole")])
+def test_a_model_predicts_as_it_was_scored(run, photos, tmp_path, protocol, same):
+    """Its scores would not hold otherwise; only the centre crop, which leaves pixels out, is taken whole."""
+    shutil.copytree(run / "model", tmp_path / "scored/model")
+    description = tmp_path / "scored/model/model.json"
+    about = json.loads(description.read_text())
+    about["evaluation"] |= {"protocol": protocol, "window": 16, "stride": 8}
+    description.write_text(json.dumps(about))
+    given = {"whole": {}, "small": {"window": 16, "stride": 8}}[same]
+    predict_images(run, photos, tmp_path / "given", console=QUIET, **given)
+    predict_images(tmp_path / "scored", photos, tmp_path / "out", console=QUIET)
+    assert files(tmp_path / "out") == files(tmp_path / "given")
 
 
 def test_an_overlay_lies_between_picture_and_mask(run, tmp_path):

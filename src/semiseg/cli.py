@@ -123,7 +123,7 @@ def predict(run: Path, images: Path, /, *, out: Path, window: int | None = None,
     out
         Folder for masks/, overlays/ and confidence/.
     window
-        Predict in overlapping windows of so many pixels a side: for images too large for the memory.
+        Predict in overlapping windows of so many pixels a side. Default: as the run was scored, whole or in windows.
     stride
         Pixels between two windows. Default: three quarters of the window.
     """

@@ -39,12 +39,13 @@ def predict_images(
     `out`/overlays/NAME.jpg (the mask laid over the picture) and `out`/confidence/NAME.png (0 to 255 for 0 to 1), where
     NAME is the path below `images` without its suffix. Equal pictures and model give equal files.
 
-    `window` predicts in overlapping windows of that many pixels a side (after the model's scale), `stride` pixels apart
-    (None: three quarters of the window). Raises ValueError where `run` holds no model, `images` no picture, two
+    A model that was scored in windows predicts in the same windows, any other takes a picture whole. `window` overrules
+    that: overlapping windows of that many pixels a side (after the model's scale), `stride` pixels apart (None: three
+    quarters of the window). Raises ValueError where `run` holds no model, `images` no picture, two
     pictures have one NAME, or a picture cannot be read.
     """
-    options = _options(window, stride)
     model = load_model(run / "model")
+    options = _options(window, stride, model.evaluation)
     paths = find_images(images, out)
     device = pick_device("auto")
     model.predictor.to(device)
@@ -57,11 +58,11 @@ def predict_images(
     return len(paths)
 
 
-def _options(window: int | None, stride: int | None) -> EvaluationOptions:
+def _options(window: int | None, stride: int | None, scored: EvaluationOptions) -> EvaluationOptions:
     if window is None:
         if stride is not None:
             raise ValueError("--stride is the distance between windows: give --window too")
-        return EvaluationOptions()
+        return scored if scored.protocol == "slide" else EvaluationOptions()
     return EvaluationOptions(protocol="slide", window=window, stride=stride or max(1, window * 3 // 4))
 
 

@@ -16,7 +16,7 @@ from semiseg.config import Config
 from semiseg.data.dataset import Color, Dataset
 from semiseg.methods.method import Predictor
 from semiseg.networks import build
-from semiseg.options import NetworkOptions
+from semiseg.options import EvaluationOptions, NetworkOptions
 from semiseg.prototypes import PrototypePredictor
 from semiseg.record import write_json
 
@@ -32,6 +32,7 @@ class Model:
     colors: tuple[Color, ...]
     scale: float  # images are resized by this first
     precision: str  # of the training and its scores
+    evaluation: EvaluationOptions  # how it was scored
 
 
 def save_model(folder: Path, predictor: Predictor, config: Config, dataset: Dataset) -> None:
@@ -51,6 +52,7 @@ def save_model(folder: Path, predictor: Predictor, config: Config, dataset: Data
             "colors": [list(color) for color in dataset.colors],
             "scale": config.data.scale,
             "precision": config.train.precision,
+            "evaluation": asdict(config.evaluation),
             "mean": list(MEAN),
             "std": list(STD),
         },
@@ -68,8 +70,9 @@ def load_model(folder: Path) -> Model:
         network = NetworkOptions(**about["network"] | {"aspp_rates": tuple(about["network"]["aspp_rates"])})
         predictor = _empty_predictor(network, len(about["classes"]), about["prototypes"], about["headline"])
         predictor.load_state_dict(load_file(weights))
-        colors = tuple((r, g, b) for r, g, b in about["colors"])
-        return Model(predictor.eval(), tuple(about["classes"]), colors, about["scale"], about["precision"])
+        classes, colors = tuple(about["classes"]), tuple((r, g, b) for r, g, b in about["colors"])
+        evaluation = EvaluationOptions(**about["evaluation"])
+        return Model(predictor.eval(), classes, colors, about["scale"], about["precision"], evaluation)
     except (KeyError, TypeError, ValueError, SafetensorError, RuntimeError) as error:
         raise ValueError(
             f"{folder} does not hold a model of this version of semiseg, or it is damaged: {error}"
