@@ -25,7 +25,7 @@ class TeacherOptions:
     """What every method with an averaged teacher has."""
 
     ema_decay: float = 0.99
-    """The teacher keeps this share of itself per step, after a ramp 1 - 1/(t+1)."""
+    """The teacher keeps this share of itself per step; early in a run less, 1 - 1/(step + 1)."""
     teacher_bn: Literal["average", "own"] = "average"
     """BatchNorm statistics of the teacher: averaged like its weights, or its own from train-mode forwards (U2PL)."""
     warmup: float = 0.0

@@ -53,10 +53,14 @@ class TeacherMethod(Method):
         self.started.fill_(True)
 
     def after_step(self, clock: Clock) -> None:
-        """The teacher follows."""
+        """The teacher follows.
+
+        The ramp counts from the first step of the run: after a warm-up it is over, as it in effect was in U2PL. Counted
+        from the teacher's start it would let the teacher forget within ten steps all that the warm-up taught it, just
+        when the student is thrown by its first unlabelled batches.
+        """
         if clock.step >= self.warmup_steps:
-            updates = clock.step - self.warmup_steps
-            self.teacher.follow(self.student, ema_decay(updates, self.teacher_options.ema_decay))
+            self.teacher.follow(self.student, ema_decay(clock.step, self.teacher_options.ema_decay))
 
     def label(self, unlabeled: UnlabeledBatch) -> PseudoLabel:
         """The teacher's pseudo-labels of the weak views, from its linear predictor (Eq. 7)."""
