@@ -71,7 +71,7 @@ def figure(runs: list[Run], what: str) -> str:
     for at, name in enumerate(names):
         lines = [line for run in runs for line in lines_of(run, name) if line.points]
         mark = ("unlabelled images join", round(warmup * steps)) if warmup else None
-        chart = Chart(mean if name == "mIoU" else name, "%", "", lines, (0, 100), mark, steps=steps)
+        chart = Chart(mean if name == "mIoU" else name, "%", "", lines, None, mark, steps=steps)
         x, y = at % COLUMNS * WIDTH, at // COLUMNS * (HEIGHT + TITLE) + TITLE
         parts += [f'<g transform="translate({x} {y})">', *panel(chart), "</g>"]
     width, height = COLUMNS * WIDTH, -(-len(names) // COLUMNS) * (HEIGHT + TITLE) + 2 * TITLE
