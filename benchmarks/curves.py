@@ -29,7 +29,8 @@ def iou(run: Run, name: str) -> list[Line]:
     points: Points = []
     for entry in run.evaluations:
         value = entry["miou"] if name == "mIoU" else entry[entry["headline"]]["iou"][name]
-        points.append((entry["step"], value or 0.0))
+        if value is not None:  # a class that the images do not show has no IoU
+            points.append((entry["step"], value))
     return [Line(run.config.method, points)]
 
 
