@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from semiseg.augment import normalise
-from semiseg.experiment import load_run
 from semiseg.metrics import ConfusionMatrix
 from semiseg.predict import precision_context, predict_image
+from semiseg.runs import load_run
 
 COLORFUL = 15  # mean of max - min over the channels, of 255
 BRIGHT = 100  # mean value, of 255

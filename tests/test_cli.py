@@ -24,12 +24,9 @@ def calls(monkeypatch):
     def keep(name, answer):
         return lambda *args, **kwargs: (seen.append((name, args, kwargs)), answer)[1]
 
-    experiment = SimpleNamespace(
-        train=keep("train", Path("runs/x")),
-        evaluate_run=keep("evaluate_run", {"miou": 0.5, "classes": {"sky": 0.25}}),
-    )
     stands_in = {
-        "experiment": experiment,
+        "experiment": SimpleNamespace(train=keep("train", Path("runs/x"))),
+        "runs": SimpleNamespace(evaluate_run=keep("evaluate_run", {"miou": 0.5, "classes": {"sky": 0.25}})),
         "inference": SimpleNamespace(predict_images=keep("predict_images", 3), MASKS="masks"),
         "demo": SimpleNamespace(demo=keep("demo", Path("out/report.html"))),
         "report": SimpleNamespace(

@@ -19,9 +19,10 @@ from rich.console import Console
 from semiseg.checkpoint import load_checkpoint, save_checkpoint
 from semiseg.config import Config, load_config, save_config
 from semiseg.data.scenes import CLASSES
-from semiseg.experiment import evaluate_run, train
+from semiseg.experiment import train
 from semiseg.options import DataOptions, EvaluationOptions
 from semiseg.record import read_record
+from semiseg.runs import evaluate_run
 
 
 @pytest.fixture(scope="module")

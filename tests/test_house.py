@@ -25,8 +25,10 @@ TIERS = (
     ("model", "evaluate"),
     ("trainer", "inference"),
     ("experiment",),
+    ("runs",),
     ("report",),
     ("demo",),
+    ("command_options",),
     ("cli",),
 )
 """Rooms of the house, lowest first: a file imports from lower tiers, or from its own folder."""

@@ -223,6 +223,21 @@ def test_warm_up_follows_nothing_and_then_the_teacher_starts_by_value():
     assert set(method(*batches(), clock(5, 20)).losses) == {"supervised", "consistency"}
 
 
+def test_the_teacher_may_be_the_average_of_the_warm_up():
+    options = MeanTeacherOptions(warmup=0.5, teacher_start="average", ema_decay=0.6)
+    method = MeanTeacher(segmentor(), options, setting(total_steps=6))
+    students = [segmentor(seed=seed) for seed in (1, 2, 3)]
+    for step, student in enumerate(students):
+        method.student.load_state_dict(student.state_dict())
+        method.after_step(clock(step, 6))
+        assert method.predictor.segmentor is method.student
+    method.prepare([], clock(3, 6))
+    assert method.predictor.segmentor is method.teacher.segmentor
+    first, second, third = (student.decoder.classifier[1].weight for student in students)
+    expected = 0.6 * (0.5 * first + 0.5 * second) + 0.4 * third
+    torch.testing.assert_close(method.teacher.segmentor.decoder.classifier[1].weight, expected)
+
+
 @pytest.mark.parametrize("teacher_bn", ["average", "own"])
 def test_statistics_of_the_teacher_are_averaged_or_its_own(teacher_bn):
     options = MeanTeacherOptions(teacher_bn=teacher_bn)

@@ -14,8 +14,9 @@ from semiseg import experiment
 from semiseg.checkpoint import load_checkpoint
 from semiseg.data.scenes import CLASSES, COLORS
 from semiseg.evaluate import Evaluation
-from semiseg.experiment import load_run, train
+from semiseg.experiment import train
 from semiseg.model import load_model
+from semiseg.runs import load_run
 from semiseg.trainer import Trainer
 
 IMAGE = torch.randn(2, 3, 33, 41, generator=torch.Generator().manual_seed(0))

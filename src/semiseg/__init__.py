@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from semiseg.config import Config, load_config, save_config
     from semiseg.data import DATASETS, open_dataset
-    from semiseg.experiment import evaluate_run, train
+    from semiseg.experiment import train
     from semiseg.methods import METHODS
     from semiseg.methods.method import Method
     from semiseg.model import Model, load_model
     from semiseg.networks import NETWORKS
     from semiseg.option_types import ConfigError
+    from semiseg.runs import evaluate_run
     from semiseg.types import IGNORE
 
 __all__ = [
@@ -50,7 +51,7 @@ _HOME = {
     "ConfigError": "option_types",
     "Method": "methods.method",
     "Model": "model",
-    "evaluate_run": "experiment",
+    "evaluate_run": "runs",
     "load_config": "config",
     "load_model": "model",
     "open_dataset": "data",

@@ -7,25 +7,25 @@ by `--help` or by a mistake in the options.
 
 from __future__ import annotations
 
-import inspect
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import App, Group, Parameter
+from cyclopts import App, Parameter
 from cyclopts.exceptions import CycloptsError, UnknownOptionError
 
-from semiseg.config import Config, config_to_dict, flatten, load_config, shipped_recipes
+from semiseg.command_options import join_booleans, with_evaluation_options, with_train_options
+from semiseg.config import flatten, load_config, shipped_recipes
 from semiseg.method_options import METHOD_OPTIONS
-from semiseg.option_types import attribute_docs, methods_with, option_help, option_types, repair
+from semiseg.option_types import methods_with, repair
 
 
 def main(tokens: Sequence[str] | None = None) -> int:
     """Run one command, `tokens` after `semiseg`. Returns the exit status: 0, 2 for a mistake, 130 if stopped."""
-    tokens = _join_booleans(sys.argv[1:] if tokens is None else tokens)
+    tokens = join_booleans(sys.argv[1:] if tokens is None else tokens)
     try:
         build_app(tokens)(tokens, exit_on_error=False, print_error=False)
     except CycloptsError as error:
@@ -48,14 +48,13 @@ def build_app(tokens: Sequence[str] = ()) -> App:
         result_action="return_value",
         suppress_keyboard_interrupt=False,  # `main` tells how to go on
     )
-    app.command(_train_command(tokens), name="train")
-    app.command(_evaluate_command(), name="evaluate")
+    app.command(with_train_options(train, tokens), name="train")
+    app.command(with_evaluation_options(evaluate), name="evaluate")
     for command in (predict, demo, report, methods, recipes):
         app.command(command)
     return app
 
 
-_ORDER = ["", "method", "data", "augment", "network", "loss", "optim", "train", "evaluation"]
 _ABOUT = "Semantic segmentation from a few labelled images and many unlabelled ones."
 
 
@@ -103,10 +102,10 @@ def evaluate(
     root
         Where the data are now. Default: where they were at the training.
     """
-    from semiseg import experiment
+    from semiseg import runs
 
     evaluation = {key.removeprefix("evaluation."): value for key, value in options.items()}
-    scores = experiment.evaluate_run(run, checkpoint=checkpoint, subset=subset, evaluation=evaluation, root=root)
+    scores = runs.evaluate_run(run, checkpoint=checkpoint, subset=subset, evaluation=evaluation, root=root)
     for key, value in flatten(scores).items():
         print(f"{key}: {value}")
 
@@ -185,80 +184,6 @@ def recipes() -> None:
 def _print_table(rows: Mapping[str, str]) -> None:
     for name, text in rows.items():
         print(f"{name:<{max(map(len, rows))}}  {text}")
-
-
-def _train_command(tokens: Sequence[str]) -> Callable[..., None]:
-    config = _named_config(tokens) if tokens[:1] == ["train"] else Config()
-    values = flatten(config_to_dict(config))
-    values["method"] = values.pop("method.name")
-    texts = attribute_docs(Config) | option_help(config.method)
-    types = {key: kind for key, kind in option_types(config.method).items() if key != "recipe"}
-    return _with_options(train, [_parameter(key, kind, texts[key], values[key]) for key, kind in types.items()])
-
-
-def _named_config(tokens: Sequence[str]) -> Config:
-    """The config of the recipe, preset and method that the tokens name, as far as one can tell before parsing."""
-    recipe = next((token for token in tokens[1:2] if not token.startswith("-")), None)
-    words = [*tokens, ""]
-    chosen = {
-        key: words[at + 1] for key in ("preset", "method") for at, word in enumerate(tokens) if word == f"--{key}"
-    }
-    chosen |= {key: word.partition("=")[2] for key in ("preset", "method") for word in tokens if f"--{key}=" in word}
-    return load_config(recipe or "folder", chosen if recipe else {k: v for k, v in chosen.items() if k == "method"})
-
-
-def _evaluate_command() -> Callable[..., None]:
-    texts = option_help("supervised")
-    types = {key: kind for key, kind in option_types("supervised").items() if key.startswith("evaluation.")}
-    return _with_options(
-        evaluate, [_parameter(key, kind, f"{texts[key]} Default: the run's.") for key, kind in types.items()]
-    )
-
-
-def _parameter(key: str, kind: Any, text: str, default: object = None) -> inspect.Parameter:
-    """One option as cyclopts reads it; `default` is for the help only."""
-    section, _, name = key.rpartition(".")
-    spec = Parameter(
-        name=f"--{key}",
-        help=text,
-        negative=f"--{section}.no-{name}" if kind is bool else (),
-        show_default=_shown if default is not None else False,
-        group=Group(section or "run", sort_key=_ORDER.index(section.split(".")[0])),
-    )
-    return inspect.Parameter(
-        key.replace(".", "__"), inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, spec]
-    )
-
-
-def _shown(value: object) -> str:
-    """A default as one would type it."""
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _with_options(command: Callable[..., None], options: Sequence[inspect.Parameter]) -> Callable[..., None]:
-    """`command` with its **options spelled out; it is called with those that were typed, under their dotted names."""
-
-    def run(*arguments: Any, **typed: Any) -> None:
-        command(*arguments, **{key.replace("__", "."): value for key, value in typed.items()})
-
-    fixed = list(inspect.signature(command, eval_str=True).parameters.values())[:-1]
-    parameters = [*fixed, *options]
-    run.__doc__ = command.__doc__
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return run
-
-
-def _join_booleans(tokens: Sequence[str]) -> list[str]:
-    """`--a.b true` as `--a.b=true`: cyclopts reads a boolean after a space as an argument of its own."""
-    joined: list[str] = []
-    for token in tokens:
-        follows = bool(joined) and joined[-1].startswith("--") and "=" not in joined[-1]
-        if token in ("true", "false") and follows:
-            joined[-1] += f"={token}"
-        else:
-            joined.append(token)
-    return joined
 
 
 def _fail(message: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -227,74 +226,3 @@ def score_sets(experiment: Experiment) -> dict[str, Any]:
         name: experiment.evaluator(images)(method.predictor, method.threshold).to_dict()
         for name, images in sets.items()
     }
-
-
-def load_run(
-    run: Path, checkpoint: str = "best", overrides: Mapping[str, Any] | None = None, root: Path | None = None
-) -> Experiment:
-    """The experiment of a run folder with the weights of its `best` or `last` checkpoint.
-
-    `overrides` are EvaluationOptions fields, `root` is where the data are now (None: where they were). A run that was
-    trained on a GPU is loaded to whatever there is. Raises ValueError where the folder is no run or lacks the
-    checkpoint, or where the validation or test images are not the run's.
-    """
-    files = {"best": BEST, "last": LAST}
-    if checkpoint not in files:
-        raise ValueError(f"there is no checkpoint {checkpoint!r}; expected {' or '.join(files)}")
-    if not (run / "checkpoints").is_dir():
-        raise ValueError(f"{run} is not a run folder: expected {run / 'checkpoints'}; `semiseg train` makes one")
-    state = load_checkpoint(run / "checkpoints" / files[checkpoint])
-    config = config_from_dict(state["config"])
-    device = "cpu" if config.train.device == "cpu" else "auto"
-    config = replace(
-        config,
-        run=run,
-        data=config.data if root is None else replace(config.data, root=root),
-        train=replace(config.train, device=device),
-        evaluation=replace(config.evaluation, **(overrides or {})),
-    )
-    experiment = build_experiment(config, weights=False)
-    check_same_lists(state["split"], experiment.dataset.split, ("val", "test"), run)
-    experiment.method.load_state_dict(state["method"])
-    return experiment
-
-
-def evaluate_run(
-    run: Path,
-    *,
-    checkpoint: str = "best",
-    subset: str = "val",
-    evaluation: Mapping[str, Any] | None = None,
-    root: Path | None = None,
-    console: Console | None = None,
-) -> dict[str, Any]:
-    """Score a checkpoint of a run on its `val` or `test` images and write evaluation-*.json beside result.json.
-
-    `evaluation` changes EvaluationOptions fields; without `images` among them, all images are scored. `root` is where
-    the data are now. Raises ValueError where the folder is no run, or has no such checkpoint or images.
-    """
-    experiment = load_run(run, checkpoint, evaluation, root)
-    images = experiment.dataset.image_sets.get(subset)
-    if images is None:
-        raise ValueError(
-            f"{run} has no {subset} images; it has {', '.join(experiment.dataset.image_sets)}. Score another --set, or "
-            f"train with --data.{subset} LIST"
-        )
-    method, limit = experiment.method, (evaluation or {}).get("images")
-    with Progress(f"evaluate {subset}", limit or len(images), console=console) as bar:
-        began = time.monotonic()
-        evaluator = experiment.evaluator(images)
-        scores = evaluator(method.predictor, method.threshold, limit, lambda done, _: bar.step(done, {}))
-    options = experiment.config.evaluation
-    document = {
-        "checkpoint": checkpoint,
-        "subset": subset,
-        "evaluation": {**vars(options), "images": limit},
-        **scores.to_dict(),
-        "split": experiment.dataset.split,
-        "seconds": round(time.monotonic() - began, 1),
-        **provenance(experiment.device),
-    }
-    name = options.label if limit is None else f"{options.label}-first{limit}"
-    write_json(run / f"evaluation-{checkpoint}-{subset}-{name}.json", document)
-    return document

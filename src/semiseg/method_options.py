@@ -30,6 +30,8 @@ class TeacherOptions:
     """BatchNorm statistics of the teacher: averaged like its weights, or its own from train-mode forwards (U2PL)."""
     warmup: float = 0.0
     """Share of the steps that are supervised only, before the teacher starts."""
+    teacher_start: Literal["copy", "average"] = "copy"
+    """After warm-up the teacher is a copy of the student (U2PL), or its average over the warm-up's steps."""
     unlabeled_weight: float = 1.0
     """Weight of the losses on unlabelled images."""
 

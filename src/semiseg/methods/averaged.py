@@ -48,8 +48,9 @@ class TeacherMethod(Method):
         return self.prepare_at
 
     def prepare(self, labeled: Iterable[LabeledBatch], clock: Clock) -> None:
-        """The teacher becomes the student."""
-        self.teacher.copy_from(self.student)
+        """The teacher becomes the student, unless it has followed it through the warm-up."""
+        if self.teacher_options.teacher_start == "copy":
+            self.teacher.copy_from(self.student)
         self.started.fill_(True)
 
     def after_step(self, clock: Clock) -> None:
@@ -59,7 +60,7 @@ class TeacherMethod(Method):
         from the teacher's start it would let the teacher forget within ten steps all that the warm-up taught it, just
         when the student is thrown by its first unlabelled batches.
         """
-        if clock.step >= self.warmup_steps:
+        if clock.step >= self.warmup_steps or self.teacher_options.teacher_start == "average":
             self.teacher.follow(self.student, ema_decay(clock.step, self.teacher_options.ema_decay))
 
     def label(self, unlabeled: UnlabeledBatch) -> PseudoLabel:

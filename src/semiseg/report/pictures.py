@@ -18,10 +18,11 @@ from torch import Tensor
 from semiseg.data.dataset import Color, ImageSet, Pixels
 from semiseg.data.loading import whole_images
 from semiseg.evaluate import NativeMasks
-from semiseg.experiment import Experiment, load_run
+from semiseg.experiment import Experiment
 from semiseg.inference import colored
 from semiseg.metrics import ConfusionMatrix
 from semiseg.predict import precision_context, predict_image
+from semiseg.runs import load_run
 
 POOL = 60  # the pictures are chosen among so many validation images
 SIDE = 480  # pixels, of the longer side of a picture in the page

@@ -1,0 +1,92 @@
+"""The options of `train` and `evaluate` on the command line, generated from the dataclasses."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+from cyclopts import Group, Parameter
+
+from semiseg.config import Config, config_to_dict, flatten, load_config
+from semiseg.option_types import attribute_docs, option_help, option_types
+
+Command = Callable[..., None]
+
+_ORDER = ["", "method", "data", "augment", "network", "loss", "optim", "train", "evaluation"]
+
+
+def with_train_options(command: Command, tokens: Sequence[str]) -> Command:
+    """`command` with every option of a config; defaults in the help are those of the recipe that `tokens` name."""
+    config = _named_config(tokens) if tokens[:1] == ["train"] else Config()
+    values = flatten(config_to_dict(config))
+    values["method"] = values.pop("method.name")
+    texts = attribute_docs(Config) | option_help(config.method)
+    types = {key: kind for key, kind in option_types(config.method).items() if key != "recipe"}
+    return _with_options(command, [_parameter(key, kind, texts[key], values[key]) for key, kind in types.items()])
+
+
+def _named_config(tokens: Sequence[str]) -> Config:
+    """The config of the recipe, preset and method that the tokens name, as far as one can tell before parsing."""
+    recipe = next((token for token in tokens[1:2] if not token.startswith("-")), None)
+    words = [*tokens, ""]
+    chosen = {
+        key: words[at + 1] for key in ("preset", "method") for at, word in enumerate(tokens) if word == f"--{key}"
+    }
+    chosen |= {key: word.partition("=")[2] for key in ("preset", "method") for word in tokens if f"--{key}=" in word}
+    return load_config(recipe or "folder", chosen if recipe else {k: v for k, v in chosen.items() if k == "method"})
+
+
+def with_evaluation_options(command: Command) -> Command:
+    """`command` with the options of the evaluation."""
+    texts = option_help("supervised")
+    types = {key: kind for key, kind in option_types("supervised").items() if key.startswith("evaluation.")}
+    return _with_options(
+        command, [_parameter(key, kind, f"{texts[key]} Default: the run's.") for key, kind in types.items()]
+    )
+
+
+def _parameter(key: str, kind: Any, text: str, default: object = None) -> inspect.Parameter:
+    """One option as cyclopts reads it; `default` is for the help only."""
+    section, _, name = key.rpartition(".")
+    spec = Parameter(
+        name=f"--{key}",
+        help=text,
+        negative=f"--{section}.no-{name}" if kind is bool else (),
+        show_default=_shown if default is not None else False,
+        group=Group(section or "run", sort_key=_ORDER.index(section.split(".")[0])),
+    )
+    return inspect.Parameter(
+        key.replace(".", "__"), inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, spec]
+    )
+
+
+def _shown(value: object) -> str:
+    """A default as one would type it."""
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _with_options(command: Command, options: Sequence[inspect.Parameter]) -> Command:
+    """`command` with its **options spelled out; it is called with those that were typed, under their dotted names."""
+
+    def run(*arguments: Any, **typed: Any) -> None:
+        command(*arguments, **{key.replace("__", "."): value for key, value in typed.items()})
+
+    fixed = list(inspect.signature(command, eval_str=True).parameters.values())[:-1]
+    parameters = [*fixed, *options]
+    run.__doc__ = command.__doc__
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+def join_booleans(tokens: Sequence[str]) -> list[str]:
+    """`--a.b true` as `--a.b=true`: cyclopts reads a boolean after a space as an argument of its own."""
+    joined: list[str] = []
+    for token in tokens:
+        follows = bool(joined) and joined[-1].startswith("--") and "=" not in joined[-1]
+        if token in ("true", "false") and follows:
+            joined[-1] += f"={token}"
+        else:
+            joined.append(token)
+    return joined
