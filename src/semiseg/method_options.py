@@ -39,6 +39,11 @@ class TeacherOptions:
         require(0 <= self.ema_decay < 1, f"method.ema_decay is {self.ema_decay}; expected 0 <= decay < 1")
         require(0 <= self.warmup < 1, f"method.warmup is {self.warmup}; it is a share of the steps: 0 <= warmup < 1")
         require(self.unlabeled_weight >= 0, "method.unlabeled_weight cannot be negative")
+        require(
+            self.teacher_start == "copy" or self.teacher_bn == "average",
+            "method.teacher_start average needs method.teacher_bn average: in the warm-up the teacher sees no image "
+            "from which to gather statistics of its own",
+        )
 
     @property
     def needs_partner(self) -> bool:
