@@ -238,6 +238,11 @@ def test_the_teacher_may_be_the_average_of_the_warm_up():
     torch.testing.assert_close(method.teacher.segmentor.decoder.classifier[1].weight, expected)
 
 
+def test_a_teacher_with_statistics_of_its_own_has_none_after_a_warm_up():
+    with pytest.raises(ValueError, match="teacher_start average needs method.teacher_bn average"):
+        TeacherOptions(teacher_start="average", teacher_bn="own")
+
+
 @pytest.mark.parametrize("teacher_bn", ["average", "own"])
 def test_statistics_of_the_teacher_are_averaged_or_its_own(teacher_bn):
     options = MeanTeacherOptions(teacher_bn=teacher_bn)
