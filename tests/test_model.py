@@ -52,13 +52,13 @@ class Marked:
 
 def test_the_model_is_that_of_the_best_step(tmp_path, monkeypatch):
     """The first of three evaluations is made the best."""
-    marks, trainer = iter([90.0, 10.0, 20.0]), experiment._trainer
+    marks, trainer = iter([90.0, 10.0, 20.0]), experiment.build_trainer
 
     def marking(*arguments) -> Trainer:
         made = trainer(*arguments)
         return replace(made, evaluate=lambda method: Marked(made.evaluate(method), next(marks)))
 
-    monkeypatch.setattr(experiment, "_trainer", marking)
+    monkeypatch.setattr(experiment, "build_trainer", marking)
     run = train(tiny_run.tiny_config(tmp_path / "run"), console=tiny_run.QUIET)
     assert load_checkpoint(run / "checkpoints/best.pt")["state"]["step"] == 5
     best, last = (logits_of(load_run(run, name).method.predictor)["linear"] for name in ("best", "last"))

@@ -87,7 +87,7 @@ def train(config: Config, resume: bool = False, console: Console | None = None) 
     state = State() if saved is None else _restore(saved, experiment, optimizer)
     del saved  # as large as the method and its optimizer together
     with Progress(config.method, config.train.steps, state.step, console) as bar:
-        trainer = _trainer(experiment, optimizer, state, bar)
+        trainer = build_trainer(experiment, optimizer, state, bar)
         if state.step == 0:
             _write_config(config, experiment.folder / CONFIG)
         finish(experiment, trainer.run(), bar)
@@ -141,7 +141,8 @@ def _check_same_run(config: Config, saved: Config, folder: Path) -> None:
 _FREE = ("data.root", "data.split_folder", "data.cache", "train.workers", "train.log_every", "train.checkpoint_every")
 
 
-def _trainer(experiment: Experiment, optimizer: torch.optim.Optimizer, state: State, bar: Progress) -> Trainer:
+def build_trainer(experiment: Experiment, optimizer: torch.optim.Optimizer, state: State, bar: Progress) -> Trainer:
+    """The loop of an experiment, from `state` on, under the live progress `bar`."""
     config, dataset = experiment.config, experiment.dataset
     evaluator = experiment.evaluator(dataset.val)
 

@@ -1,0 +1,1 @@
+"""`semiseg bench`: what the package's own work costs, measured in one process side by side with what it could be."""

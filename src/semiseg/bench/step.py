@@ -1,0 +1,197 @@
+"""A training step against its floor: the network passes that no implementation of the method can do without."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from semiseg.augment import strong_view
+from semiseg.bench.pictures import write_pictures
+from semiseg.bench.timing import Call, Table, median_seconds, peak_bytes
+from semiseg.config import Config, load_config
+from semiseg.experiment import build_experiment, build_trainer
+from semiseg.methods import METHODS
+from semiseg.methods.averaged import TeacherMethod
+from semiseg.methods.prototype import Prototype
+from semiseg.mixing import mix_batch
+from semiseg.optim import build_optimizer
+from semiseg.predict import precision_context
+from semiseg.progress import Progress
+from semiseg.pseudo_labels import pseudo_label
+from semiseg.trainer import State
+from semiseg.types import SegmentationOutput, StepResult
+
+LABELED, UNLABELED = 16, 48  # pictures; the first pass over them is part of no figure
+TARGET = {"cpu": 1.10, "cuda": 1.05}
+CPU = {
+    "ResNet-18, 160x208, 8+8": {
+        "data.scale": 0.5,
+        "network.encoder": "resnet18",
+        "network.output_stride": 16,
+        "network.multi_grid": False,
+        "augment.crop_height": 160,
+        "augment.crop_width": 208,
+        "train.batch_labeled": 8,
+        "train.batch_unlabeled": 8,
+        "train.precision": "fp32",
+    },
+    "ResNet-50, 161x161, 2+2": {
+        "data.scale": 0.5,
+        "network.encoder": "resnet50",
+        "network.output_stride": 8,
+        "augment.crop_height": 161,
+        "augment.crop_width": 161,
+        "train.batch_labeled": 2,
+        "train.batch_unlabeled": 2,
+        "train.precision": "fp32",
+    },
+}
+GPU = {
+    "ResNet-101, 513x513, 16+16, bf16": {
+        "network.encoder": "resnet101s",
+        "network.output_stride": 8,
+        "augment.crop_height": 513,
+        "augment.crop_width": 513,
+        "train.batch_labeled": 16,
+        "train.batch_unlabeled": 16,
+        "train.precision": "bf16",
+        "train.workers": 12,
+    }
+}
+
+
+def bench_step(device: torch.device, repeats: int = 7) -> list[Table]:
+    """Step over floor for every method, and where the rest of the prototype method's step goes."""
+    tables: list[Table] = []
+    parts: list[Table] = []
+    with tempfile.TemporaryDirectory() as name:
+        pictures = Path(name) / "pictures"
+        write_pictures(pictures, LABELED, UNLABELED, (360, 480))
+        for title, options in (GPU if device.type == "cuda" else CPU).items():
+            rows = []
+            for method in METHODS:
+                bench = StepBench(config_for(method, options, pictures, Path(name) / f"{title}-{method}"), device)
+                rows.append(bench.row(repeats))
+                if method == "prototype":
+                    parts.append(Table(f"prototype, {title}: parts of a step", bench.parts(repeats)))
+            note = f"Target for prototype: a time ratio of at most {TARGET[device.type]}."
+            tables.append(Table(f"step over floor: {title}", rows, note))
+    return tables + parts
+
+
+def config_for(method: str, options: Mapping[str, Any], pictures: Path, run: Path) -> Config:
+    """The recipe `folder` with the paper's decoder, for a method that is past its warm-up."""
+    warm_up = {} if method == "supervised" else {"method.warmup": 0.0}
+    fixed = {"data.root": str(pictures), "data.cache": True, "network.channels": 256, "network.aspp_rates": [6, 12, 18]}
+    return load_config("folder", {**fixed, "run": str(run), "method": method, **warm_up, **options})
+
+
+class StepBench:
+    """A trainer that was made as any other, its method past the start, and beside it the floor of its step."""
+
+    def __init__(self, config: Config, device: torch.device) -> None:
+        self.precision, self.device = config.train.precision, device
+        experiment = build_experiment(config)
+        self.method = experiment.method
+        self.optimizer = build_optimizer(self.method.parameter_groups(), config.optim)
+        bar = Progress(config.method, config.train.steps, console=Console(quiet=True))
+        self.trainer = build_trainer(experiment, self.optimizer, State(), bar)
+        self.method.train()
+        if isinstance(self.method, TeacherMethod):
+            self.trainer.prepare(self.trainer.clock(0))
+        self.batches = self.trainer.batches(0)
+        self.labeled, self.unlabeled = next(self.trainer.micro_batches(*next(self.batches)))
+        others = [] if self.unlabeled is None else [self.unlabeled.image]
+        self.images = torch.cat([self.labeled.image, *others])  # (2B, 3, H, W)
+        with torch.no_grad():
+            self.gradient = torch.full_like(self.method.student(self.images).logits, 1 / len(self.images))
+
+    def step(self) -> None:
+        """What the trainer does between two evaluations, data and record included."""
+        trainer = self.trainer
+        trainer.step(*next(self.batches), trainer.clock(trainer.state.step))
+        trainer.state.step += 1
+        if trainer.state.step % trainer.train.log_every == 0:
+            trainer.log()
+
+    def floor(self) -> None:
+        """Student forward and backward on all images of the step, teacher forward on the unlabelled ones."""
+        with precision_context(self.precision, self.device):
+            self._teacher_pass()
+            logits = self.method.student(self.images).logits
+        logits.backward(self.gradient)
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def row(self, repeats: int) -> dict[str, Any]:
+        """Seconds and peak memory of the step and of its floor."""
+        calls: dict[str, Call] = {"floor": self.floor, "step": self.step}
+        seconds = median_seconds(calls, repeats, self.device)
+        memory = {name: peak_bytes(call, self.device) for name, call in calls.items()}
+        return {
+            "method": type(self.method).__name__,
+            "step s": round(seconds["step"], 4),
+            "floor s": round(seconds["floor"], 4),
+            "time ratio": round(seconds["step"] / seconds["floor"], 3),
+            "step MB": round(memory["step"] / 1e6, 1),
+            "floor MB": round(memory["floor"] / 1e6, 1),
+            "memory ratio": round(memory["step"] / memory["floor"], 3),
+        }
+
+    def parts(self, repeats: int) -> list[dict[str, Any]]:
+        """Seconds of every part of the prototype method's step, each on its own, and what they are of the floor."""
+        seconds = median_seconds({"floor": self.floor, **self._parts()}, repeats, self.device)
+        floor = seconds["floor"]
+        return [
+            {"part": name, "ms": round(1000 * spent, 2), "of the floor": f"{100 * spent / floor:.1f} %"}
+            for name, spent in seconds.items()
+        ]
+
+    def _parts(self) -> dict[str, Call]:
+        method, unlabeled = self.method, self.unlabeled
+        assert isinstance(method, Prototype)
+        assert unlabeled is not None
+        clock = self.trainer.clock(1)
+        seen = method.teacher(unlabeled.image).logits
+        pseudo = pseudo_label(seen, unlabeled.valid)
+        output = self.method.student(self.images)
+        logits, features = (maps.detach().requires_grad_() for maps in (output.logits, output.features))
+        assert output.aux is None
+        options, label = method.options, self.labeled.label
+
+        def mixed() -> object:
+            classes = method.student.num_classes
+            return mix_batch(options.mix, 1.0, unlabeled.image, pseudo, classes, clock.generator)
+
+        def linear() -> None:
+            losses = method.linear_losses(SegmentationOutput(logits, features), label, pseudo)
+            StepResult(losses, {}).loss.backward()
+
+        def prototypes() -> None:
+            losses = method.prototype_losses(features, label, pseudo, clock)
+            StepResult(losses, {}).loss.backward()
+
+        def optimizer() -> None:
+            self.optimizer.step()
+
+        for parameter in method.student.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        return {
+            "data": lambda: next(self.batches),
+            "teacher pass": self._teacher_pass,
+            "pseudo-labels": lambda: pseudo_label(seen, unlabeled.valid),
+            "strong view": lambda: strong_view(unlabeled.image, method.setting.augment, clock.generator),
+            "mix": mixed,
+            "linear losses, both ways": linear,
+            "prototype losses, both ways": prototypes,
+            "optimizer": optimizer,
+            "teacher and prototypes follow": lambda: method.after_step(clock),
+        }
+
+    def _teacher_pass(self) -> None:
+        if self.unlabeled is not None and isinstance(self.method, TeacherMethod):
+            self.method.teacher(self.unlabeled.image)

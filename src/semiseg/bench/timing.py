@@ -1,0 +1,80 @@
+"""Several things measured in one process, side by side: time as a median of interleaved rounds, memory as a peak."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+Call = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of one benchmark, as they are printed and written to JSON."""
+
+    title: str
+    rows: list[dict[str, Any]]  # column -> value, the same columns in every row
+    note: str = ""
+
+
+def median_seconds(calls: Mapping[str, Call], repeats: int, device: torch.device) -> dict[str, float]:
+    """Seconds of each call, median over `repeats` rounds of all of them, after one round that does not count.
+
+    The rounds alternate, so that what slows the machine for a while slows all of them.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(repeats + 1):
+        for name, call in calls.items():
+            spent = timed(call, device)
+            if number:
+                seconds[name].append(spent)
+    return {name: statistics.median(several) for name, several in seconds.items()}
+
+
+def timed(call: Call, device: torch.device) -> float:
+    """Seconds of one call, the device's work included."""
+    _wait(device)
+    began = time.perf_counter()
+    call()
+    _wait(device)
+    return time.perf_counter() - began
+
+
+def peak_bytes(call: Call, device: torch.device) -> int:
+    """Most bytes of tensors that `call` held at one time beyond those that were there before it."""
+    if device.type == "cuda":
+        _wait(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        call()
+        return torch.cuda.max_memory_allocated(device) - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        call()
+    held = most = 0
+    for change in _allocations(seen):
+        held += change
+        most = max(most, held)
+    return most
+
+
+def process_peak_bytes() -> int:
+    """Most memory this process has had since it started."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _allocations(seen: Any) -> list[int]:
+    """What each allocation added or release took, in bytes, in the order of time."""
+    events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
+    return [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
