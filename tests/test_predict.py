@@ -19,6 +19,12 @@ def whole_view(image: Tensor) -> dict[str, Tensor]:
     return {"linear": torch.cat([first, -first], 1), "prototype": torch.cat([first.square()] * 3, 1)}
 
 
+def batch_view(images: Tensor) -> dict[str, Tensor]:
+    """`whole_view` of each image of a batch apart."""
+    views = [whole_view(image[None]) for image in images]
+    return {name: torch.cat([view[name] for view in views]) for name in views[0]}
+
+
 def slow_slide(image: Tensor, window: int, stride: int) -> dict[str, np.ndarray]:
     """Every window by its corner, found by walking; every pixel by itself."""
     height, width = image.shape[-2:]
@@ -91,6 +97,23 @@ def test_slide_is_the_mean_of_raw_logits_over_visits(height, width, window, shar
         np.testing.assert_allclose(logits.numpy(), expected[name], rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("at_once", [1, 3, 4, 100])
+def test_windows_may_be_predicted_together(at_once):
+    image = torch.randn(1, 1, 11, 14, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    sizes = []
+
+    def predict(images: Tensor) -> dict[str, Tensor]:
+        sizes.append(len(images))
+        return batch_view(images)
+
+    found, expected = slide(predict, image, 5, 3, at_once), slow_slide(image, 5, 3)
+    assert sum(sizes) == 12
+    assert max(sizes) == min(at_once, 12)
+    assert min(sizes[:-1], default=at_once) >= min(at_once, 12)
+    for name, logits in found.items():
+        np.testing.assert_allclose(logits.numpy(), expected[name], rtol=1e-12, atol=1e-12)
+
+
 def test_slide_of_what_sees_single_pixels_is_the_whole_image():
     image = torch.randn(1, 2, 13, 17, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     found = slide(lambda part: {"linear": part * 3 + 1}, image, 8, 5)["linear"]
@@ -123,7 +146,7 @@ def test_logits_come_back_at_native_size():
 def test_the_protocol_decides_about_windows():
     image = torch.randn(1, 1, 7, 7, dtype=torch.float64)
     slid = EvaluationOptions(protocol="slide", window=4, stride=3)
-    found = predict_image(whole_view, image, (7, 7), slid)["linear"]
+    found = predict_image(batch_view, image, (7, 7), slid)["linear"]
     assert torch.equal(found, slide(whole_view, image, 4, 3)["linear"])
     for protocol in ("whole", "crop"):
         options = EvaluationOptions(protocol=protocol, window=4, stride=3)

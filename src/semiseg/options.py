@@ -249,6 +249,8 @@ class EvaluationOptions:
     """Side of a window, or of the centre crop, pixels."""
     stride: int = 513
     """Pixels between two windows."""
+    windows_at_once: int = 4
+    """Windows of an image that are predicted as one batch."""
     images: int | None = None
     """Score only the first so many validation images during training; the final scores take all. None: all."""
 
@@ -257,6 +259,7 @@ class EvaluationOptions:
             0 < self.stride <= self.window,
             f"evaluation: the stride is {self.stride} and the window {self.window}; expected 0 < stride <= window",
         )
+        require(self.windows_at_once >= 1, "evaluation.windows_at_once must be at least 1")
         require(self.images is None or self.images >= 1, f"evaluation.images is {self.images}; expected 1 or more")
 
     @property

@@ -28,7 +28,10 @@ def predict_image(
     predict: Predict, image: Tensor, size: tuple[int, int], options: EvaluationOptions
 ) -> dict[str, Tensor]:
     """Logits (1, C, H, W) at `size` of an image (1, 3, h, w) that may have been resized before."""
-    logits = slide(predict, image, options.window, options.stride) if options.protocol == "slide" else predict(image)
+    if options.protocol == "slide":
+        logits = slide(predict, image, options.window, options.stride, options.windows_at_once)
+    else:
+        logits = predict(image)
     if size == tuple(image.shape[-2:]):
         return logits
     return {
@@ -36,21 +39,28 @@ def predict_image(
     }
 
 
-def slide(predict: Predict, image: Tensor, window: int, stride: int) -> dict[str, Tensor]:
+def slide(predict: Predict, image: Tensor, window: int, stride: int, at_once: int = 1) -> dict[str, Tensor]:
     """Raw logits of overlapping windows, summed and divided by the visits, as U2PL scores Cityscapes.
 
     image (1, 3, H, W) -> (1, C, H, W). The last window of a row or column is shifted inward; an image smaller than the
-    window along a side has one window there.
+    window along a side has one window there. All windows have one size, and `at_once` of them are one batch.
     """
     height, width = image.shape[-2:]
+    places = [
+        (..., slice(top, top + window), slice(left, left + window))
+        for top in starts(height, window, stride)
+        for left in starts(width, window, stride)
+    ]
     total: dict[str, Tensor] = {}
     visits = image.new_zeros(1, 1, height, width)
-    for top in starts(height, window, stride):
-        for left in starts(width, window, stride):
-            place = (..., slice(top, top + window), slice(left, left + window))
-            visits[place] += 1
-            for name, logits in predict(image[place]).items():
-                total.setdefault(name, logits.new_zeros(1, logits.shape[1], height, width))[place] += logits
+    for first in range(0, len(places), at_once):
+        batch = places[first : first + at_once]
+        for name, logits in predict(torch.cat([image[place] for place in batch])).items():
+            whole = total.setdefault(name, logits.new_zeros(1, logits.shape[1], height, width))
+            for place, view in zip(batch, logits, strict=True):
+                whole[place] += view
+    for place in places:
+        visits[place] += 1
     return {name: logits / visits for name, logits in total.items()}
 
 
