@@ -1,0 +1,133 @@
+"""The prototype head on sampled points against the map upsampled first: the same numbers, other costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from semiseg.bench.timing import Table, median_seconds, peak_bytes
+from semiseg.losses import cross_entropy
+from semiseg.networks.segmentor import resize
+from semiseg.prototypes import PrototypePredictor
+from semiseg.sampling import grid_points, pick, pick_pixels
+
+CLASSES, PER_CLASS, CHANNELS = 21, 4, 512  # PASCAL VOC, the paper's decoder
+SIZE, SMALL = (513, 513), (129, 129)  # a crop and its features, pixels
+IMAGES = 16
+SPARE = 1.3  # the upsampled maps of all images and their gradient must fit this many times into free memory
+
+
+@dataclass(frozen=True)
+class Case:
+    """Features, labels and prototypes to measure with; drawn, since no cost depends on their values."""
+
+    features: Tensor  # (B, D, h, w)
+    label: Tensor  # (B, H, W)
+    points: Tensor  # (N, 2)
+    predictor: PrototypePredictor
+
+    def sampled(self, features: Tensor) -> Tensor:
+        """Eq. 6 from the small map."""
+        return self._loss(pick(features, self.points, SIZE))
+
+    def upsampled(self, features: Tensor) -> Tensor:
+        """Eq. 6 as it is written: upsample, then pick."""
+        large = resize(features, SIZE)  # (B, D, H, W)
+        return self._loss(large[:, :, self.points[:, 0], self.points[:, 1]].transpose(1, 2))
+
+    def dense(self) -> Tensor:
+        """Logits of every pixel, from upsampled scores. (B, C, H, W)"""
+        return self.predictor.dense_logits(self.features, SIZE)
+
+    @torch.no_grad()
+    def dense_upsampled(self) -> Tensor:
+        """The same from upsampled features."""
+        large = resize(self.features, SIZE).permute(0, 2, 3, 1)  # (B, H, W, D)
+        return self.predictor(large.flatten(0, 2)).unflatten(0, large.shape[:3]).permute(0, 3, 1, 2)
+
+    def _loss(self, picked: Tensor) -> Tensor:
+        target = pick_pixels(self.label, self.points)  # (B, N)
+        return cross_entropy(self.predictor(picked.flatten(0, 1)), target.flatten())
+
+
+def bench_prototypes(device: torch.device, repeats: int = 5) -> list[Table]:
+    """Training on sampled points and dense inference, each against the way that upsamples the features."""
+    images = _images_that_fit(device)
+    return [_training(make_case(images, device), repeats, device), _inference(make_case(1, device), repeats, device)]
+
+
+def make_case(images: int, device: torch.device) -> Case:
+    """A case of `images` images."""
+    generator = torch.Generator().manual_seed(0)
+    predictor = PrototypePredictor(CLASSES, PER_CLASS, CHANNELS)
+    predictor.prototypes.normal_(generator=generator)
+    predictor.ready.fill_(True)
+    features = torch.randn(images, CHANNELS, *SMALL, generator=generator)
+    label = torch.randint(CLASSES, (images, *SIZE), generator=generator)
+    points = grid_points(*SIZE, 32, generator)
+    return Case(features.to(device), label.to(device), points, predictor.to(device))
+
+
+def _training(case: Case, repeats: int, device: torch.device) -> Table:
+    loss = {"upsample, then pick": case.upsampled, "sampled": case.sampled}
+    features = case.features.requires_grad_()
+    found = {name: _loss_and_gradient(call, features) for name, call in loss.items()}
+    (slow_loss, slow), (fast_loss, fast) = found.values()
+    apart = max(float((slow_loss - fast_loss).abs()), float((slow - fast).abs().max() / slow.abs().max()))
+    del found, slow, fast
+    calls = {name: lambda call=call: _loss_and_gradient(call, features) for name, call in loss.items()}
+    seconds = median_seconds(calls, repeats, device)
+    # Both give the gradient of the small map; it belongs to the network, not to the head.
+    own = features.numel() * features.element_size()
+    memory = {name: peak_bytes(call, device) - own for name, call in calls.items()}
+    slow_name, fast_name = calls
+    note = (
+        f"Loss and gradient differ by at most {apart:.1e} (gradient: of its largest entry). Ratios: "
+        f"{seconds[slow_name] / seconds[fast_name]:.0f}x less time, {memory[slow_name] / memory[fast_name]:.0f}x less "
+        "memory; targets 20x and 100x. Memory is the peak beyond the features and their gradient."
+    )
+    rows = [{"head": n, "ms": round(1000 * seconds[n], 1), "MB": round(memory[n] / 1e6, 1)} for n in calls]
+    return Table(f"prototype head, {len(features)} images of 513x513, forward and backward", rows, note)
+
+
+def _inference(case: Case, repeats: int, device: torch.device) -> Table:
+    calls = {"upsampled features": case.dense_upsampled, "upsampled scores": case.dense}
+    answers = [call().argmax(1) for call in calls.values()]
+    unequal = int((answers[0] != answers[1]).sum())
+    seconds = median_seconds(calls, repeats, device)
+    memory = {name: peak_bytes(call, device) for name, call in calls.items()}
+    slow, fast = calls
+    note = (
+        f"{unequal} of {answers[0].numel()} pixels get another class. Ratios: "
+        f"{seconds[slow] / seconds[fast]:.1f}x less time, {memory[slow] / memory[fast]:.1f}x less memory."
+    )
+    rows = [{"dense": n, "ms": round(1000 * seconds[n], 1), "MB": round(memory[n] / 1e6, 1)} for n in calls]
+    return Table("dense prototype inference, one image of 513x513", rows, note)
+
+
+def _loss_and_gradient(loss: Callable[[Tensor], Tensor], features: Tensor) -> tuple[Tensor, Tensor]:
+    features.grad = None
+    value = loss(features)
+    value.backward()
+    gradient, features.grad = features.grad, None
+    assert gradient is not None
+    return value.detach(), gradient
+
+
+def _images_that_fit(device: torch.device) -> int:
+    """As many of IMAGES, halved until the upsampled maps and their gradient fit into what memory is free."""
+    images = IMAGES
+    while images > 1 and SPARE * images * 2 * 4 * CHANNELS * SIZE[0] * SIZE[1] > _free_bytes(device):
+        images //= 2
+    return images
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
