@@ -26,7 +26,7 @@ TIERS = (
     ("trainer", "inference"),
     ("experiment",),
     ("runs",),
-    ("report",),
+    ("report", "bench"),
     ("demo",),
     ("command_options",),
     ("cli",),

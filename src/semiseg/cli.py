@@ -50,7 +50,7 @@ def build_app(tokens: Sequence[str] = ()) -> App:
     )
     app.command(with_train_options(train, tokens), name="train")
     app.command(with_evaluation_options(evaluate), name="evaluate")
-    for command in (predict, demo, report, methods, recipes):
+    for command in (predict, demo, report, bench, methods, recipes):
         app.command(command)
     return app
 
@@ -169,6 +169,34 @@ def report(run: Path, /, *others: Path, out: Path | None = None) -> None:
     runs = [run, *others]
     words = report.summary(runs)
     print(words, report.write_comparison(runs, out or run / "comparison.html", "Comparison", words), sep="\n")
+
+
+def bench(
+    what: Literal["all", "step", "prototypes", "data", "evaluate", "start"] = "all",
+    /,
+    *,
+    out: Path = Path("bench.json"),
+    device: str = "auto",
+    repeats: int = 5,
+) -> None:
+    """Measure what the package costs on this machine, side by side with what it could cost.
+
+    Parameters
+    ----------
+    what
+        `step`: a training step over its network passes. `prototypes`: the sampled head. `data`: the weak view.
+        `evaluate`: windows, counting, the K-means start. `start`: the help, and a million files.
+    out
+        JSON file for the tables.
+    device
+        `auto`, `cpu` or `cuda:N`.
+    repeats
+        Rounds whose median counts.
+    """
+    from semiseg import bench, distributed
+
+    names = list(bench.BENCHMARKS) if what == "all" else [what]
+    bench.run(names, out, distributed.pick_device(device), repeats)
 
 
 def methods() -> None:
