@@ -65,6 +65,9 @@ class Trainer:
     _replica: torch.nn.Module = field(init=False)  # the method as it is called, under DDP with several processes
     _pending: list[tuple[int, StepResult]] = field(default_factory=list)  # since the last log, on the device
 
+    def __post_init__(self) -> None:
+        self._replica = replicated(self.method.to(self.device).train())
+
     def run(self) -> State:
         """Train to the last step. Raises NonFiniteLossError.
 
@@ -72,7 +75,6 @@ class Trainer:
         was interrupted.
         """
         started = time.monotonic() - self.state.seconds
-        self._replica = replicated(self.method.to(self.device).train())
         batches = self.batches(self.state.step)
         for step in range(self.state.step, self.train.steps):
             clock = self.clock(step)
