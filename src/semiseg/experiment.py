@@ -224,6 +224,7 @@ def finish(experiment: Experiment, state: State, bar: Progress) -> None:
             "recipe": config.recipe,
             "seed": config.seed,
             "steps": config.train.steps,
+            "devices": config.train.devices,
             **scores,
             "split": dataset.split,
             "classes": list(dataset.classes),
