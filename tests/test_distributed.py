@@ -7,8 +7,9 @@ import ranks
 import torch
 from ranks import SCENARIOS, in_ranks
 from test_evaluate import Pictures, predictor
+from timm.layers import BatchNormAct2d
 
-from semiseg import distributed
+from semiseg import distributed, networks
 from semiseg.distributed import own_slots
 
 counts = pytest.mark.parametrize("count", [2, 4])
@@ -42,7 +43,7 @@ def test_weights_teacher_and_prototypes_are_those_of_one_process(alone, together
     expected, found = alone[name]["state"], together[0][name]["state"]
     assert found.keys() == expected.keys()
     for key, tensor in expected.items():
-        torch.testing.assert_close(found[key], tensor, atol=1e-6, rtol=1e-5, msg=lambda text, key=key: f"{key}: {text}")
+        torch.testing.assert_close(found[key], tensor, atol=1e-6, rtol=1e-6, msg=lambda text, key=key: f"{key}: {text}")
 
 
 @scenarios
@@ -131,6 +132,57 @@ def test_the_picture_of_the_slots(monkeypatch):
     for number in (0, 1):
         monkeypatch.setattr(distributed, "rank", lambda number=number: number)
         assert own_slots(8, 2) == [slot for slot, owner in enumerate(owners) if owner == number]
+
+
+# GPUs, as far as a machine without one can tell -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    """A machine of two GPUs, and the place of a process on it."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+    def process(number: int, of: int) -> None:
+        for name, value in {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": of}.items():
+            monkeypatch.setenv(name, str(value))
+
+    return process
+
+
+def test_every_process_has_its_own_gpu(two_gpus):
+    assert distributed.pick_device("cuda:1") == torch.device("cuda:1")
+    for number in (0, 1):
+        two_gpus(number, 2)
+        for name in ("auto", "cuda"):
+            assert distributed.pick_device(name) == torch.device("cuda", number)
+        assert distributed.pick_device("cpu") == torch.device("cpu")
+    with pytest.raises(ValueError, match=r"cuda:1, one GPU for several processes; use --train\.device auto"):
+        distributed.pick_device("cuda:1")
+    two_gpus(2, 3)
+    with pytest.raises(
+        ValueError, match=r"process 3 on this machine finds no GPU for itself, for torch sees 2: start 2"
+    ):
+        distributed.pick_device("auto")
+
+
+def test_batch_norm_is_shared_on_gpus_and_keeps_weights_names_and_activations(monkeypatch):
+    module = torch.nn.Sequential(torch.nn.BatchNorm2d(3), BatchNormAct2d(3), torch.nn.GroupNorm(1, 3))
+    parameters, names = list(module.parameters()), list(module.state_dict())
+    assert networks.with_shared_statistics(module, torch.device("cuda")) is module
+    assert not any(isinstance(layer, torch.nn.SyncBatchNorm) for layer in module), "one process needs none"
+    monkeypatch.setattr(networks, "world_size", lambda: 2)
+    assert not any(
+        isinstance(layer, torch.nn.SyncBatchNorm)
+        for layer in networks.with_shared_statistics(module, torch.device("cpu"))
+    )
+    shared = networks.with_shared_statistics(module, torch.device("cuda"))
+    assert shared is module
+    assert [isinstance(layer, torch.nn.SyncBatchNorm) for layer in module] == [True, True, False]
+    assert all(one is other for one, other in zip(module.parameters(), parameters, strict=True))
+    assert list(module.state_dict()) == names
+    image = torch.randn(2, 3, 4, 4)
+    assert (module.eval()[1](image) >= 0).all(), "the activation inside of timm's layer"
 
 
 def test_alone_everything_is_the_identity(tmp_path: Path):

@@ -33,7 +33,7 @@ def main(tokens: Sequence[str] | None = None) -> int:
         status = launch(main, tokens, alone.devices)
         return _stopped(tokens) if status == STOPPED else status
     except KeyboardInterrupt:
-        return _stopped(tokens)
+        return _stopped(tokens) if is_first() else STOPPED
     except Exception as error:
         if not first_to_fail():
             return 1
