@@ -22,30 +22,36 @@ def main(tokens: list[str]) -> int:
     Path(folder, f"{os.environ['RANK']}.pid").write_text(str(os.getpid()))
     for name, stream in (("out", 1), ("err", 2)):
         os.dup2(os.open(Path(folder, name), os.O_WRONLY | os.O_APPEND | os.O_CREAT), stream)
+    os.environ["FOLDER"] = folder
     training = SimpleNamespace(train=lambda *_, **__: KINDS[kind](int(os.environ["RANK"])))
     sys.modules["semiseg.experiment"] = semiseg.experiment = training  # pyright: ignore
     sys.modules["semiseg.report"] = semiseg.report = SimpleNamespace(write_report=lambda _: "the report")  # pyright: ignore
     return cli.main(["train", "demo"])
 
 
-def wait_for_the_others() -> None:
-    """As in a step: a sum over all processes, of which one never comes."""
+def sum_until_failure(rank: int) -> None:
+    """Sums over both processes, as in a training; the second of them leaves the first one waiting."""
     dist.init_process_group("gloo", timeout=timedelta(minutes=30))
-    while True:
+    dist.all_reduce(torch.ones(1))
+    if rank == 0:
         dist.all_reduce(torch.ones(1))
-        if (dist.get_rank(), os.environ.get("FAILS")) == (1, "yes"):
-            return
+    note_failure()
+
+
+def note_failure() -> None:
+    """From now on time is counted."""
+    Path(os.environ["FOLDER"], "failed").touch()
 
 
 def mistake(_: int) -> None:
     """A user's, which every process notices."""
+    note_failure()
     require(False, "the disk holds cats, expected dogs")
 
 
 def mistake_of_one(rank: int) -> None:
     """A damaged image in one process's share."""
-    os.environ["FAILS"] = "yes" if rank == 1 else "no"
-    wait_for_the_others()
+    sum_until_failure(rank)
     require(False, "cat.png cannot be read")
 
 
@@ -53,14 +59,17 @@ def bug_of_one(rank: int) -> None:
     """An exception of ours, while another process neither waits for this one nor lets itself be ended."""
     if rank == 0:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        (Path(os.environ["FOLDER"]) / "deaf").touch()
         time.sleep(1000)
+    while not (Path(os.environ["FOLDER"]) / "deaf").exists():
+        time.sleep(0.05)
+    note_failure()
     raise RuntimeError("a bug")
 
 
 def killed(rank: int) -> None:
     """By the system, for want of memory."""
-    os.environ["FAILS"] = "yes" if rank == 1 else "no"
-    wait_for_the_others()
+    sum_until_failure(rank)
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -24,7 +24,7 @@ from semiseg.methods.method import Method, Predictor
 from semiseg.options import EvaluationOptions, LossOptions
 from semiseg.types import IGNORE, LabeledBatch, UnlabeledBatch
 
-PATIENCE = 120  # seconds
+PATIENCE = 300  # seconds; a busy machine
 
 BATCH = 8  # labelled images of a step, and as many unlabelled ones
 STEPS = 6

@@ -19,6 +19,7 @@ from semiseg.config import ConfigError, load_config
 from semiseg.launch import AloneError, resolve_devices
 
 LIMIT = 60  # seconds from a process's end to that of the last
+PATIENCE = 300  # seconds for starting on a busy machine
 
 
 @pytest.fixture
@@ -33,9 +34,8 @@ def started(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(launch, "GRACE", 1.0)
 
     def run(kind: str) -> tuple[int, str, str]:
-        began = time.monotonic()
         status = launch.launch(failing.main, [kind, str(tmp_path)], 2)
-        assert time.monotonic() - began < LIMIT
+        assert kind == "well" or time.time() - (tmp_path / "failed").stat().st_mtime < LIMIT
         assert len(pids(tmp_path)) == 2
         assert not any(map(is_alive, pids(tmp_path)))
         out, err = capsys.readouterr()
@@ -87,14 +87,14 @@ def test_a_killed_process_ends_the_others(started):
 def test_none_outlives_the_one_that_started_them(tmp_path, number):
     command = [sys.executable, failing.__file__, "launch", "endless", str(tmp_path)]
     parent = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    wait_until(lambda: len(pids(tmp_path)) == 2)
+    wait_until(lambda: len(pids(tmp_path)) == 2, PATIENCE)
     parent.send_signal(number)
     assert parent.wait(LIMIT) == (launch.STOPPED if number == signal.SIGINT else -number)
-    wait_until(lambda: not any(map(is_alive, pids(tmp_path))))
+    wait_until(lambda: not any(map(is_alive, pids(tmp_path))), LIMIT)
 
 
-def wait_until(condition) -> None:
-    end = time.monotonic() + LIMIT
+def wait_until(condition, seconds: float) -> None:
+    end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -103,7 +103,7 @@ def wait_until(condition) -> None:
 def test_torchrun_tells_them_the_same(tmp_path):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*torchrun, failing.__file__, "mistake_of_one", str(tmp_path)]
-    done = subprocess.run(command, timeout=2 * LIMIT)
+    done = subprocess.run(command, timeout=2 * PATIENCE)
     assert done.returncode
     assert (tmp_path / "err").read_text() == "semiseg: error: cat.png cannot be read\n"
     assert not any(map(is_alive, pids(tmp_path)))
