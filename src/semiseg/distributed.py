@@ -31,7 +31,7 @@ from semiseg.launch import is_launched, local_rank, started_processes
 
 Value = TypeVar("Value")
 
-PATIENCE = timedelta(hours=1)  # of a process that waits for the others; one that dies is noticed at once
+PATIENCE = timedelta(minutes=30)  # of a process that waits for the others; one that dies is noticed at once
 
 
 # Who is there ---------------------------------------------------------------------------------------------------------
