@@ -18,7 +18,7 @@ from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-GRACE = 10.0  # seconds that processes have to end by themselves, and again once they were told to, before they are killed
+GRACE = 10.0  # seconds for processes to end by themselves, and as many when told to, before they are killed
 STOPPED = 128 + signal.SIGINT  # exit status after Ctrl-C
 
 
