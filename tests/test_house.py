@@ -14,7 +14,7 @@ import semiseg
 SOURCE = Path(semiseg.__file__).parent
 
 TIERS = (
-    ("types", "options", "distributed", "checkpoint", "progress", "provenance"),
+    ("types", "options", "distributed", "checkpoint", "precision", "progress", "provenance"),
     ("method_options", "record"),
     ("option_types",),
     ("config",),
@@ -25,7 +25,7 @@ TIERS = (
     ("model", "evaluate"),
     ("trainer", "inference"),
     ("experiment",),
-    ("runs",),
+    ("runs", "estimate"),
     ("report", "bench"),
     ("demo",),
     ("command_options",),

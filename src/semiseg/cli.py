@@ -49,6 +49,7 @@ def build_app(tokens: Sequence[str] = ()) -> App:
         suppress_keyboard_interrupt=False,  # `main` tells how to go on
     )
     app.command(with_train_options(train, tokens), name="train")
+    app.command(with_train_options(estimate, tokens), name="estimate")
     app.command(with_evaluation_options(evaluate), name="evaluate")
     for command in (predict, demo, report, bench, methods, recipes):
         app.command(command)
@@ -78,6 +79,23 @@ def train(recipe: str, /, *, resume: bool = False, **options: Any) -> None:
     from semiseg import report
 
     print(report.write_report(run))
+
+
+def estimate(recipe: str, /, *, device: str = "here", **options: Any) -> None:
+    """Tell what a recipe costs before it is run: operations, memory, hours. Takes the options of `train`.
+
+    Parameters
+    ----------
+    recipe
+        A shipped recipe, or a YAML file.
+    device
+        `here`, which is measured for a second, or h200, h100, a100, l4, rtx4090.
+    """
+    config = load_config(recipe, options)
+    from semiseg import estimate
+
+    for key, value in estimate.estimate(config, device).items():
+        print(f"{key}: {value:.4g}" if isinstance(value, float) else f"{key}: {value}")
 
 
 def evaluate(
