@@ -14,11 +14,11 @@ import semiseg
 SOURCE = Path(semiseg.__file__).parent
 
 TIERS = (
-    ("types", "options", "distributed", "checkpoint", "precision", "progress", "provenance"),
-    ("method_options", "record"),
+    ("types", "options", "launch", "checkpoint", "precision", "progress", "provenance"),
+    ("method_options", "distributed"),
     ("option_types",),
     ("config",),
-    ("augment", "mixing", "sampling", "losses", "metrics", "prototypes", "pseudo_labels", "optim", "predict"),
+    ("augment", "mixing", "sampling", "losses", "metrics", "prototypes", "pseudo_labels", "optim", "predict", "record"),
     ("data", "networks"),
     ("teacher",),
     ("methods",),

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from semiseg import distributed
 from semiseg.augment import denormalise, weak_view
 from semiseg.data.dataset import Dataset, ImageSet
 from semiseg.data.loading import Order, Stream, ViewKey, Views, labeled_images, training_batches, whole_images
@@ -98,6 +99,23 @@ def test_shapes_types_and_contents():
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_change_nothing(workers):
     assert_same(batches(dataset()), batches(dataset(), replace(TRAIN, workers=workers)))
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_processes_share_the_batches_of_one(monkeypatch, accumulate):
+    """Micro-batch by micro-batch, the shares of two processes after one another are the batch of one."""
+    train = replace(TRAIN, batch_labeled=4, batch_unlabeled=8, accumulate=accumulate)
+    whole = batches(dataset(), train)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    shares = []
+    for number in (0, 1):
+        monkeypatch.setattr(distributed, "rank", lambda number=number: number)
+        shares.append(batches(dataset(), train))
+    for expected, *parts in zip(whole, *shares, strict=True):
+        for kind in (0, 1):
+            for tensors in zip(expected[kind], *(part[kind] for part in parts), strict=True):
+                full, first, second = (tensor.chunk(accumulate) for tensor in tensors)
+                assert all(torch.equal(torch.cat(pair), one) for one, *pair in zip(full, first, second, strict=True))
 
 
 @pytest.mark.parametrize("start", [1, 3, 6])

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from semiseg.distributed import own_rows, world_size
 from semiseg.options import AugmentOptions
 from semiseg.precision import full_precision
 
@@ -94,8 +95,9 @@ class StrongParameters(NamedTuple):
 
 
 def draw_strong(batch: int, options: AugmentOptions, generator: torch.Generator) -> StrongParameters:
-    """Parameters for `batch` samples. `generator` lives on the CPU, so that every device draws the same."""
-    chance_jitter, chance_gray, chance_blur, *uniform = torch.rand(8, batch, generator=generator)  # each (B,)
+    """Parameters for the `batch` samples of this process. `generator` is on the CPU: every device draws the same."""
+    every = torch.rand(8, batch * world_size(), generator=generator)
+    chance_jitter, chance_gray, chance_blur, *uniform = (own_rows(draw) for draw in every)  # each (B,)
     jitter = chance_jitter < options.jitter_probability
 
     def factor(draw: Tensor, spread: float) -> Tensor:
@@ -131,6 +133,15 @@ def strong_view(image: Tensor, options: AugmentOptions, generator: torch.Generat
     parameters = draw_strong(image.shape[0], options, generator)
     with full_precision(image.device):
         return _blur(_recolour(image.float(), parameters), parameters.sigma)
+
+
+def gaussian_noise(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal noise for a batch (B, ...), on its device. `generator` is on the CPU.
+
+    It is drawn for the images of all processes: 0.1 s for 16 crops of 513 x 513.
+    """
+    shape = (len(like) * world_size(), *like.shape[1:])
+    return own_rows(torch.randn(shape, generator=generator)).to(like.device, non_blocking=True)
 
 
 def _scaled(size: tuple[int, ...], options: AugmentOptions, rng: np.random.Generator) -> tuple[int, int]:

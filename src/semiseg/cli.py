@@ -19,6 +19,7 @@ from cyclopts.exceptions import CycloptsError, UnknownOptionError
 
 from semiseg.command_options import join_booleans, with_evaluation_options, with_train_options
 from semiseg.config import flatten, load_config, shipped_recipes
+from semiseg.launch import STOPPED, AloneError, first_to_fail, is_first, launch, resolve_devices
 from semiseg.method_options import METHOD_OPTIONS
 from semiseg.option_types import methods_with, repair
 
@@ -28,14 +29,17 @@ def main(tokens: Sequence[str] | None = None) -> int:
     tokens = join_booleans(sys.argv[1:] if tokens is None else tokens)
     try:
         build_app(tokens)(tokens, exit_on_error=False, print_error=False)
-    except CycloptsError as error:
-        return _fail(_explain(error))
-    except (ValueError, OSError) as error:
+    except AloneError as alone:
+        status = launch(main, tokens, alone.devices)
+        return _stopped(tokens) if status == STOPPED else status
+    except KeyboardInterrupt:
+        return _stopped(tokens) if is_first() else STOPPED
+    except Exception as error:
+        if not first_to_fail():
+            return 1
         if not _is_users(error):
             raise
-        return _fail(str(error))
-    except KeyboardInterrupt:
-        return _stopped(tokens)
+        return _fail(_explain(error))
     return 0
 
 
@@ -73,9 +77,12 @@ def train(recipe: str, /, *, resume: bool = False, **options: Any) -> None:
         Go on from the last checkpoint of the run folder.
     """
     config = load_config(recipe, options)
+    resolve_devices(config.train.devices)  # before the import: whoever only starts the others needs nothing of it
     from semiseg import experiment
 
     run = experiment.train(config, resume=resume)
+    if not is_first():
+        return
     from semiseg import report
 
     print(report.write_report(run))
@@ -237,8 +244,8 @@ def _fail(message: str) -> int:
     return 2
 
 
-def _explain(error: CycloptsError) -> str:
-    """cyclopts' message, unless the option is another method's: then whose."""
+def _explain(error: Exception) -> str:
+    """The error's message, unless an option is another method's: then whose."""
     if isinstance(error, UnknownOptionError) and error.token is not None:
         key = (error.token.keyword or "").removeprefix("--")
         if key.startswith("method.") and methods_with(key):
@@ -247,9 +254,11 @@ def _explain(error: CycloptsError) -> str:
 
 
 def _is_users(error: Exception) -> bool:
-    """Whether to spare the traceback: for what the system says of a file, and for a ValueError of our own checks."""
+    """Whether to spare the traceback: for a mistyped option, what the system says of a file, our own ValueErrors."""
     if isinstance(error, OSError):
         return isinstance(error, FileNotFoundError) or error.filename is not None
+    if not isinstance(error, ValueError):
+        return isinstance(error, CycloptsError)
     *_, (last, _) = traceback.walk_tb(error.__traceback__)
     return last.f_globals.get("__name__", "").startswith("semiseg.")
 

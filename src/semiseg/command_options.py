@@ -13,6 +13,7 @@ from semiseg.option_types import attribute_docs, option_help, option_types
 
 Command = Callable[..., None]
 
+_SHORT = {"train.devices": "--devices"}  # options with a second, shorter name
 _ORDER = ["", "method", "data", "augment", "network", "loss", "optim", "train", "evaluation"]
 
 
@@ -50,7 +51,7 @@ def _parameter(key: str, kind: Any, text: str, default: object = None) -> inspec
     """One option as cyclopts reads it; `default` is for the help only."""
     section, _, name = key.rpartition(".")
     spec = Parameter(
-        name=f"--{key}",
+        name=[f"--{key}", _SHORT[key]] if key in _SHORT else f"--{key}",
         help=text,
         negative=f"--{section}.no-{name}" if kind is bool else (),
         show_default=_shown if default is not None else False,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from semiseg.data.dataset import ImageSet, Pixels, Prepared
 from semiseg.data.loading import whole_images
+from semiseg.distributed import gathered, rank, world_size
 from semiseg.methods.method import Predictor
 from semiseg.metrics import ConfusionMatrix
 from semiseg.options import EvaluationOptions
@@ -118,28 +118,31 @@ class Evaluator:
     ) -> Evaluation:
         """Score the first `limit` images (None: all); `progress(done, of)` is called after each.
 
-        Raises ValueError where none of them has a labelled pixel.
+        Several processes share the images, and each gets the scores of all. Raises ValueError where no image has a
+        labelled pixel.
         """
         count = min(limit or len(self.images), len(self.images))
+        own = range(rank(), count, world_size())
         empty = ConfusionMatrix.empty(len(self.classes))
         confusion: dict[str, ConfusionMatrix] = {}
         kept = empty
         with eval_mode(predictor):
-            for done, (logits, label) in enumerate(islice(self._predictions(predictor), count), 1):
+            for done, (logits, label) in enumerate(self._predictions(predictor, own), 1):
                 for name, value in logits.items():
                     matrix = ConfusionMatrix.of(value.argmax(1)[0], label, len(self.classes))
                     confusion[name] = confusion.get(name, empty) + matrix
                 if threshold is not None:
                     kept += self._kept(next(iter(logits.values())), label, threshold)
                 if progress is not None:
-                    progress(done, count)
+                    progress(done, len(own))
+        confusion, kept = _added(gathered((confusion, kept)), empty)
         if not any(matrix.counts.any() for matrix in confusion.values()):
             raise ValueError(f"the {count} {self.images.name} images have no labelled pixel to score: all are {IGNORE}")
         return Evaluation(self.classes, confusion, kept, threshold)
 
-    def _predictions(self, predictor: Predictor) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+    def _predictions(self, predictor: Predictor, indices: range) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
         """Image by image, the logits (1, C, H, W) of each predictor and the label (H, W) they are held against."""
-        for _, image, label in whole_images(NativeMasks(self.images, self.scale)):
+        for _, image, label in whole_images(NativeMasks(self.images, self.scale), indices=indices):
             assert label is not None
             yield self._predicted(predictor, image.to(self.device), label.to(self.device))
 
@@ -155,3 +158,12 @@ class Evaluator:
         """The confusion matrix of the pixels whose confidence reaches the threshold."""
         confidence, predicted = logits[0].softmax(0).max(0)
         return ConfusionMatrix.of(predicted, label.masked_fill(confidence < threshold, IGNORE), len(self.classes))
+
+
+def _added(
+    parts: list[tuple[dict[str, ConfusionMatrix], ConfusionMatrix]], empty: ConfusionMatrix
+) -> tuple[dict[str, ConfusionMatrix], ConfusionMatrix]:
+    """The matrices of all processes' images; one without an image knows of no predictor."""
+    names = dict.fromkeys(name for confusion, _ in parts for name in confusion)
+    total = {name: sum((confusion.get(name, empty) for confusion, _ in parts), empty) for name in names}
+    return total, sum((kept for _, kept in parts), empty)

@@ -15,11 +15,12 @@ from semiseg.config import Config, config_from_dict, config_to_dict, flatten, sa
 from semiseg.data import open_dataset
 from semiseg.data.dataset import Dataset, ImageSet, check_same_lists
 from semiseg.data.loading import labeled_images, training_batches
-from semiseg.distributed import pick_device
+from semiseg.distributed import copy_from_first, gathered, pick_device, process_group, rank
 from semiseg.evaluate import Evaluation, Evaluator
+from semiseg.launch import resolve_devices
 from semiseg.methods import METHODS, Method, Setting
 from semiseg.model import save_model
-from semiseg.networks import build
+from semiseg.networks import build, with_shared_statistics
 from semiseg.optim import build_optimizer
 from semiseg.progress import Progress
 from semiseg.provenance import provenance
@@ -62,7 +63,8 @@ def build_experiment(config: Config, weights: bool = True) -> Experiment:
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
     dataset = open_dataset(config.data, need_unlabeled=METHODS[config.method].uses_unlabeled)
-    return Experiment(config, dataset, build_method(config, dataset.classes, weights).to(device), device)
+    method = build_method(config, dataset.classes, weights).to(device)
+    return Experiment(config, dataset, with_shared_statistics(method, device), device)
 
 
 def build_method(config: Config, classes: tuple[str, ...], weights: bool = True) -> Method:
@@ -79,19 +81,41 @@ def build_method(config: Config, classes: tuple[str, ...], weights: bool = True)
 def train(config: Config, resume: bool = False, console: Console | None = None) -> Path:
     """Train, or go on with, the run that `config` describes; returns its folder.
 
-    Raises ValueError where the run folder holds a run and `resume` is False, or another run and `resume` is True.
+    In each of several processes (`train.devices`) the same call; the first one writes and prints. Raises ValueError
+    where the run folder holds a run and `resume` is False, or another run and `resume` is True, and AloneError where
+    the other processes were not started.
     """
+    config = replace(config, train=replace(config.train, devices=resolve_devices(config.train.devices)))
+    with process_group(pick_device(config.train.device)):
+        return _train(config, resume, console if rank() == 0 else Console(quiet=True))
+
+
+def _train(config: Config, resume: bool, console: Console | None) -> Path:
     saved = _checkpoint(config, resume)
     experiment = build_experiment(config, weights=saved is None)
+    _check_agreement(experiment, 0 if saved is None else saved["state"]["step"])
     optimizer = build_optimizer(experiment.method.parameter_groups(), config.optim)
     state = State() if saved is None else _restore(saved, experiment, optimizer)
     del saved  # as large as the method and its optimizer together
     with Progress(config.method, config.train.steps, state.step, console) as bar:
         trainer = build_trainer(experiment, optimizer, state, bar)
-        if state.step == 0:
+        if state.step == 0 and rank() == 0:
             _write_config(config, experiment.folder / CONFIG)
         finish(experiment, trainer.run(), bar)
     return experiment.folder
+
+
+def _check_agreement(experiment: Experiment, step: int) -> None:
+    """Processes on machines that do not see the same files would train on something that nobody meant."""
+    images = {name: record["sha256"] for name, record in experiment.dataset.split.items()}
+    first, *others = gathered({"checkpoint": step, "images": images})
+    for number, other in enumerate(others, 1):
+        for what, seen in other.items():
+            if seen != first[what]:
+                raise ValueError(
+                    f"process {number} does not see the {what} that process 0 sees: put the run folder "
+                    f"({experiment.folder}) and the data where all machines see them, under one path"
+                )
 
 
 def _restore(saved: dict[str, Any], experiment: Experiment, optimizer: torch.optim.Optimizer) -> State:
@@ -186,9 +210,12 @@ def finish(experiment: Experiment, state: State, bar: Progress) -> None:
     scores = {"last": {"step": state.step, **score_sets(experiment)}}
     scores["best"] = scores["last"]
     if state.best_step != state.step:
-        best = load_checkpoint(experiment.checkpoints / BEST)
-        experiment.method.load_state_dict(best["method"])
-        scores["best"] = {"step": best["state"]["step"], **score_sets(experiment)}
+        if rank() == 0:
+            experiment.method.load_state_dict(load_checkpoint(experiment.checkpoints / BEST)["method"])
+        copy_from_first(experiment.method)
+        scores["best"] = {"step": state.best_step, **score_sets(experiment)}
+    if rank() > 0:
+        return
     save_model(experiment.folder / "model", experiment.method.predictor, config, dataset)
     write_json(
         experiment.folder / RESULT,
@@ -197,6 +224,7 @@ def finish(experiment: Experiment, state: State, bar: Progress) -> None:
             "recipe": config.recipe,
             "seed": config.seed,
             "steps": config.train.steps,
+            "devices": config.train.devices,
             **scores,
             "split": dataset.split,
             "classes": list(dataset.classes),

@@ -1,4 +1,8 @@
-"""Losses, as pure functions. Each says what it divides by, and what it gives when nothing is left: 0, never NaN."""
+"""Losses, as pure functions. Each says what it divides by, and what it gives when nothing is left: 0, never NaN.
+
+With several processes a batch is what all of them hold: what a loss divides by, and what it is a share of, is counted
+over all. A process's own value says little; their mean is the loss of the batch, and DDP takes that of the gradients.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from semiseg.distributed import joined, sum_over_ranks, world_size
 from semiseg.options import LossOptions
 from semiseg.types import IGNORE
+
+
+def pixels(weight: Tensor, least: float = 1.0) -> Tensor:
+    """What a sum over pixels is divided by to be a mean: the total of `weight`, at least `least`. Scalar
+
+    weight: any shape, bool or float, 1 or True where a pixel counts. With several processes, the mean of their totals.
+    """
+    return sum_over_ranks(weight.sum()).clamp(min=least) / world_size()
+
+
+def share(mask: Tensor, of: Tensor) -> Tensor:
+    """Share of the pixels of `of` that are in `mask` too; 0 without any. Scalar"""
+    return sum_over_ranks((mask & of).sum()) / sum_over_ranks(of.sum()).clamp(min=1)
 
 
 def cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
@@ -16,7 +34,7 @@ def cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
     logits (B, C, H, W) and label (B, H, W), or (N, C) and (N,). Without such a pixel: 0, with a gradient of 0.
     """
     total = F.cross_entropy(logits.float(), label, ignore_index=IGNORE, reduction="sum")
-    return total / (label != IGNORE).sum().clamp(min=1)
+    return total / pixels(label != IGNORE)
 
 
 def ohem_cross_entropy(logits: Tensor, label: Tensor, threshold: float, min_kept: int) -> Tensor:
@@ -29,9 +47,11 @@ def ohem_cross_entropy(logits: Tensor, label: Tensor, threshold: float, min_kept
     pixel_loss = F.cross_entropy(logits.float(), label, ignore_index=IGNORE, reduction="none").flatten()
     valid = (label != IGNORE).flatten()
     probability = torch.where(valid, (-pixel_loss.detach()).exp(), torch.ones_like(pixel_loss))
-    kth = probability.kthvalue(min(min_kept, probability.numel())).values
+    # The smallest of all are among the smallest of each process.
+    smallest = joined(probability.topk(min(min_kept, probability.numel()), largest=False, sorted=False).values)
+    kth = smallest.kthvalue(min(min_kept, smallest.numel())).values
     hard = valid & (probability <= kth.clamp(min=threshold))
-    return (pixel_loss * hard).sum() / hard.sum().clamp(min=1)
+    return (pixel_loss * hard).sum() / pixels(hard)
 
 
 def supervised_loss(logits: Tensor, label: Tensor, options: LossOptions) -> Tensor:
@@ -42,18 +62,18 @@ def supervised_loss(logits: Tensor, label: Tensor, options: LossOptions) -> Tens
 
 
 def unlabeled_denominator(kept: Tensor, valid: Tensor, denominator: str) -> Tensor:
-    """What the summed loss of the kept pixels is divided by. Scalar
+    """What the summed loss of the kept pixels is divided by; with several processes, like `pixels`. Scalar
 
     kept and valid are masks of one shape. `all`: the valid pixels, Eq. 9-10 up to a constant. `kept`: the kept ones.
     `u2pl`: kept^2 / valid, that is (valid / kept) x the mean over kept, which grows as fewer pixels are kept.
     """
-    n_kept, n_valid = kept.sum().float(), valid.sum().float()
     if denominator == "all":
-        return n_valid.clamp(min=1)
+        return pixels(valid)
     if denominator == "kept":
-        return n_kept.clamp(min=1)
+        return pixels(kept)
     assert denominator == "u2pl", denominator
-    return torch.where(n_kept > 0, n_kept.square() / n_valid.clamp(min=1), 1.0)
+    n_kept, n_valid = (sum_over_ranks(mask.sum()).float() for mask in (kept, valid))
+    return torch.where(n_kept > 0, n_kept.square() / n_valid.clamp(min=1), 1.0) / world_size()
 
 
 def kept_cross_entropy_sum(logits: Tensor, label: Tensor, kept: Tensor) -> Tensor:
@@ -87,4 +107,4 @@ def softmax_squared_distance(logits: Tensor, target: Tensor, weight: Tensor) -> 
     weight (B, H, W), bool or float: the sum is divided by the weights' total. CutMix-Seg. Without weight: 0.
     """
     distance = (logits.float().softmax(1) - target).square().sum(1)  # (B, H, W)
-    return (distance * weight).sum() / weight.sum().clamp(min=1e-12)
+    return (distance * weight).sum() / pixels(weight, least=1e-12)

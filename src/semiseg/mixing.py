@@ -1,6 +1,7 @@
 """CutMix, Cutout and ClassMix: a mask each, and one `mix` that moves image and pseudo-label together.
 
 Partner of image i is image i+1 of the batch, a ring. Masks are True where the partner (or, for Cutout, nothing) shows.
+With several processes the batch is what all of them hold: masks are drawn for all of it, and the ring goes through all.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from semiseg.distributed import own_rows, rolled, world_size
 from semiseg.types import IGNORE, PseudoLabel
 
 
@@ -17,7 +19,7 @@ def half_boxes(count: int, height: int, width: int, generator: torch.Generator) 
     The width is uniform over the integers in [floor(width / 2 + 1), width - 1], the height follows from the area, the
     place is uniform. No side is shorter than half, so the middle of the image is nearly always covered.
     """
-    widths = torch.randint(width // 2 + 1, width, (count,), generator=generator)
+    widths = torch.randint(width // 2 + 1, width, (count * world_size(),), generator=generator)
     heights = (height * width / 2 / widths).round().long()
     return _boxes(heights, widths, height, width, generator)
 
@@ -27,16 +29,17 @@ def french_boxes(count: int, height: int, width: int, generator: torch.Generator
 
     The height's share is 0.5 ** U(0, 1), the width's share 0.5 over that.
     """
-    share = 0.5 ** torch.rand(count, generator=generator)
+    share = 0.5 ** torch.rand(count * world_size(), generator=generator)
     heights = (share * height).round().long()
     widths = (0.5 / share * width).round().long()
     return _boxes(heights, widths, height, width, generator)
 
 
 def _boxes(heights: Tensor, widths: Tensor, height: int, width: int, generator: torch.Generator) -> Tensor:
-    """Boxes of the given sizes (count,) at uniform places. (count, height, width) bool"""
+    """Boxes at uniform places, of sizes for the whole batch; this process's share. (count, height, width) bool"""
     top = (torch.rand(len(heights), generator=generator) * (height - heights + 1)).long()
     left = (torch.rand(len(widths), generator=generator) * (width - widths + 1)).long()
+    heights, widths, top, left = (own_rows(each) for each in (heights, widths, top, left))
     rows, columns = torch.arange(height), torch.arange(width)
     in_rows = (rows >= top[:, None]) & (rows < (top + heights)[:, None])  # (count, height)
     in_columns = (columns >= left[:, None]) & (columns < (left + widths)[:, None])  # (count, width)
@@ -52,7 +55,8 @@ def class_masks(label: Tensor, num_classes: int, generator: torch.Generator) -> 
     slots = label.masked_fill(label == IGNORE, num_classes).flatten(1)  # (B, HW), one more slot for IGNORE
     present = torch.zeros(batch, num_classes + 1, dtype=torch.bool, device=label.device).scatter_(1, slots, True)
     present[:, num_classes] = False
-    draw = torch.rand(batch, num_classes + 1, generator=generator).to(label.device, non_blocking=True)
+    every = torch.rand(batch * world_size(), num_classes + 1, generator=generator)
+    draw = own_rows(every).to(label.device, non_blocking=True)
     place = draw.masked_fill(~present, 2.0).argsort(1).argsort(1)  # rank among the present classes, absent ones last
     keep = place < (present.sum(1, keepdim=True) // 2)  # (B, C + 1)
     return ~keep.gather(1, slots).view_as(label)
@@ -61,7 +65,7 @@ def class_masks(label: Tensor, num_classes: int, generator: torch.Generator) -> 
 def paste(maps: Tensor, partner: Tensor) -> Tensor:
     """Image i's values outside the mask, image i+1's inside it. maps (B, H, W) or (B, X, H, W), partner (B, H, W)"""
     mask = partner[:, None] if maps.dim() == 4 else partner
-    return torch.where(mask, maps.roll(-1, 0), maps)
+    return torch.where(mask, rolled(maps), maps)
 
 
 def mix(image: Tensor, pseudo: PseudoLabel, partner: Tensor) -> tuple[Tensor, PseudoLabel]:

@@ -217,6 +217,9 @@ class TrainOptions:
     """Processes that load images; 0 loads in the training process."""
     threads: int | None = None
     """CPU threads of the training process. None: all cores."""
+    devices: int = 1
+    """Processes that train together, each with its own GPU or its part of the cores; the batch sizes above are of all
+    of them. `--devices N` starts them on this machine; under torchrun, which starts its own, leave it out."""
     device: str = "auto"
     """`auto` (a GPU if there is one), `cpu`, or `cuda:N`."""
     log_every: int = 20
@@ -227,16 +230,26 @@ class TrainOptions:
     """Steps between two checkpoints; the last step always has one."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_labeled", "batch_unlabeled", "accumulate", "log_every"):
+        for name in ("steps", "batch_labeled", "batch_unlabeled", "accumulate", "devices", "log_every"):
             require(getattr(self, name) >= 1, f"train.{name} must be at least 1")
         require(min(self.evaluate_every, self.checkpoint_every) >= 1, "train: evaluate_every and checkpoint_every >= 1")
         require(self.workers >= 0, f"train.workers is {self.workers}; expected 0 or more")
         require(self.threads is None or self.threads >= 1, f"train.threads is {self.threads}; expected 1 or more")
         for name in ("batch_labeled", "batch_unlabeled"):
-            require(
-                getattr(self, name) % self.accumulate == 0,
-                f"train.{name} ({getattr(self, name)}) must be a multiple of train.accumulate ({self.accumulate})",
-            )
+            self._check_shares(name, getattr(self, name))
+
+    def _check_shares(self, name: str, size: int) -> None:
+        require(
+            size % self.accumulate == 0,
+            f"train.{name} ({size}) must be a multiple of train.accumulate ({self.accumulate})",
+        )
+        shares = self.accumulate * self.devices
+        parts = f"train.accumulate {self.accumulate} x {self.devices} devices"
+        require(
+            size % shares == 0,
+            f"train.{name} ({size}) is of all devices together and must be a multiple of {shares} ({parts}): make it "
+            f"{-(-size // shares) * shares}, or use other --devices",
+        )
 
 
 @dataclass(frozen=True)

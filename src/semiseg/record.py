@@ -8,23 +8,28 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.checkpoint import write_atomically
+from semiseg.distributed import rank
 
 
 class Record:
     """The record of a run, open for appending.
 
     `resume_at` drops what an interrupted run wrote after that step, and a line it left unfinished: the resumed run
-    writes them again. A run that starts at step 0 starts with an empty record.
+    writes them again. A run that starts at step 0 starts with an empty record. Of several processes the first writes.
     """
 
     def __init__(self, path: Path, resume_at: int = 0) -> None:
-        self.path = path
+        self.path, self.writes = path, rank() == 0
+        if not self.writes:
+            return
         kept = [entry for entry in read_record(path) if entry["step"] <= resume_at] if resume_at else []
         text = "".join(_line(entry) for entry in kept)
         write_atomically(path, lambda file: file.write(text.encode()))
 
     def add(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """Append {kind, step, **values}; `step` counts the optimizer steps that are done."""
+        if not self.writes:
+            return
         with self.path.open("a", encoding="utf-8") as file:
             file.write(_line({"kind": kind, "step": step, **values}))
 

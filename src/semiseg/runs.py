@@ -40,7 +40,7 @@ def load_run(
         config,
         run=run,
         data=config.data if root is None else replace(config.data, root=root),
-        train=replace(config.train, device=device),
+        train=replace(config.train, device=device, devices=1),
         evaluation=replace(config.evaluation, **(overrides or {})),
     )
     experiment = build_experiment(config, weights=False)

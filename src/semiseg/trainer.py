@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from semiseg.checkpoint import BEST, LAST, save_checkpoint
-from semiseg.distributed import rank
+from semiseg.distributed import average_statistics, averaging, copy_from_first, mean_over_ranks, rank, replicated
 from semiseg.evaluate import Evaluation
 from semiseg.methods.method import Method
 from semiseg.optim import learning_rate, set_learning_rate
@@ -42,7 +42,10 @@ class State:
 
 @dataclass
 class Trainer:
-    """One run of one method, from `state.step` to the last step."""
+    """One run of one method, from `state.step` to the last step.
+
+    With several processes each has a trainer. Between two steps they differ in nothing, and the first one writes.
+    """
 
     method: Method
     optimizer: torch.optim.Optimizer
@@ -59,7 +62,11 @@ class Trainer:
     split: dict[str, Any]  # likewise: `Dataset.split`
     progress: Progress
     state: State = field(default_factory=State)
+    _replica: torch.nn.Module = field(init=False)  # the method as it is called, under DDP with several processes
     _pending: list[tuple[int, StepResult]] = field(default_factory=list)  # since the last log, on the device
+
+    def __post_init__(self) -> None:
+        self._replica = replicated(self.method.to(self.device).train())
 
     def run(self) -> State:
         """Train to the last step. Raises NonFiniteLossError.
@@ -68,7 +75,6 @@ class Trainer:
         was interrupted.
         """
         started = time.monotonic() - self.state.seconds
-        self.method.to(self.device).train()
         batches = self.batches(self.state.step)
         for step in range(self.state.step, self.train.steps):
             clock = self.clock(step)
@@ -90,28 +96,32 @@ class Trainer:
         return self.state.step % every == 0 or self.state.step == self.train.steps
 
     def clock(self, step: int) -> Clock:
-        """The step's clock; all randomness of the step, dropout's too, follows from (seed, step, rank)."""
-        words = np.random.SeedSequence([self.seed, step, rank()]).generate_state(2, np.uint64)
-        torch.manual_seed(int(words[0]))
-        return Clock(step, self.train.steps, torch.Generator().manual_seed(int(words[1])))
+        """The step's clock; all its randomness follows from (seed, step), that of dropout also from the rank."""
+        own, shared = (np.random.SeedSequence([self.seed, step, number]) for number in (rank(), 0))
+        torch.manual_seed(int(own.generate_state(2, np.uint64)[0]))
+        generator = torch.Generator().manual_seed(int(shared.generate_state(2, np.uint64)[1]))
+        return Clock(step, self.train.steps, generator)
 
     def prepare(self, clock: Clock) -> None:
-        """Let the method start what needs a trained network."""
+        """Let the method start what needs a trained network; in every process alike, to the bit."""
         self.progress.say("preparing: " + type(self.method).__name__)
         with precision_context(self.train.precision, self.device):
             self.method.prepare((batch.to(self.device) for batch in self.labeled), clock)
+        copy_from_first(self.method)
 
     def step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch | None, clock: Clock) -> None:
         """One optimizer step."""
         set_learning_rate(self.optimizer, learning_rate(clock.step, clock.total_steps, self.optim))
-        for part in self.micro_batches(labeled, unlabeled):
-            with precision_context(self.train.precision, self.device):
-                result = self.method(*part, clock)
-            (result.loss / self.train.accumulate).backward()
+        for number, part in enumerate(self.micro_batches(labeled, unlabeled), 1):
+            with averaging(self._replica, number == self.train.accumulate):
+                with precision_context(self.train.precision, self.device):
+                    result = self._replica(*part, clock)
+                (result.loss / self.train.accumulate).backward()
             losses = {name: loss.detach() for name, loss in result.losses.items()}
             self._pending.append((clock.step + 1, StepResult(losses, result.stats)))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        average_statistics(self.method)
         self.method.after_step(clock)
 
     def micro_batches(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch | None) -> Batches:
@@ -136,7 +146,8 @@ class Trainer:
         if not pending:
             return
         rows = [(step, {**result.losses, **result.stats}, result.losses) for step, result in pending]
-        numbers = iter(torch.stack([value.float() for _, values, _ in rows for value in values.values()]).tolist())
+        stacked = torch.stack([value.float() for _, values, _ in rows for value in values.values()])
+        numbers = iter(mean_over_ranks(stacked).tolist())
         found: dict[str, list[float]] = {}
         for step, values, losses in rows:
             read = {name: next(numbers) for name in values}
@@ -185,4 +196,5 @@ class Trainer:
             "config": self.config,
             "split": self.split,
         }
-        save_checkpoint(self.folder / name, state)
+        if rank() == 0:
+            save_checkpoint(self.folder / name, state)

@@ -67,8 +67,9 @@ class PseudoLabel:
 class Clock:
     """The only time and the only randomness a method sees.
 
-    `generator` lives on the CPU and is seeded from (seed, step, rank) by whoever makes the clock, so a resumed run
-    draws what the uninterrupted one would have drawn.
+    `generator` lives on the CPU and is seeded from (seed, step) by whoever makes the clock, so a resumed run draws what
+    the uninterrupted one would have drawn. Several processes draw the same from it: what the whole batch needs, of
+    which each takes its part.
     """
 
     step: int

@@ -21,6 +21,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from semiseg.augment import normalise, weak_view
 from semiseg.data.dataset import Dataset, ImageSet
+from semiseg.distributed import own_slots
 from semiseg.options import AugmentOptions, DataOptions, TrainOptions
 from semiseg.types import LabeledBatch, UnlabeledBatch
 
@@ -81,11 +82,12 @@ class Sample(NamedTuple):
 
 
 class StepKeys:
-    """The keys of each step from `start`, labelled ones first. Here a rank would take its share of the slots."""
+    """The keys of each step from `start`, labelled ones first; of several processes, each has those of its slots."""
 
     def __init__(self, dataset: Dataset, train: TrainOptions, seed: int, start: int, use_unlabeled: bool) -> None:
         self.steps = range(start, train.steps)
         labeled = Order(len(dataset.labeled), seed, Stream.LABELED_ORDER)
+        self.parts = train.accumulate
         self.orders = [(Stream.LABELED_VIEW, labeled, train.batch_labeled)]
         if use_unlabeled:
             unlabeled = Order(len(dataset.unlabeled), seed, Stream.UNLABELED_ORDER)
@@ -97,9 +99,10 @@ class StepKeys:
     def __iter__(self) -> Iterator[list[ViewKey]]:
         for step in self.steps:
             yield [
-                ViewKey(stream, step, slot, position)
+                ViewKey(stream, step, slot, positions[slot])
                 for stream, order, size in self.orders
-                for slot, position in enumerate(order.batch(step, size))
+                for positions in [order.batch(step, size)]
+                for slot in own_slots(size, self.parts)
             ]
 
 
@@ -177,15 +180,17 @@ def collate(samples: list[Sample | ValueError]) -> Step | ValueError:
     return labeled, UnlabeledBatch(*_stacked(views[len(labels) :])) if len(views) > len(labels) else None
 
 
-def whole_images(images: ImageSet, *, with_label: bool = True) -> Iterator[WholeImage]:
-    """Every image once, in order, at its own size and unaugmented; a few are loaded ahead by threads.
+def whole_images(
+    images: ImageSet, *, with_label: bool = True, indices: Iterable[int] | None = None
+) -> Iterator[WholeImage]:
+    """The images at `indices` (None: every one), in order, at their own size; a few are loaded ahead by threads.
 
     Yields (name, image (1, 3, H, W) float32 normalised, label (H, W) int64, or None without `with_label`).
     Raises ValueError where an image or a mask cannot be read.
     """
     with ThreadPoolExecutor(LOAD_THREADS) as pool:
         waiting: deque[Future[WholeImage]] = deque()
-        for index in range(len(images)):
+        for index in range(len(images)) if indices is None else indices:
             waiting.append(pool.submit(_whole_image, images, index, with_label))
             if len(waiting) > LOAD_AHEAD:
                 yield waiting.popleft().result()

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from semiseg.augment import strong_view
-from semiseg.losses import softmax_squared_distance
+from semiseg.losses import share, softmax_squared_distance
 from semiseg.method_options import CutMixOptions
 from semiseg.methods.averaged import TeacherMethod
-from semiseg.methods.method import Setting, share, split_output
+from semiseg.methods.method import Setting, split_output
 from semiseg.mixing import french_boxes, paste
 from semiseg.networks.segmentor import Segmentor
 from semiseg.types import Clock, LabeledBatch, StepResult, UnlabeledBatch

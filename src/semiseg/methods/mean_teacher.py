@@ -15,6 +15,7 @@ import math
 import torch
 from torch import Tensor
 
+from semiseg.augment import gaussian_noise
 from semiseg.losses import softmax_mse
 from semiseg.method_options import MeanTeacherOptions
 from semiseg.methods.averaged import TeacherMethod
@@ -44,8 +45,7 @@ class MeanTeacher(TeacherMethod):
         """The student's copy of (B, 3, H, W); without noise nothing is drawn, which would take 0.1 s for 16 crops."""
         if self.options.noise == 0:
             return image
-        noise = torch.randn(image.shape, generator=generator).to(image.device, non_blocking=True)
-        return image + self.options.noise * noise
+        return image + self.options.noise * gaussian_noise(image, generator)
 
     def weight(self, clock: Clock) -> float:
         """The consistency weight of this step: the ramp exp(-5 (1 - t)^2) rises from 0.0067 to 1 of its value."""

@@ -47,7 +47,10 @@ class Predictor(nn.Module):
 
 
 class Method(nn.Module):
-    """A training algorithm. It never sees a file, a configuration or an optimizer.
+    """A training algorithm. It never sees a file, a configuration, an optimizer, or other processes.
+
+    With several processes each holds its share of the batch. What a method does with it through `losses`, `mixing`,
+    `augment` and `sampling` is then done for the whole batch; a mean or a draw of its own would be the share's.
 
     Everything it remembers is a submodule or a buffer, so one state dict saves, moves and resumes it.
     """
@@ -113,8 +116,3 @@ def split_output(output: SegmentationOutput, first: int) -> tuple[SegmentationOu
         return SegmentationOutput(output.logits[rows], output.features[rows], aux)
 
     return part(slice(None, first)), part(slice(first, None))
-
-
-def share(mask: Tensor, of: Tensor) -> Tensor:
-    """Share of the pixels of `of` that are in `mask` too; 0 without any. Scalar"""
-    return (mask & of).sum() / of.sum().clamp(min=1)

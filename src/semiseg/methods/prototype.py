@@ -27,10 +27,10 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from semiseg.augment import strong_view
-from semiseg.losses import kept_cross_entropy, kept_cross_entropy_sum, unlabeled_denominator
+from semiseg.losses import kept_cross_entropy, kept_cross_entropy_sum, pixels, share, unlabeled_denominator
 from semiseg.method_options import PrototypeOptions
 from semiseg.methods.averaged import TeacherMethod
-from semiseg.methods.method import Predictor, Setting, share, split_output
+from semiseg.methods.method import Predictor, Setting, split_output
 from semiseg.mixing import mix_batch
 from semiseg.networks.segmentor import Segmentor
 from semiseg.prototypes import Assigned, PrototypePredictor
@@ -130,7 +130,7 @@ class Prototype(TeacherMethod):
         weight = self.options.prototype_weight
         per_kept = unlabeled_denominator(kept[first:], valid, self.options.denominator)
         return {
-            "prototype": weight * on_labeled / kept[:first].sum().clamp(min=1),
+            "prototype": weight * on_labeled / pixels(kept[:first]),
             "prototype_unlabeled": weight * self.options.unlabeled_weight * on_unlabeled / per_kept,
         }
 

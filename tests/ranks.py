@@ -1,0 +1,156 @@
+"""Functions in several gloo processes, and what the tests of them let them do."""
+
+import multiprocessing
+import os
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import tiny
+import tiny_trainer
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from semiseg.data.dataset import ImageSet
+from semiseg.distributed import own_slots
+from semiseg.evaluate import Evaluator
+from semiseg.method_options import METHOD_OPTIONS
+from semiseg.methods import METHODS
+from semiseg.methods.method import Method, Predictor
+from semiseg.options import EvaluationOptions, LossOptions
+from semiseg.types import IGNORE, LabeledBatch, UnlabeledBatch
+
+PATIENCE = 300  # seconds; a busy machine
+
+BATCH = 8  # labelled images of a step, and as many unlabelled ones
+STEPS = 6
+WARMUP = {"warmup": 2 / STEPS, "ema_decay": 0.8}
+
+
+def in_ranks(count: int, folder: Path, function: Callable[..., Any], *arguments: object) -> list[Any]:
+    """What `function` gives in each of `count` processes of one group; None where a process died."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["semiseg.experiment", "torch._dynamo"])  # the server has imported what takes long
+    folder.mkdir(parents=True)
+    processes = [
+        context.Process(target=_rank, args=(number, count, folder, function, arguments)) for number in range(count)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(PATIENCE)
+        process.kill()
+    files = [folder / f"{number}.pt" for number in range(count)]
+    return [torch.load(file, weights_only=False) if file.exists() else None for file in files]
+
+
+def _rank(number: int, count: int, folder: Path, function: Callable[..., Any], arguments: tuple) -> None:
+    os.environ.update(RANK=str(number), WORLD_SIZE=str(count), LOCAL_RANK=str(number))
+    torch.set_num_threads(1)
+    multiprocessing.set_start_method("fork", force=True)  # of loading workers, as in a process the user started
+    store = dist.FileStore(str(folder / "store"), count)
+    dist.init_process_group("gloo", store=store, rank=number, world_size=count, timeout=timedelta(seconds=PATIENCE))
+    try:
+        torch.save(function(*arguments), folder / f"{number}.pt")
+    except BaseException:
+        (folder / f"{number}.txt").write_text(traceback.format_exc())
+        os._exit(1)
+
+
+# A training on a network without BatchNorm ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A method, its options, and in how many parts it takes a step."""
+
+    method: str
+    options: dict[str, Any] = field(default_factory=dict)
+    loss: LossOptions = field(default_factory=LossOptions)
+    accumulate: int = 1
+    aux: bool = False
+
+
+OHEM = LossOptions(kind="ohem", ohem_threshold=0.1, ohem_min_kept=70)  # of 792 pixels
+
+SCENARIOS = {
+    "supervised": Scenario("supervised", aux=True),
+    "supervised, hard pixels": Scenario("supervised", loss=OHEM),
+    "mean_teacher": Scenario("mean_teacher", {**WARMUP, "noise": 0.3, "unlabeled_weight": 3.0}),
+    "cutmix": Scenario("cutmix", {**WARMUP, "threshold": 0.6}),
+    "cutmix in parts": Scenario("cutmix", {**WARMUP, "threshold": 0.6, "confidence": "pixel"}, accumulate=2),
+    "prototype": Scenario(
+        "prototype",
+        {**WARMUP, "threshold": 0.5, "strong": True, "mix_probability": 0.7, "grid": 4, "prototypes": 2},
+    ),
+    "prototype in parts": Scenario(
+        "prototype",
+        {**WARMUP, "threshold": 0.5, "mix": "classmix", "mix_probability": 1.0, "denominator": "u2pl", "grid": None},
+        loss=OHEM,
+        accumulate=2,
+    ),
+    "prototype alone": Scenario(
+        "prototype", {**WARMUP, "threshold": 0.4, "linear": False, "mix": "cutout", "denominator": "kept"}
+    ),
+}  # fmt: skip
+
+
+def whole_batch(step: int) -> tuple[LabeledBatch, UnlabeledBatch]:
+    """One step's images; each has fewer labelled, or valid, pixels than the one before."""
+    labeled, unlabeled = tiny.batches(BATCH, BATCH, seed=step)
+    for number in range(BATCH):
+        labeled.label[number, :, :number] = IGNORE
+        unlabeled.valid[number, :number] = False
+    return labeled, unlabeled
+
+
+def own_batches(start: int, accumulate: int) -> Iterator[tuple[LabeledBatch, UnlabeledBatch]]:
+    """What the loader gives this process."""
+    slots = own_slots(BATCH, accumulate)
+    for step in range(start, STEPS):
+        labeled, unlabeled = whole_batch(step)
+        yield LabeledBatch(*(part[slots] for part in labeled)), UnlabeledBatch(*(part[slots] for part in unlabeled))
+
+
+def method_of(scenario: Scenario, batch_norm: bool = False) -> Method:
+    student = tiny.segmentor(aux=scenario.aux)
+    if not batch_norm:
+        for block in (student.encoder.shallow, student.encoder.deep):
+            block[1] = nn.GroupNorm(1, block[1].num_features)
+    options = METHOD_OPTIONS[scenario.method](**scenario.options)
+    return METHODS[scenario.method](student, options, tiny.setting(STEPS, loss=scenario.loss))
+
+
+def train(folder: Path, name: str, batch_norm: bool = False) -> dict[str, Any]:
+    """Losses and statistics of every step, and the method's state at the end."""
+    scenario = SCENARIOS[name]
+    method = method_of(scenario, batch_norm)
+    options = {"steps": STEPS, "log_every": 1, "accumulate": scenario.accumulate}
+    trainer = tiny_trainer.trainer(folder, method, **options)
+    trainer.batches = lambda start: own_batches(start, scenario.accumulate)
+    trainer.labeled = tiny.one_by_one(whole_batch(0)[0])
+    trainer.run()
+    trace = [
+        {key: value for key, value in entry.items() if key not in ("seconds", "kind")}
+        for entry in tiny_trainer.lines(folder, "train")
+    ]
+    return {"trace": trace, "state": {key: tensor.clone() for key, tensor in method.state_dict().items()}}
+
+
+def train_all(folder: Path) -> dict[str, dict[str, Any]]:
+    """Every scenario, in a folder of its own."""
+    return {name: train(folder / name, name) for name in SCENARIOS}
+
+
+# Other things to do ---------------------------------------------------------------------------------------------------
+
+
+def evaluate(images: ImageSet, predictor: Predictor, limit: int | None) -> tuple[dict[str, Any], list[Any]]:
+    """The scores, and the matrices that no rounding touches."""
+    evaluator = Evaluator(images, tiny.CLASSES, 1.0, EvaluationOptions(), "fp32", torch.device("cpu"))
+    found = evaluator(predictor, 0.5, limit)
+    return found.to_dict(), [(name, matrix.counts) for name, matrix in found.confusion.items()] + [found.kept.counts]
