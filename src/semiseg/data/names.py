@@ -1,7 +1,8 @@
 """Names of very many images in two arrays.
 
 A list of a million strings is a million objects. Reading one writes its reference count, so that a forked worker gets
-its own copy of the page, in the end of every page: some hundred MB per worker. An array is read without being written.
+its own copy of the page, in the end of every page: some hundred MB per worker. An array is read without being written,
+and torch hands tensors to workers that are not forked through shared memory.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar, overload
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 Item = TypeVar("Item", covariant=True)
@@ -40,18 +42,18 @@ class Names(OnDemand[str]):
     """Names in UTF-8, one after the other, each followed by a NUL, which no name of a file has."""
 
     def __init__(self, text: NDArray[np.uint8], ends: NDArray[np.integer]) -> None:
-        self.text = text  # (bytes,)
-        self.ends = ends  # (names,), where the NULs are
+        self._text = torch.from_numpy(text)  # (bytes,)
+        self._ends = torch.from_numpy(ends)  # (names,), where the NULs are
 
     @classmethod
     def pack(cls, names: Iterable[str]) -> Names:
         """The same names in as few bytes."""
-        text = np.frombuffer("\0".join([*names, ""]).encode(errors="surrogateescape"), np.uint8)
+        text = np.array(bytearray("\0".join([*names, ""]).encode(errors="surrogateescape")), np.uint8)
         ends = np.flatnonzero(text == 0)
-        return cls(text, ends.astype(np.uint32) if len(text) < 2**32 else ends)
+        return cls(text, ends.astype(np.int32) if len(text) < 2**31 else ends)
 
     def __len__(self) -> int:
-        return len(self.ends)
+        return len(self._ends)
 
     def item(self, place: int) -> str:
         return self._decoded(place, place + 1)
@@ -62,5 +64,6 @@ class Names(OnDemand[str]):
 
     def _decoded(self, first: int, stop: int) -> str:
         """Names first, ..., stop - 1, with NULs between them."""
-        start = int(self.ends[first - 1]) + 1 if first else 0
-        return self.text[start : int(self.ends[stop - 1])].tobytes().decode(errors="surrogateescape")
+        text, ends = self._text.numpy(), self._ends.numpy()  # not kept: sharing a tensor moves it
+        start = int(ends[first - 1]) + 1 if first else 0
+        return text[start : int(ends[stop - 1])].tobytes().decode(errors="surrogateescape")
