@@ -52,6 +52,10 @@ def build_app(tokens: Sequence[str] = ()) -> App:
     app.command(with_evaluation_options(evaluate), name="evaluate")
     for command in (predict, demo, report, methods, recipes):
         app.command(command)
+    data = App(name="data", help="Prepare very many unlabelled images.")
+    for command in (shard, index):
+        data.command(command)
+    app.command(data)
     return app
 
 
@@ -169,6 +173,52 @@ def report(run: Path, /, *others: Path, out: Path | None = None) -> None:
     runs = [run, *others]
     words = report.summary(runs)
     print(words, report.write_comparison(runs, out or run / "comparison.html", "Comparison", words), sep="\n")
+
+
+def shard(
+    source: Path,
+    /,
+    *,
+    out: Path,
+    root: Path | None = None,
+    shard_size: int | None = None,
+    images: int | None = None,
+) -> None:
+    """Write unlabelled images as tar shards with an index, for --data.unlabeled_shards; a stopped one goes on.
+
+    Parameters
+    ----------
+    source
+        A dataset's folder (its images/ without masks), a folder of images, or a list file.
+    out
+        Folder for the shards.
+    root
+        Folder whose images a list names. Default: that of the list.
+    shard_size
+        Bytes per shard, about. Default: a gigabyte.
+    images
+        Images per shard, instead.
+    """
+    from semiseg.data import sharding
+
+    _print_shards(out, len(sharding.write_shards(source, out, root=root, shard_size=shard_size, images=images)))
+
+
+def index(folder: Path, /) -> None:
+    """Index tar shards, whoever made them, for --data.unlabeled_shards.
+
+    Parameters
+    ----------
+    folder
+        The folder of the .tar files.
+    """
+    from semiseg.data import indexing
+
+    _print_shards(folder, len(indexing.index_shards(folder)))
+
+
+def _print_shards(folder: Path, count: int) -> None:
+    print(f"{count} images in {folder}; train with --data.unlabeled_shards {shlex.quote(str(folder))}")
 
 
 def methods() -> None:

@@ -27,6 +27,10 @@ class NamedList:
     file_sha256: str | None = None  # of that file
 
 
+IN_SHARDS = NamedList((), "in shards")
+"""Stands for the unlabelled list until `with_shards` fills it."""
+
+
 class ImageFiles(OnDemand[Path]):
     """The files `folder`/ID + ENDING, from the ids and their endings; an ending is kept as one byte."""
 

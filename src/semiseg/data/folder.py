@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from semiseg.data.dataset import Color, Dataset, palette
-from semiseg.data.files import LIST_NAMES, NamedList, file_dataset
+from semiseg.data.files import IN_SHARDS, LIST_NAMES, NamedList, file_dataset
 from semiseg.data.listing import are_there, files_below, find_list, listed_ids, picture_endings, read_lines
 from semiseg.data.masks import MAX_CLASSES, MaskReader, looks_binary
 from semiseg.data.splits import covering_order
@@ -46,6 +46,8 @@ def open_folder(options: DataOptions) -> Dataset:
     """
     tree = _scan(options.root)
     lists = {key: _read_list(tree, path) for key, path in _list_files(options).items()}
+    if options.unlabeled_shards is not None:
+        lists["unlabeled"] = IN_SHARDS
     lists = _complete(lists, tree, options)
     masked = [id_ for key, named in lists.items() if key != "unlabeled" for id_ in named.ids]
     _check_have_masks(masked, tree)

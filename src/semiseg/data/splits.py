@@ -24,7 +24,7 @@ from typing import NoReturn
 import numpy as np
 import platformdirs
 
-from semiseg.data.files import LIST_NAMES, NamedList
+from semiseg.data.files import IN_SHARDS, LIST_NAMES, NamedList
 from semiseg.data.listing import find_list, read_lines
 from semiseg.options import DataOptions
 
@@ -116,7 +116,7 @@ def given_lists(options: DataOptions) -> dict[str, NamedList]:
         if option is not None:
             ids = tuple(image_id(line) for line in read_lines(find_list(option, options.root)))
             lists[key] = NamedList(ids, option)
-    return lists
+    return lists if options.unlabeled_shards is None else lists | {"unlabeled": IN_SHARDS}
 
 
 def image_id(line: str) -> str:
