@@ -64,7 +64,7 @@ class Shards:
             self.keys = Names(arrays["keys"], arrays["ends"])
             self._shard, self._offset, self._length = (arrays[name] for name in ("shard", "offset", "length"))
             self._hashes, self._places = arrays["hashes"], arrays["places"]
-        except (SafetensorError, KeyError, TypeError) as error:
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is damaged ({error}): make it anew by `semiseg data index {folder}`") from error
 
     def __reduce__(self) -> tuple[type[Shards], tuple[Path]]:
