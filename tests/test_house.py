@@ -28,7 +28,7 @@ TIERS = (
     ("runs", "estimate"),
     ("report", "bench"),
     ("demo",),
-    ("command_options",),
+    ("command_options", "commands"),
     ("cli",),
 )
 """Rooms of the house, lowest first: a file imports from lower tiers, or from its own folder."""
