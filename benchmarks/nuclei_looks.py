@@ -11,7 +11,8 @@ import torch
 
 from semiseg.augment import normalise
 from semiseg.metrics import ConfusionMatrix
-from semiseg.predict import precision_context, predict_image
+from semiseg.precision import precision_context
+from semiseg.predict import predict_image
 from semiseg.runs import load_run
 
 COLORFUL = 15  # mean of max - min over the channels, of 255

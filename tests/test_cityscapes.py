@@ -6,6 +6,7 @@ from PIL import Image
 
 from semiseg.data import open_dataset
 from semiseg.data.cityscapes import CITYSCAPES_CLASSES, CITYSCAPES_COLORS, TRAIN_IDS
+from semiseg.data.sharding import write_shards
 from semiseg.options import DataOptions
 
 TRAIN = [f"train/{city}/{city}_00000{index}_000019" for city in ("aachen", "ulm") for index in range(3)]
@@ -98,3 +99,14 @@ def test_what_is_missing_is_named(root):
 def test_a_published_list_of_absent_images_says_so(root, tmp_path):
     fails(root, r"no list .*u2pl/cityscapes/186/labeled\.txt\. Put a copy of https://raw", split="u2pl/cityscapes/186",
           split_folder=tmp_path / "copies")  # fmt: skip
+
+
+def test_unlabelled_images_from_shards(root, tmp_path):
+    """Shards of the whole image folder: files are called ID_leftImg8bit there, and those of other lists stay out."""
+    shards = tmp_path / "shards"
+    assert len(write_shards(root / "leftImg8bit", shards)) == len(TRAIN + VAL)
+    for id_ in TRAIN[2:]:
+        (root / f"leftImg8bit/{id_}_leftImg8bit.png").unlink()
+    unlabeled = opened(root, labeled="few.txt", unlabeled_shards=shards).unlabeled
+    assert list(unlabeled.names) == [f"{id_}_leftImg8bit" for id_ in TRAIN[2:]]
+    assert unlabeled.image(0).shape == (2, 4, 3)

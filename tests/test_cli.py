@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 import semiseg
+import semiseg.data as semiseg_data
 from semiseg.cli import main
 from semiseg.config import load_config, shipped_recipes
 from semiseg.method_options import METHOD_OPTIONS
@@ -132,6 +133,26 @@ def test_predict_and_demo(calls, capsys):
     assert "3 masks in masks/masks" in capsys.readouterr().out
 
 
+def test_shards_are_written_and_indexed(monkeypatch, capsys):
+    calls = []
+    for name in ("sharding", "indexing"):
+        monkeypatch.setitem(sys.modules, f"semiseg.data.{name}", SimpleNamespace())
+        monkeypatch.setattr(semiseg_data, name, sys.modules[f"semiseg.data.{name}"], raising=False)
+    semiseg_data.sharding.write_shards = lambda *args, **kwargs: calls.append((args, kwargs)) or "abc"
+    semiseg_data.indexing.index_shards = lambda *args: calls.append(args) or "ab"
+    assert enter("data shard photos --out tars --shard-size 5000") == 0
+    assert enter("data shard l.txt --out tars --root photos --images 7") == 0
+    assert main(["data", "index", "my tars"]) == 0
+    assert calls == [
+        ((Path("photos"), Path("tars")), {"root": None, "shard_size": 5000, "images": None}),
+        ((Path("l.txt"), Path("tars")), {"root": Path("photos"), "shard_size": None, "images": 7}),
+        (Path("my tars"),),
+    ]
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == "3 images in tars; train with --data.unlabeled_shards tars"
+    assert out[2] == "2 images in my tars; train with --data.unlabeled_shards 'my tars'"
+
+
 def test_report_of_one_run_and_of_several(calls, capsys):
     assert enter("report runs/a") == 0
     assert capsys.readouterr().out == "runs/a/report.html\n"
@@ -215,6 +236,9 @@ def test_evaluate_help_names_its_options(capsys):
         ("evaluate runs/x --set tset", 'Invalid value "tset" for --set. Choose from: "val", "test".'),
         ("evaluate runs/x --evaluation.protocl slide", "Did you mean --evaluation.protocol?"),
         ("predict runs/x", "IMAGES"),
+        ("data shard photos", "--out"),
+        ("data shrad photos", 'Unknown command "shrad". Did you mean "shard"?'),
+        ("data index no/such/folder", "no .tar files in no/such/folder"),
     ],
 )
 def test_a_mistake_is_told_with_its_repair_and_starts_nothing(calls, capsys, line, message):

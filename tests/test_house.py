@@ -14,7 +14,7 @@ import semiseg
 SOURCE = Path(semiseg.__file__).parent
 
 TIERS = (
-    ("types", "options", "launch", "checkpoint", "progress", "provenance"),
+    ("types", "options", "launch", "checkpoint", "precision", "progress", "provenance"),
     ("method_options", "distributed"),
     ("option_types",),
     ("config",),
@@ -25,10 +25,10 @@ TIERS = (
     ("model", "evaluate"),
     ("trainer", "inference"),
     ("experiment",),
-    ("runs",),
+    ("runs", "estimate"),
     ("report", "bench"),
     ("demo",),
-    ("command_options",),
+    ("command_options", "commands"),
     ("cli",),
 )
 """Rooms of the house, lowest first: a file imports from lower tiers, or from its own folder."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from semiseg.metrics import ConfusionMatrix
+from semiseg.metrics import BINS, Calibration, ConfusionMatrix
 from semiseg.types import IGNORE
 
 C = 4
@@ -90,3 +90,38 @@ def test_nothing_scores_nan_without_a_warning():
     assert math.isnan(empty.miou())
     assert math.isnan(empty.accuracy())
     assert np.isnan(empty.iou()).all()
+
+
+confidences = arrays.arrays(np.float64, (3, 5), elements=st.sampled_from([0.0, 1.0, *np.linspace(0.013, 0.987, 40)]))
+
+
+@given(confidences, predictions, labels)
+def test_the_calibration_error_equals_bin_by_bin(confidence, prediction, label):
+    expected, counted = 0.0, int((label != IGNORE).sum())
+    for number in range(BINS):
+        low, high = number / BINS, (number + 1) / BINS
+        inside = (label != IGNORE) & ((confidence > low) | (number == 0)) & (confidence <= high)
+        if inside.any():
+            accuracy = (prediction == label)[inside].mean()
+            expected += inside.sum() / counted * abs(accuracy - confidence[inside].mean())
+    tensors = (torch.from_numpy(array) for array in (confidence, prediction, label))
+    found = Calibration.of(*tensors)
+    assert found.pixels.sum() == counted
+    np.testing.assert_allclose(found.error(), expected if counted else math.nan, atol=1e-12)
+
+
+@given(confidences, predictions, labels)
+def test_calibrations_of_parts_add_up(confidence, prediction, label):
+    def calibration(rows: slice) -> Calibration:
+        return Calibration.of(*(torch.from_numpy(array[rows]) for array in (confidence, prediction, label)))
+
+    found, whole = calibration(slice(0, 1)) + calibration(slice(1, 3)) + Calibration.empty(), calibration(slice(0, 3))
+    assert found.pixels.tolist() == whole.pixels.tolist()
+    assert found.right.tolist() == whole.right.tolist()
+    np.testing.assert_allclose(found.confidence, whole.confidence)
+
+
+def test_a_certain_and_right_prediction_is_calibrated_and_a_certain_and_wrong_one_is_not():
+    certain, zeros = torch.ones(2, 3), torch.zeros(2, 3, dtype=torch.long)
+    assert Calibration.of(certain, zeros, zeros).error() == 0
+    assert Calibration.of(certain, zeros, zeros + 1).error() == 1

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from semiseg.options import EvaluationOptions
-from semiseg.predict import center_crop, precision_context, predict_image, slide, starts
+from semiseg.precision import precision_context
+from semiseg.predict import center_crop, predict_image, slide, starts
 
 
 def whole_view(image: Tensor) -> dict[str, Tensor]:

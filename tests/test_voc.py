@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from semiseg.data import open_dataset
+from semiseg.data.sharding import write_shards
 from semiseg.data.splits import PUBLISHED, PublishedList, PublishedSplit
 from semiseg.options import DataOptions
 
@@ -141,6 +142,27 @@ def test_a_published_split_brings_its_own_validation_list(root, monkeypatch, tmp
     }
     write_lines(root / "mine.txt", VAL[:1])
     assert list(opened(root, split="tiny", split_folder=tmp_path / "copies", val="mine.txt").val.names) == VAL[:1]
+
+
+def test_unlabelled_images_from_shards(root, monkeypatch, tmp_path):
+    """Instead of the official rest, whose files need not be there, and instead of a published list."""
+    shards = tmp_path / "shards"
+    write_shards(root / "JPEGImages", shards, images=4)
+    for id_ in SBD:
+        (root / f"JPEGImages/{id_}.jpg").unlink()
+    unlabeled = opened(root, unlabeled_shards=shards).unlabeled
+    assert list(unlabeled.names) == [*SBD, ALL[9]]
+    assert unlabeled.image(2).shape == (2, 4, 3)
+    for name, ids in {"labeled": TRAIN, "unlabeled": ["gone"], "val": VAL}.items():
+        write_lines(tmp_path / f"copies/{name}.txt", ids)
+    lists = {
+        name: PublishedList(f"{name}.txt", "", sha256_of("\n".join(ids)), len(ids))
+        for name, ids in {"labeled": TRAIN, "unlabeled": ["gone"], "val": VAL}.items()
+    }
+    monkeypatch.setitem(PUBLISHED, "tiny", PublishedSplit("voc", **lists))
+    dataset = opened(root, split="tiny", split_folder=tmp_path / "copies", unlabeled_shards=shards)
+    assert dataset.split["labeled"]["name"] == "tiny"
+    assert dataset.split["unlabeled"]["name"] == f"shards {shards}, less 5 in other lists"
 
 
 def sha256_of(text):

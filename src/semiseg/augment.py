@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from semiseg.distributed import own_rows, world_size
 from semiseg.options import AugmentOptions
+from semiseg.precision import full_precision
 
 MEAN = (0.485, 0.456, 0.406)
 """ImageNet's mean colour, RGB in [0, 1]."""
@@ -130,7 +131,7 @@ def strong_view(image: Tensor, options: AugmentOptions, generator: torch.Generat
         (B, 3, H, W) float32 on the image's device. A sample that nothing was drawn for comes back unchanged.
     """
     parameters = draw_strong(image.shape[0], options, generator)
-    with torch.autocast(image.device.type, enabled=False):
+    with full_precision(image.device):
         return _blur(_recolour(image.float(), parameters), parameters.sigma)
 
 

@@ -19,7 +19,7 @@ _ORDER = ["", "method", "data", "augment", "network", "loss", "optim", "train", 
 
 def with_train_options(command: Command, tokens: Sequence[str]) -> Command:
     """`command` with every option of a config; defaults in the help are those of the recipe that `tokens` name."""
-    config = _named_config(tokens) if tokens[:1] == ["train"] else Config()
+    config = _named_config(tokens) if tokens[:1] == [command.__name__] else Config()
     values = flatten(config_to_dict(config))
     values["method"] = values.pop("method.name")
     texts = attribute_docs(Config) | option_help(config.method)

@@ -17,7 +17,8 @@ from semiseg.distributed import gathered, rank, world_size
 from semiseg.methods.method import Predictor
 from semiseg.metrics import ConfusionMatrix
 from semiseg.options import EvaluationOptions
-from semiseg.predict import center_crop, precision_context, predict_image
+from semiseg.precision import precision_context
+from semiseg.predict import center_crop, predict_image
 from semiseg.types import IGNORE
 
 

@@ -17,7 +17,8 @@ from semiseg.data.images import IMAGE_SUFFIXES, read_image
 from semiseg.distributed import pick_device
 from semiseg.model import Model, load_model
 from semiseg.options import EvaluationOptions
-from semiseg.predict import precision_context, predict_image
+from semiseg.precision import precision_context
+from semiseg.predict import predict_image
 from semiseg.progress import Progress
 
 OVERLAY = 0.5  # weight of the mask in an overlay

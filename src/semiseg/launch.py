@@ -18,7 +18,8 @@ from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-GRACE = 10.0  # seconds for processes to end by themselves, and as many when told to, before they are killed
+# Processes have so long to end by themselves before they are made to, and as long again before they are killed.
+GRACE = 10.0  # seconds
 STOPPED = 128 + signal.SIGINT  # exit status after Ctrl-C
 
 

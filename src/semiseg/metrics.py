@@ -10,6 +10,8 @@ from torch import Tensor
 
 from semiseg.types import IGNORE
 
+BINS = 15  # of Guo et al.
+
 
 @dataclass(frozen=True)
 class ConfusionMatrix:
@@ -54,6 +56,41 @@ class ConfusionMatrix:
     def accuracy(self) -> float:
         """Share of all pixels that are right; NaN without any pixel."""
         return float(_ratio(np.array([self.counts.trace()]), np.array([self.counts.sum()]))[0])
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Pixels by confidence: whether what is said with 80 % is right in 80 of 100 cases (Guo et al., ICML 2017).
+
+    Bin i of BINS holds the confidences in (i / BINS, (i + 1) / BINS].
+    """
+
+    pixels: np.ndarray  # (BINS,) int64
+    right: np.ndarray  # (BINS,) int64, those of them whose predicted class is the true one
+    confidence: np.ndarray  # (BINS,) float64, their confidences summed
+
+    @classmethod
+    def empty(cls) -> Calibration:
+        """No pixel yet."""
+        return cls(np.zeros(BINS, np.int64), np.zeros(BINS, np.int64), np.zeros(BINS))
+
+    @classmethod
+    def of(cls, confidence: Tensor, prediction: Tensor, label: Tensor) -> Calibration:
+        """The counts of one prediction; all of one shape, confidence in [0, 1]; pixels labelled IGNORE do not count."""
+        counted = label != IGNORE
+        confidence = confidence[counted]
+        place = (confidence * BINS).ceil().long().sub(1).clamp(0, BINS - 1)
+        right = (prediction == label)[counted].long()
+        pixels = torch.bincount(2 * place + right, minlength=2 * BINS).view(BINS, 2).cpu().numpy()
+        total = torch.bincount(place, weights=confidence.double(), minlength=BINS).cpu().numpy()
+        return cls(pixels.sum(1), pixels[:, 1], total)
+
+    def __add__(self, other: Calibration) -> Calibration:
+        return Calibration(self.pixels + other.pixels, self.right + other.right, self.confidence + other.confidence)
+
+    def error(self) -> float:
+        """Expected calibration error, in [0, 1]: |accuracy - confidence| of the bins, weighted by their pixels."""
+        return float(_ratio(np.abs(self.right - self.confidence).sum(keepdims=True), self.pixels.sum(keepdims=True))[0])
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -50,6 +50,8 @@ class DataOptions:
     """List file of the labelled images, one per line, relative to `root` (or to the current folder)."""
     unlabeled: str | None = None
     """List file of the unlabelled images. None: every image that is in no other list."""
+    unlabeled_shards: Path | None = None
+    """Folder of tar shards that hold the unlabelled images instead (`semiseg data shard`), those in other lists not."""
     val: str | None = None
     """List file of the validation images. None: a seeded part of the images with masks."""
     test: str | None = None
@@ -75,6 +77,11 @@ class DataOptions:
     def __post_init__(self) -> None:
         require(0 < self.scale <= 4, f"data.scale is {self.scale}; expected 0 < scale <= 4")
         require(0 < self.val_fraction < 1, f"data.val_fraction is {self.val_fraction}; expected 0 < fraction < 1")
+        require(
+            self.unlabeled_shards is None or (self.unlabeled is None and self.dataset != "scenes"),
+            "data.unlabeled_shards holds the unlabelled images of files: leave data.unlabeled out, or choose another "
+            "data.dataset than `scenes`",
+        )
         require(self.labeled_count is None or self.labeled_count >= 1, "data.labeled_count must be at least 1")
         require(
             self.split is None or (self.labeled is None and self.unlabeled is None),

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 import torch
 import torch.nn.functional as F
@@ -15,13 +13,6 @@ from semiseg.options import EvaluationOptions
 
 Predict = Callable[[Tensor], dict[str, Tensor]]
 """Images (B, 3, H, W) -> logits (B, C, H, W) of each predictor by name, the headline first."""
-
-
-def precision_context(precision: str, device: torch.device) -> AbstractContextManager:
-    """bf16 autocast, or nothing for fp32."""
-    if precision == "bf16":
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return contextlib.nullcontext()
 
 
 def predict_image(

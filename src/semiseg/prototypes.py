@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from semiseg.distributed import sum_over_ranks
+from semiseg.precision import full_precision
 from semiseg.types import IGNORE
 
 USAGE_DECAY = 0.99  # of the running share of pixels each prototype gets: a memory of about 100 steps
@@ -81,7 +82,7 @@ class PrototypePredictor(nn.Module):
 
     def similarity(self, features: Tensor) -> Tensor:
         """Cosine of each feature and each prototype. (N, D) -> (N, C, K)"""
-        with torch.autocast(features.device.type, enabled=False):
+        with full_precision(features.device):
             features = features.float()
             length = features.norm(dim=-1).clamp(min=1e-12)[:, None, None]
             # Dividing C x K dot products is cheaper than dividing D channels, here and in the backward pass.
@@ -104,7 +105,7 @@ class PrototypePredictor(nn.Module):
 
         A dot product is linear: it is taken at h x w and upsampled, and divided by the upsampled feature's length.
         """
-        with torch.autocast(features.device.type, enabled=False):
+        with full_precision(features.device):
             features = features.float()
             dots = torch.einsum("bdhw,ckd->bckhw", features, self.directions())
             dots = _upsample(dots.flatten(1, 2), size).unflatten(1, self.ready.shape)  # (B, C, K, H, W)

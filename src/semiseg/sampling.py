@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from semiseg.precision import full_precision
+
 
 def grid_points(height: int, width: int, grid: int, generator: torch.Generator) -> Tensor:
     """One uniform point in each cell of a grid x grid over the image. (N, 2) int64, rows and columns
@@ -48,7 +50,7 @@ def pick(features: Tensor, points: Tensor, size: tuple[int, int]) -> Tensor:
     index = torch.stack([start + y * width + x for y, _ in rows for x, _ in columns], -1)  # (B, N, 4)
     weight = torch.stack([of_row * of_column for _, of_row in rows for _, of_column in columns], -1)
     index, weight = (part.flatten(0, 1).to(features.device, non_blocking=True) for part in (index, weight))
-    with torch.autocast(features.device.type, enabled=False):
+    with full_precision(features.device):
         table = features.float().permute(0, 2, 3, 1).reshape(-1, channels)
         picked = F.embedding_bag(index, table, per_sample_weights=weight, mode="sum")
     return picked.unflatten(0, (batch, -1))

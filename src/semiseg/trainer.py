@@ -18,7 +18,7 @@ from semiseg.evaluate import Evaluation
 from semiseg.methods.method import Method
 from semiseg.optim import learning_rate, set_learning_rate
 from semiseg.options import OptimOptions, TrainOptions
-from semiseg.predict import precision_context
+from semiseg.precision import precision_context
 from semiseg.progress import Progress
 from semiseg.record import Record
 from semiseg.types import Clock, LabeledBatch, StepResult, UnlabeledBatch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,7 +70,10 @@ def usual_view(image: Path, mask: Path, options: AugmentOptions) -> tuple[Tensor
 
     Returns image (3, h, w) float32 and label (h, w) int64; h x w is the crop.
     """
-    picture, label = Image.open(image).convert("RGB"), Image.open(mask)
+    picture: Any = Image.open(image).convert(
+        "RGB"
+    )  # Any: the transforms take pictures, their annotations do not say so
+    label: Any = Image.open(mask)
     scale = random.uniform(options.scale_min, 1) if random.random() < 0.5 else random.uniform(1, options.scale_max)
     size = [int(picture.height * scale), int(picture.width * scale)]
     picture = tv.resize(picture, size, InterpolationMode.BILINEAR)

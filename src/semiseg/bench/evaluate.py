@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from semiseg.bench.timing import Call, Table, median_seconds
-from semiseg.metrics import ConfusionMatrix
+from semiseg.metrics import Calibration, ConfusionMatrix
 from semiseg.networks import build
 from semiseg.options import EvaluationOptions, NetworkOptions
 from semiseg.predict import predict_image
@@ -48,6 +48,7 @@ def _counting(device: torch.device, repeats: int) -> Table:
     label = torch.randint(CLASSES, (512, 512), device=device)
     calls: dict[str, Call] = {
         "softmax and its largest": lambda: logits.softmax(1).max(1),
+        "calibration": lambda: Calibration.of(*logits.softmax(1).max(1), label[None]),
         "confusion matrix": lambda: ConfusionMatrix.of(logits.argmax(1)[0], label, CLASSES),
     }
     seconds = median_seconds(calls, repeats, device)

@@ -30,23 +30,28 @@ class Case:
     points: Tensor  # (N, 2)
     predictor: PrototypePredictor
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Of the images, pixels."""
+        return self.label.shape[-2], self.label.shape[-1]
+
     def sampled(self, features: Tensor) -> Tensor:
         """Eq. 6 from the small map."""
-        return self._loss(pick(features, self.points, SIZE))
+        return self._loss(pick(features, self.points, self.size))
 
     def upsampled(self, features: Tensor) -> Tensor:
         """Eq. 6 as it is written: upsample, then pick."""
-        large = resize(features, SIZE)  # (B, D, H, W)
+        large = resize(features, self.size)  # (B, D, H, W)
         return self._loss(large[:, :, self.points[:, 0], self.points[:, 1]].transpose(1, 2))
 
     def dense(self) -> Tensor:
         """Logits of every pixel, from upsampled scores. (B, C, H, W)"""
-        return self.predictor.dense_logits(self.features, SIZE)
+        return self.predictor.dense_logits(self.features, self.size)
 
     @torch.no_grad()
     def dense_upsampled(self) -> Tensor:
         """The same from upsampled features."""
-        large = resize(self.features, SIZE).permute(0, 2, 3, 1)  # (B, H, W, D)
+        large = resize(self.features, self.size).permute(0, 2, 3, 1)  # (B, H, W, D)
         return self.predictor(large.flatten(0, 2)).unflatten(0, large.shape[:3]).permute(0, 3, 1, 2)
 
     def _loss(self, picked: Tensor) -> Tensor:
@@ -91,7 +96,9 @@ def _training(case: Case, repeats: int, device: torch.device) -> Table:
         "memory; targets 20x and 100x. Memory is the peak beyond the features and their gradient."
     )
     rows = [{"head": n, "ms": round(1000 * seconds[n], 1), "MB": round(memory[n] / 1e6, 1)} for n in calls]
-    return Table(f"prototype head, {len(features)} images of 513x513, forward and backward", rows, note)
+    return Table(
+        f"prototype head, {len(features)} images of {case.size[0]}x{case.size[1]}, forward and backward", rows, note
+    )
 
 
 def _inference(case: Case, repeats: int, device: torch.device) -> Table:
@@ -106,7 +113,7 @@ def _inference(case: Case, repeats: int, device: torch.device) -> Table:
         f"{seconds[slow] / seconds[fast]:.1f}x less time, {memory[slow] / memory[fast]:.1f}x less memory."
     )
     rows = [{"dense": n, "ms": round(1000 * seconds[n], 1), "MB": round(memory[n] / 1e6, 1)} for n in calls]
-    return Table("dense prototype inference, one image of 513x513", rows, note)
+    return Table(f"dense prototype inference, one image of {case.size[0]}x{case.size[1]}", rows, note)
 
 
 def _loss_and_gradient(loss: Callable[[Tensor], Tensor], features: Tensor) -> tuple[Tensor, Tensor]:

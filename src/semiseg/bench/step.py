@@ -20,7 +20,7 @@ from semiseg.methods.averaged import TeacherMethod
 from semiseg.methods.prototype import Prototype
 from semiseg.mixing import mix_batch
 from semiseg.optim import build_optimizer
-from semiseg.predict import precision_context
+from semiseg.precision import precision_context
 from semiseg.progress import Progress
 from semiseg.pseudo_labels import pseudo_label
 from semiseg.trainer import State
@@ -95,7 +95,7 @@ class StepBench:
     """A trainer that was made as any other, its method past the start, and beside it the floor of its step."""
 
     def __init__(self, config: Config, device: torch.device) -> None:
-        self.precision, self.device = config.train.precision, device
+        self.config, self.device = config, device
         experiment = build_experiment(config)
         self.method = experiment.method
         self.optimizer = build_optimizer(self.method.parameter_groups(), config.optim)
@@ -121,7 +121,7 @@ class StepBench:
 
     def floor(self) -> None:
         """Student forward and backward on all images of the step, teacher forward on the unlabelled ones."""
-        with precision_context(self.precision, self.device):
+        with precision_context(self.config.train.precision, self.device):
             self._teacher_pass()
             logits = self.method.student(self.images).logits
         logits.backward(self.gradient)

@@ -12,6 +12,7 @@ from semiseg.data.cityscapes import open_cityscapes
 from semiseg.data.dataset import Dataset, ImageSet, Prepared
 from semiseg.data.folder import open_folder
 from semiseg.data.scenes import open_scenes
+from semiseg.data.shards import ShardSet, with_shards
 from semiseg.data.splits import check_disjoint, find_split
 from semiseg.data.voc import open_voc
 from semiseg.options import DataOptions, require
@@ -53,6 +54,8 @@ def open_dataset(options: DataOptions, need_unlabeled: bool = True) -> Dataset:
         "data.labeled_count is for an automatic split of the dataset `folder`: leave it out, or leave data.labeled out",
     )
     dataset = DATASETS[options.dataset](options)
+    if options.unlabeled_shards is not None:
+        dataset = with_shards(dataset, options.unlabeled_shards)
     check_lists(dataset, need_unlabeled)
     check_masks(dataset, None if options.dataset == "folder" else _MASKS_READ_AT_OPEN)
     return _prepared(dataset, options)
@@ -64,7 +67,9 @@ def check_lists(dataset: Dataset, need_unlabeled: bool = True) -> None:
         enough = len(image_set) > 0 or (name == "unlabeled" and not need_unlabeled)
         require(enough, f"there are no {name} images ({dataset.split[name]['name']}): {_WHEN_EMPTY[name]}")
     origins = {name: record["name"] for name, record in dataset.split.items()}
-    check_disjoint({name: image_set.names for name, image_set in dataset.image_sets.items()}, origins)
+    # Shards have each key once, and those of other lists were left out.
+    listed = {name: images.names for name, images in dataset.image_sets.items() if not isinstance(images, ShardSet)}
+    check_disjoint(listed, origins)
 
 
 def check_masks(dataset: Dataset, most: int | None) -> None:

@@ -71,7 +71,8 @@ def open_cityscapes(options: DataOptions) -> Dataset:
     if not (root / "leftImg8bit").is_dir():
         raise ValueError(f"no folder {root / 'leftImg8bit'}. data.root must hold leftImg8bit and gtFine of Cityscapes")
     reader = CityscapesMasks(CITYSCAPES_CLASSES)
-    return file_dataset(_lists(options), partial(_image, root), partial(_mask, root), reader, CITYSCAPES_COLORS)
+    folder, ending = root / "leftImg8bit", "_leftImg8bit.png"
+    return file_dataset(_lists(options), folder, lambda _: ending, partial(_mask, root), reader, CITYSCAPES_COLORS)
 
 
 def _lists(options: DataOptions) -> dict[str, NamedList]:
@@ -95,10 +96,6 @@ def _on_disk(root: Path, part: str) -> tuple[str, ...]:
     return tuple(
         sorted(image_id(path.relative_to(folder).as_posix()) for path in folder.glob(f"{part}/*/*_leftImg8bit.png"))
     )
-
-
-def _image(root: Path, id_: str) -> Path:
-    return root / "leftImg8bit" / f"{id_}_leftImg8bit.png"
 
 
 def _mask(root: Path, id_: str) -> Path:

@@ -124,7 +124,7 @@ def check_same_lists(saved: Mapping[str, Any], now: Mapping[str, Any], names: It
 
 def ids_sha256(ids: Iterable[str]) -> str:
     """sha256 (hex) of the ids in canonical form: sorted, UTF-8, each followed by a line feed."""
-    return hashlib.sha256("".join(f"{name}\n" for name in sorted(ids)).encode()).hexdigest()
+    return hashlib.sha256("\n".join([*sorted(ids), ""]).encode()).hexdigest()
 
 
 def palette(count: int) -> tuple[Color, ...]:

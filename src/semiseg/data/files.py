@@ -1,14 +1,18 @@
-"""Image sets made of files, and the lists that name them."""
+"""Image sets made of files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from semiseg.data.dataset import Color, Dataset, ImageSet, Pixels, split_record
 from semiseg.data.images import read_image
+from semiseg.data.listing import are_there
 from semiseg.data.masks import MaskReader
+from semiseg.data.names import Names, OnDemand
 
 LIST_NAMES = ("labeled", "unlabeled", "val", "test")
 
@@ -21,6 +25,30 @@ class NamedList:
     name: str  # the list file, the published split, or how the list was made
     source: str | None = None  # URL of a published list
     file_sha256: str | None = None  # of that file
+
+
+IN_SHARDS = NamedList((), "in shards")
+"""Stands for the unlabelled list until `with_shards` fills it."""
+
+
+class ImageFiles(OnDemand[Path]):
+    """The files `folder`/ID + ENDING, from the ids and their endings; an ending is kept as one byte."""
+
+    def __init__(self, folder: Path, names: Sequence[str], endings: Sequence[str]) -> None:
+        self.folder, self.names = folder, names
+        self.endings = sorted(set(endings))  # .jpg, .JPG ...: all ways to write those of pictures are fewer than 256
+        codes = {ending: code for code, ending in enumerate(self.endings)}
+        self.codes = np.fromiter(map(codes.__getitem__, endings), np.uint8, len(names))  # (images,)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def item(self, place: int) -> Path:
+        return self.folder / (self.names[place] + self.endings[self.codes[place]])
+
+    def inside(self) -> list[str]:
+        """Every path, as text and relative to `folder`."""
+        return [id_ + self.endings[code] for id_, code in zip(self.names, self.codes.tolist(), strict=True)]
 
 
 class FileSet(ImageSet):
@@ -52,19 +80,26 @@ class FileSet(ImageSet):
 
 def file_dataset(
     lists: Mapping[str, NamedList],
-    image_path: Callable[[str], Path],
+    folder: Path,
+    ending: Callable[[str], str],
     mask_path: Callable[[str], Path],
     reader: MaskReader,
     colors: tuple[Color, ...],
+    known: bool = False,
 ) -> Dataset:
-    """The dataset of `lists` (labeled, unlabeled, val and perhaps test), once every file is known to be there."""
+    """The dataset of `lists` (labeled, unlabeled, val and perhaps test), once every file is known to be there.
+
+    The image of an id is `folder`/ID + `ending`(ID). `known` says that this is so for every image, as of a folder that
+    was just listed.
+    """
     sets: dict[str, ImageSet] = {}
     for name, named in lists.items():
-        images = [image_path(id_) for id_ in named.ids]
+        images = ImageFiles(folder, Names.pack(named.ids), [*map(ending, named.ids)])
         masks = None if name == "unlabeled" else [mask_path(id_) for id_ in named.ids]
-        _check_files(images, f"{name} images ({named.name})")
-        _check_files(masks or (), f"{name} masks ({named.name})")
-        sets[name] = FileSet(name, named.ids, images, masks, None if masks is None else reader)
+        if not known:
+            _check_files(images, are_there(folder, images.inside()), f"{name} images ({named.name})")
+        _check_files(masks or (), map(Path.is_file, masks or ()), f"{name} masks ({named.name})")
+        sets[name] = FileSet(name, images.names, images, masks, None if masks is None else reader)
     split = {
         name: split_record(sets[name], named.name, named.source, named.file_sha256) for name, named in lists.items()
     }
@@ -73,27 +108,10 @@ def file_dataset(
     )
 
 
-def find_list(option: str, root: Path) -> Path:
-    """The list file `option`: relative to the dataset's root, else to the current folder."""
-    for path in (root / option, Path(option)):
-        if path.is_file():
-            return path
-    raise ValueError(f"no list file {option!r}: neither {root / option} nor {Path(option).absolute()} exists")
-
-
-def read_lines(path: Path) -> list[str]:
-    """The lines of a list, without blank ones and those that begin with #."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not a text file in UTF-8 ({error}). Save it as plain text") from error
-    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-
-
-def _check_files(paths: Sequence[Path], what: str) -> None:
-    missing = [path for path in paths if not path.is_file()]
+def _check_files(paths: Sequence[Path], there: Iterable[bool], what: str) -> None:
+    missing = [place for place, found in enumerate(there) if not found]
     if missing:
         raise ValueError(
-            f"{len(missing)} of the {len(paths)} {what} are missing; the first is {missing[0]}. "
+            f"{len(missing)} of the {len(paths)} {what} are missing; the first is {paths[missing[0]]}. "
             "Put the files there, or take their names out of the list"
         )

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from semiseg.data.dataset import Color, Dataset, palette
-from semiseg.data.files import LIST_NAMES, NamedList, file_dataset, find_list, read_lines
-from semiseg.data.images import IMAGE_SUFFIXES
+from semiseg.data.files import IN_SHARDS, LIST_NAMES, NamedList, file_dataset
+from semiseg.data.listing import are_there, files_below, find_list, listed_ids, picture_endings, read_lines
 from semiseg.data.masks import MAX_CLASSES, MaskReader, looks_binary
 from semiseg.data.splits import covering_order
 from semiseg.options import DataOptions
@@ -46,12 +46,15 @@ def open_folder(options: DataOptions) -> Dataset:
     """
     tree = _scan(options.root)
     lists = {key: _read_list(tree, path) for key, path in _list_files(options).items()}
+    if options.unlabeled_shards is not None:
+        lists["unlabeled"] = IN_SHARDS
     lists = _complete(lists, tree, options)
     masked = [id_ for key, named in lists.items() if key != "unlabeled" for id_ in named.ids]
     _check_have_masks(masked, tree)
     reader = _with_classes(masked, tree)
     colors = reader.colors or palette(len(reader.classes))
-    return file_dataset(lists, tree.images.__getitem__, partial(_mask_path, tree), reader, colors)
+    ending = tree.endings.__getitem__
+    return file_dataset(lists, tree.root / "images", ending, partial(_mask_path, tree), reader, colors, known=True)
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,14 @@ class _Tree:
     """What is in the folder."""
 
     root: Path
-    images: dict[str, Path]  # id -> file; the id is the path inside images/ without its ending
+    endings: dict[str, str]  # id -> file ending; the id is the path inside images/ without it
     masks: dict[str, Path]  # of the images that have one
     reader: MaskReader  # as classes.txt says; its classes are empty where there is no such file
     seen: dict[str, frozenset[int]] = field(default_factory=dict)  # values of the masks opened so far
+
+    def image(self, id_: str) -> Path:
+        """The image's file."""
+        return self.root / "images" / (id_ + self.endings[id_])
 
     def mask_values(self, id_: str) -> frozenset[int]:
         """The distinct values in a mask; each mask is opened once."""
@@ -75,31 +82,23 @@ def _scan(root: Path) -> _Tree:
     folder = root / "images"
     if not folder.is_dir():
         raise ValueError(f"no folder {folder}. data.root must hold images/NAME.jpg and, for some, masks/NAME.png")
-    images: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
-            continue
-        id_ = path.relative_to(folder).with_suffix("").as_posix()
-        if id_ in images:
-            raise ValueError(f"{images[id_]} and {path} have the same name, so one mask for both. Rename or remove one")
-        images[id_] = path
-    if not images:
-        raise ValueError(f"no images in {folder}; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
-    candidates = {id_: root / "masks" / f"{id_}.png" for id_ in images}
-    masks = {id_: path for id_, path in candidates.items() if path.is_file()}
-    _warn_of_orphans(root / "masks", set(masks.values()))
-    return _Tree(root, images, masks, read_classes(root / "classes.txt"))
+    endings, masks = picture_endings(folder), root / "masks"
+    there = are_there(masks, (f"{id_}.png" for id_ in endings))
+    masked = [id_ for id_, found in zip(endings, there, strict=True) if found]
+    _warn_of_orphans(masks, {f"{id_}.png" for id_ in masked})
+    return _Tree(root, endings, {id_: masks / f"{id_}.png" for id_ in masked}, read_classes(root / "classes.txt"))
 
 
-def _warn_of_orphans(folder: Path, known: set[Path]) -> None:
-    """Say which files in masks/ are taken for no mask."""
-    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-    orphans = sorted(set(files) - known)
-    if orphans and known:
+def _warn_of_orphans(folder: Path, known: set[str]) -> None:
+    """Say which files in masks/ are taken for no mask; `known` are the others."""
+    if not known:
+        return
+    orphans = set(files_below(folder, lambda entry: entry.is_file() and not entry.name.startswith("."))) - known
+    if orphans:
         log.warning(
             "%d files in %s belong to no image, such as %s: the mask of images/NAME.jpg is masks/NAME.png. Images "
             "without a mask of that name are unlabelled",
-            *(len(orphans), folder, orphans[0].name),
+            *(len(orphans), folder, min(orphans).rpartition("/")[2]),
         )
 
 
@@ -159,30 +158,8 @@ def _list_files(options: DataOptions) -> dict[str, Path]:
 
 
 def _read_list(tree: _Tree, path: Path) -> NamedList:
-    by_name: dict[str, list[str]] = {}
-    for id_, image in tree.images.items():
-        names = {id_, image.relative_to(tree.root / "images").as_posix(), image.stem, image.name}
-        for name in names:
-            by_name.setdefault(name, []).append(id_)
-    ids = tuple(_find(line, by_name, tree, path) for line in read_lines(path))
+    ids = listed_ids(path, tree.root / "images", tree.endings)
     return NamedList(ids, path.relative_to(tree.root).as_posix() if path.is_relative_to(tree.root) else str(path))
-
-
-def _find(line: str, by_name: dict[str, list[str]], tree: _Tree, path: Path) -> str:
-    name = line.replace("\\", "/").removeprefix("./").removeprefix("images/")
-    found = by_name.get(name, [])
-    if len(found) > 1:
-        # A whole path outranks the same name deeper in the tree.
-        found = [id_ for id_ in found if name in (id_, f"{id_}{tree.images[id_].suffix}")] or found
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise ValueError(f"{path} names {line!r}, which may be {' or '.join(found)}; write the path inside images/")
-    example = next(iter(tree.images))
-    raise ValueError(
-        f"{path} names {line!r}, but {tree.root / 'images'} has no such image; a line is a name like {example!r}. "
-        "Add the image, or take the line out"
-    )
 
 
 def _complete(lists: dict[str, NamedList], tree: _Tree, options: DataOptions) -> dict[str, NamedList]:
@@ -207,7 +184,7 @@ def _complete(lists: dict[str, NamedList], tree: _Tree, options: DataOptions) ->
         rest = tuple(id_ for id_ in labeled.ids if id_ not in set(val))
         lists["labeled"] = replace(labeled, ids=rest, name=labeled.name if masked else f"{labeled.name}, less val")
     if "unlabeled" not in lists:
-        lists["unlabeled"] = NamedList(tuple(_without(tree.images, lists)), "every image in no other list")
+        lists["unlabeled"] = NamedList(tuple(_without(tree.endings, lists)), "every image in no other list")
     return {key: lists[key] for key in LIST_NAMES if key in lists}
 
 
@@ -241,10 +218,11 @@ def _check_masked(masked: Sequence[str], tree: _Tree) -> None:
         return
     folder = tree.root / "masks"
     found = sorted(path.relative_to(tree.root).as_posix() for path in folder.rglob("*") if path.is_file())
+    first = next(iter(tree.endings))
     there = f"masks/ holds {len(found)} files, such as {found[0]}" if found else f"there is nothing in {folder}"
     raise ValueError(
         f"no image in {tree.root / 'images'} has a mask to train on: {there}. The mask of images/NAME.jpg is "
-        f"masks/NAME.png, so that of {next(iter(tree.images.values())).name} is masks/{next(iter(tree.images))}.png"
+        f"masks/NAME.png, so that of {tree.image(first).name} is masks/{first}.png"
     )
 
 
@@ -268,7 +246,7 @@ def _check_have_masks(ids: Sequence[str], tree: _Tree) -> None:
     there = f" ({', '.join(others)} is there, but masks must be PNG)" if others else ""
     raise ValueError(
         f"{len(lacking)} image(s) in the labelled, validation or test lists have no mask; the first is "
-        f"{tree.images[lacking[0]]}, whose mask would be {expected}{there}. Add the masks, or take the images out"
+        f"{tree.image(lacking[0])}, whose mask would be {expected}{there}. Add the masks, or take the images out"
     )
 
 

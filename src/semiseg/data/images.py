@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,13 @@ _DAMAGE = (OSError, SyntaxError, EOFError, struct.error, zlib.error)
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
-    """The picture in `path`; whatever is wrong with the file becomes a ValueError that names it."""
+def opened(path: Path | str, content: bytes | None = None) -> Iterator[Image.Image]:
+    """The picture in `path`; whatever is wrong with the file becomes a ValueError that names it.
+
+    With `content` that is the picture, and `path` only its name.
+    """
     try:
-        with Image.open(path) as picture:
+        with Image.open(path if content is None else BytesIO(content)) as picture:
             yield picture
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist. Restore it, or take its name out of the list") from None
@@ -37,12 +41,14 @@ def opened(path: Path) -> Iterator[Image.Image]:
         ) from error
 
 
-def read_image(path: Path) -> Pixels:
+def read_image(path: Path | str, content: bytes | None = None) -> Pixels:
     """The photograph in `path`, (H, W, 3) uint8 RGB, turned upright as its EXIF orientation says.
+
+    With `content` that is the photograph, and `path` only its name.
 
     Raises ValueError for a file that cannot be read, or whose pixels have more than 8 bits and no agreed way to 8.
     """
-    with opened(path) as picture:
+    with opened(path, content) as picture:
         if picture.mode.startswith(("I", "F")):
             raise ValueError(
                 f"image {path} has {picture.mode!r} pixels (16 or 32 bits, one channel); expected 8 bits. "

@@ -10,7 +10,6 @@ import signal
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +20,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from semiseg.augment import normalise, weak_view
 from semiseg.data.dataset import Dataset, ImageSet
+from semiseg.data.order import Order, Stream
 from semiseg.distributed import own_slots
 from semiseg.options import AugmentOptions, DataOptions, TrainOptions
 from semiseg.types import LabeledBatch, UnlabeledBatch
@@ -30,37 +30,6 @@ Step = tuple[LabeledBatch, UnlabeledBatch | None]
 
 LOAD_AHEAD = 4  # whole images that wait decoded
 LOAD_THREADS = 2
-
-
-class Stream(IntEnum):
-    """What a random number is for. Two streams of one seed are independent."""
-
-    LABELED_ORDER = 0
-    UNLABELED_ORDER = 1
-    LABELED_VIEW = 2
-    UNLABELED_VIEW = 3
-
-
-class Order:
-    """Which images each step takes: permutation after permutation of `range(count)`, without end.
-
-    Every image comes once before any comes twice, also across steps; a batch may span two permutations or more.
-    """
-
-    def __init__(self, count: int, seed: int, stream: Stream) -> None:
-        assert count >= 1, "an image set is never empty"
-        self.count, self.seed, self.stream = count, seed, stream
-
-    def permutation(self, epoch: int) -> list[int]:
-        """Pass `epoch` over the images, a permutation of range(count)."""
-        return np.random.default_rng([self.seed, self.stream, epoch]).permutation(self.count).tolist()
-
-    def batch(self, step: int, size: int) -> list[int]:
-        """The indices of `step`: entries step * size to (step + 1) * size of the endless list."""
-        start = step * size
-        first, last = start // self.count, (start + size - 1) // self.count
-        entries = [index for epoch in range(first, last + 1) for index in self.permutation(epoch)]
-        return entries[start - first * self.count :][:size]
 
 
 class ViewKey(NamedTuple):

@@ -9,21 +9,26 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import posixpath
 import tempfile
 import urllib.request
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from importlib.resources import files
-from pathlib import Path, PurePosixPath
+from itertools import combinations
+from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import platformdirs
 
-from semiseg.data.files import LIST_NAMES, NamedList, find_list, read_lines
+from semiseg.data.files import IN_SHARDS, LIST_NAMES, NamedList
+from semiseg.data.listing import find_list, read_lines
 from semiseg.options import DataOptions
 
-_IMAGE_FOLDERS = ("/", "JPEGImages", "leftImg8bit")
+_NOT_OF_THE_ID = ("", ".", "JPEGImages", "leftImg8bit")
 _FETCH_SECONDS = 30
 
 
@@ -111,7 +116,7 @@ def given_lists(options: DataOptions) -> dict[str, NamedList]:
         if option is not None:
             ids = tuple(image_id(line) for line in read_lines(find_list(option, options.root)))
             lists[key] = NamedList(ids, option)
-    return lists
+    return lists if options.unlabeled_shards is None else lists | {"unlabeled": IN_SHARDS}
 
 
 def image_id(line: str) -> str:
@@ -120,8 +125,8 @@ def image_id(line: str) -> str:
     `2007_000032` and `JPEGImages/2007_000032.jpg SegmentationClass/2007_000032.png` are both `2007_000032`;
     `leftImg8bit/train/ulm/ulm_000061_000019_leftImg8bit.png` is `train/ulm/ulm_000061_000019`.
     """
-    parts = PurePosixPath(line.split()[0].replace("\\", "/")).with_suffix("").parts
-    return "/".join(part for part in parts if part not in _IMAGE_FOLDERS).removesuffix("_leftImg8bit")
+    parts = posixpath.splitext(line.split()[0].replace("\\", "/"))[0].split("/")
+    return "/".join(part for part in parts if part not in _NOT_OF_THE_ID).removesuffix("_leftImg8bit")
 
 
 def check_disjoint(lists: Mapping[str, Sequence[str]], origins: Mapping[str, str] | None = None) -> None:
@@ -130,16 +135,17 @@ def check_disjoint(lists: Mapping[str, Sequence[str]], origins: Mapping[str, str
     `origins` says of each list where it comes from, for the message.
     """
     titles = {key: f"the {key} list" + (f" ({origins[key]})" if origins else "") for key in lists}
-    owner: dict[str, str] = {}
+    sets = {key: set(ids) for key, ids in lists.items()}
     for key, ids in lists.items():
-        mine: set[str] = set()
-        for id_ in ids:
-            other = key if id_ in mine else owner.get(id_)
-            if other is not None and {key, other} != {"val", "test"}:
-                place = f"twice in {titles[key]}" if other == key else f"in {titles[other]} and in {titles[key]}"
-                raise ValueError(f"image {id_!r} is {place}. An image belongs to one list, once: take it out of one")
-            mine.add(id_)
-        owner |= dict.fromkeys(mine, key)
+        if len(sets[key]) < len(ids):
+            _refuse(next(id_ for id_, count in Counter(ids).items() if count > 1), f"twice in {titles[key]}")
+    for one, two in combinations(lists, 2):
+        if {one, two} != {"val", "test"} and not sets[one].isdisjoint(sets[two]):
+            _refuse(min(sets[one] & sets[two]), f"in {titles[one]} and in {titles[two]}")
+
+
+def _refuse(id_: str, place: str) -> NoReturn:
+    raise ValueError(f"image {id_!r} is {place}. An image belongs to one list, once: take it out of one")
 
 
 def covering_order(present: Mapping[str, frozenset[int]], seed: int) -> list[str]:

@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from semiseg.data.dataset import Dataset, palette
-from semiseg.data.files import NamedList, file_dataset, read_lines
+from semiseg.data.files import NamedList, file_dataset
+from semiseg.data.listing import read_lines
 from semiseg.data.masks import MaskReader
 from semiseg.data.splits import given_lists, image_id
 from semiseg.options import DataOptions
@@ -40,7 +41,7 @@ def open_voc(options: DataOptions) -> Dataset:
         )
     colors = palette(len(VOC_CLASSES))
     reader = MaskReader(VOC_CLASSES, colors, ignore_color=_BORDER)
-    return file_dataset(_lists(options), partial(_image, root), partial(_mask, root), reader, colors)
+    return file_dataset(_lists(options), root / "JPEGImages", lambda _: ".jpg", partial(_mask, root), reader, colors)
 
 
 def _lists(options: DataOptions) -> dict[str, NamedList]:
@@ -65,10 +66,6 @@ def _official(root: Path, name: str) -> NamedList:
     if not path.is_file():
         raise ValueError(f"no list {path}. Restore it from the VOC 2012 archive, or name a list in the data options")
     return NamedList(tuple(image_id(line) for line in read_lines(path)), f"VOC 2012 {name}")
-
-
-def _image(root: Path, id_: str) -> Path:
-    return root / "JPEGImages" / f"{id_}.jpg"
 
 
 def _mask(root: Path, id_: str) -> Path:

@@ -21,7 +21,8 @@ from semiseg.evaluate import NativeMasks
 from semiseg.experiment import Experiment
 from semiseg.inference import colored
 from semiseg.metrics import ConfusionMatrix
-from semiseg.predict import precision_context, predict_image
+from semiseg.precision import precision_context
+from semiseg.predict import predict_image
 from semiseg.runs import load_run
 
 POOL = 60  # the pictures are chosen among so many validation images

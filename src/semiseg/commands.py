@@ -1,0 +1,239 @@
+"""The commands: each calls one function of the package and prints. Their docstrings are the command line's help.
+
+torch is imported inside those that compute, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from semiseg.config import flatten, load_config, shipped_recipes
+from semiseg.launch import is_first, resolve_devices
+from semiseg.method_options import METHOD_OPTIONS
+
+
+def train(recipe: str, /, *, resume: bool = False, **options: Any) -> None:
+    """Train by a recipe.
+
+    `semiseg recipes` lists the recipes, `semiseg methods` the methods; `train RECIPE --method NAME --help` shows that
+    method's options, with the recipe's values as defaults.
+
+    Parameters
+    ----------
+    recipe
+        A shipped recipe, a YAML file, or the config.yaml of a run.
+    resume
+        Go on from the last checkpoint of the run folder.
+    """
+    config = load_config(recipe, options)
+    resolve_devices(config.train.devices)  # before the import: whoever only starts the others needs nothing of it
+    from semiseg import experiment
+
+    run = experiment.train(config, resume=resume)
+    if not is_first():
+        return
+    from semiseg import report
+
+    print(report.write_report(run))
+
+
+def estimate(recipe: str, /, *, device: str = "here", **options: Any) -> None:
+    """Tell what a recipe costs before it is run: operations, memory, hours. Takes the options of `train`.
+
+    Parameters
+    ----------
+    recipe
+        A shipped recipe, or a YAML file.
+    device
+        `here`, which is measured for a second, or h200, h100, a100, l4, rtx4090.
+    """
+    config = load_config(recipe, options)
+    from semiseg import estimate
+
+    for key, value in estimate.estimate(config, device).items():
+        print(f"{key}: {value:.4g}" if isinstance(value, float) else f"{key}: {value}")
+
+
+def evaluate(
+    run: Path,
+    /,
+    *,
+    checkpoint: Literal["best", "last"] = "best",
+    subset: Annotated[Literal["val", "test"], Parameter(name="--set")] = "val",
+    root: Annotated[Path | None, Parameter(name="--data.root")] = None,
+    **options: Any,
+) -> None:
+    """Score a trained run.
+
+    Parameters
+    ----------
+    run
+        The run folder.
+    checkpoint
+        The one with the best score on the validation images, or the last.
+    subset
+        Which images.
+    root
+        Where the data are now. Default: where they were at the training.
+    """
+    from semiseg import runs
+
+    evaluation = {key.removeprefix("evaluation."): value for key, value in options.items()}
+    scores = runs.evaluate_run(run, checkpoint=checkpoint, subset=subset, evaluation=evaluation, root=root)
+    for key, value in flatten(scores).items():
+        print(f"{key}: {value}")
+
+
+def predict(run: Path, images: Path, /, *, out: Path, window: int | None = None, stride: int | None = None) -> None:
+    """Segment images with a trained run.
+
+    Parameters
+    ----------
+    run
+        The run folder.
+    images
+        An image, or a folder of images.
+    out
+        Folder for masks/, overlays/ and confidence/.
+    window
+        Predict in overlapping windows of so many pixels a side. Default: as the run was scored, whole or in windows.
+    stride
+        Pixels between two windows. Default: three quarters of the window.
+    """
+    from semiseg import inference
+
+    count = inference.predict_images(run, images, out, window=window, stride=stride)
+    print(f"{count} masks in {out / inference.MASKS}")
+
+
+def demo(*, out: Path = Path("runs/demo"), steps: int | None = None, seed: int = 0) -> None:
+    """Train with and without unlabelled images on drawn scenes, and compare: no download, no GPU.
+
+    Parameters
+    ----------
+    out
+        Folder for the runs and the report; a stopped demo goes on there.
+    steps
+        Optimizer steps per method. Default: the recipe's.
+    seed
+        Of all randomness.
+    """
+    from semiseg import demo
+
+    demo.demo(out, steps, seed)
+
+
+def report(run: Path, /, *others: Path, out: Path | None = None) -> None:
+    """Write the report of a run, finished or not, or of runs against the first.
+
+    Parameters
+    ----------
+    run
+        The run folder; where there are more, the baseline.
+    others
+        Run folders to hold against it.
+    out
+        The file. Default: report.html in the run folder.
+    """
+    from semiseg import report
+
+    if not others and out is None:
+        print(report.write_report(run))
+        return
+    runs = [run, *others]
+    words = report.summary(runs)
+    print(words, report.write_comparison(runs, out or run / "comparison.html", "Comparison", words), sep="\n")
+
+
+def bench(
+    what: Literal["all", "step", "prototypes", "data", "evaluate", "start"] = "all",
+    /,
+    *,
+    out: Path = Path("bench.json"),
+    device: str = "auto",
+    repeats: int = 5,
+) -> None:
+    """Measure what the package costs on this machine, side by side with what it could cost.
+
+    Parameters
+    ----------
+    what
+        `step`: a training step over its network passes. `prototypes`: the sampled head. `data`: the weak view.
+        `evaluate`: windows, counting, the K-means start. `start`: the help, and a million files.
+    out
+        JSON file for the tables.
+    device
+        `auto`, `cpu` or `cuda:N`.
+    repeats
+        Rounds whose median counts.
+    """
+    from semiseg import bench, distributed
+
+    names = list(bench.BENCHMARKS) if what == "all" else [what]
+    bench.run(names, out, distributed.pick_device(device), repeats)
+
+
+def shard(
+    source: Path,
+    /,
+    *,
+    out: Path,
+    root: Path | None = None,
+    shard_size: int | None = None,
+    images: int | None = None,
+) -> None:
+    """Write unlabelled images as tar shards with an index, for --data.unlabeled_shards; a stopped one goes on.
+
+    Parameters
+    ----------
+    source
+        A dataset's folder (its images/ without masks), a folder of images, or a list file.
+    out
+        Folder for the shards.
+    root
+        Folder whose images a list names. Default: that of the list.
+    shard_size
+        Bytes per shard, about. Default: a gigabyte.
+    images
+        Images per shard, instead.
+    """
+    from semiseg.data import sharding
+
+    _print_shards(out, len(sharding.write_shards(source, out, root=root, shard_size=shard_size, images=images)))
+
+
+def index(folder: Path, /) -> None:
+    """Index tar shards, whoever made them, for --data.unlabeled_shards.
+
+    Parameters
+    ----------
+    folder
+        The folder of the .tar files.
+    """
+    from semiseg.data import indexing
+
+    _print_shards(folder, len(indexing.index_shards(folder)))
+
+
+def _print_shards(folder: Path, count: int) -> None:
+    print(f"{count} images in {folder}; train with --data.unlabeled_shards {shlex.quote(str(folder))}")
+
+
+def methods() -> None:
+    """List the methods."""
+    _print_table({name: (options.__doc__ or "").partition("\n")[0] for name, options in METHOD_OPTIONS.items()})
+
+
+def recipes() -> None:
+    """List the recipes."""
+    _print_table(shipped_recipes())
+
+
+def _print_table(rows: Mapping[str, str]) -> None:
+    for name, text in rows.items():
+        print(f"{name:<{max(map(len, rows))}}  {text}")

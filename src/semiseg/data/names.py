@@ -1,0 +1,69 @@
+"""Names of very many images in two arrays.
+
+A list of a million strings is a million objects. Reading one writes its reference count, so that a forked worker gets
+its own copy of the page, in the end of every page: some hundred MB per worker. An array is read without being written,
+and torch hands tensors to workers that are not forked through shared memory.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+Item = TypeVar("Item", covariant=True)
+
+_AT_ONCE = 100_000  # names decoded in one go while iterating
+
+
+class OnDemand(Sequence[Item]):
+    """A sequence that makes an item when it is asked for, and keeps none."""
+
+    @abstractmethod
+    def item(self, place: int) -> Item:
+        """Item `place`, 0 <= place < len(self)."""
+
+    @overload
+    def __getitem__(self, place: int) -> Item: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Item]: ...
+
+    def __getitem__(self, place: int | slice) -> Item | list[Item]:
+        chosen = range(len(self))[place]
+        return self.item(chosen) if isinstance(chosen, int) else [self.item(each) for each in chosen]
+
+
+class Names(OnDemand[str]):
+    """Names in UTF-8, one after the other, each followed by a NUL, which no name of a file has."""
+
+    def __init__(self, text: NDArray[np.uint8], ends: NDArray[np.integer]) -> None:
+        self._text = torch.from_numpy(text)  # (bytes,)
+        self._ends = torch.from_numpy(ends)  # (names,), where the NULs are
+
+    @classmethod
+    def pack(cls, names: Iterable[str]) -> Names:
+        """The same names in as few bytes."""
+        text = np.array(bytearray("\0".join([*names, ""]).encode(errors="surrogateescape")), np.uint8)
+        ends = np.flatnonzero(text == 0)
+        return cls(text, ends.astype(np.int32) if len(text) < 2**31 else ends)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def item(self, place: int) -> str:
+        return self._decoded(place, place + 1)
+
+    def __iter__(self) -> Iterator[str]:
+        for first in range(0, len(self), _AT_ONCE):
+            yield from self._decoded(first, min(first + _AT_ONCE, len(self))).split("\0")
+
+    def _decoded(self, first: int, stop: int) -> str:
+        """Names first, ..., stop - 1, with NULs between them."""
+        text, ends = self._text.numpy(), self._ends.numpy()  # not kept: sharing a tensor moves it
+        start = int(ends[first - 1]) + 1 if first else 0
+        return text[start : int(ends[stop - 1])].tobytes().decode(errors="surrogateescape")

@@ -1,0 +1,205 @@
+"""What a training step costs before it is run: operations, bytes, memory, hours.
+
+The step itself is run on torch's meta device, where tensors have shapes and no values, and every operation is counted.
+That works because nothing in a step asks for a value.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
+
+from semiseg.config import Config
+from semiseg.distributed import pick_device
+from semiseg.experiment import build_method
+from semiseg.methods import Method
+from semiseg.networks.segmentor import Segmentor
+from semiseg.optim import build_optimizer
+from semiseg.types import Clock, LabeledBatch, UnlabeledBatch
+
+PUBLISHED = {  # from the makers' data sheets: FLOP/s in TF32 or fp32, in bf16 without sparsity; bytes/s
+    "h200": (495e12, 989e12, 4.8e12),
+    "h100": (495e12, 989e12, 3.35e12),
+    "a100": (156e12, 312e12, 2.0e12),
+    "l4": (60e12, 121e12, 0.3e12),
+    "rtx4090": (82e12, 165e12, 1.0e12),
+}
+REACHED = 0.4  # of a data sheet's figures by networks such as these: an assumption, where nothing can be measured
+CLASSES = 21  # where the dataset is not opened: the last layer alone depends on it
+COUNTED = 2  # steps; the optimizer's state is made in the first
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one optimizer step."""
+
+    flops: int  # of convolutions and matrix products, 2 per multiplication with addition
+    bytes: int  # read and written by all other operations
+    memory: int  # bytes of all tensors at the worst moment
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Of a device, and where the figures come from."""
+
+    flops: float  # per second
+    bytes: float  # per second
+    source: str
+
+    def seconds(self, cost: Cost) -> float:
+        """Of a step: products at one rate, everything else at the memory's."""
+        return cost.flops / self.flops + cost.bytes / self.bytes
+
+
+class Traffic(TorchDispatchMode):
+    """Counts bytes moved by operations that FlopCounterMode does not count, and the bytes of living tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moved = self.living = self.peak = 0
+        self._storages: dict[int, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+        if func.overloadpacket not in flop_registry and not func.is_view:
+            read = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+            self.moved += sum(tensor.numel() * tensor.element_size() for tensor in [*read, *made])
+        for tensor in made:
+            self._follow(tensor.untyped_storage())
+        return result
+
+    def _follow(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata  # the same for all views of a tensor
+        if key not in self._storages:
+            self._storages[key] = storage.nbytes()
+            self.living += storage.nbytes()
+            self.peak = max(self.peak, self.living)
+            weakref.finalize(storage, self._forget, key)
+
+    def _forget(self, key: int) -> None:
+        self.living -= self._storages.pop(key)
+
+
+def count_step(config: Config, classes: int = CLASSES) -> Cost:
+    """The cost of a step with unlabelled images, by running it on the meta device."""
+    config = replace(config, train=replace(config.train, channels_last=False))
+    method = build_method(config, tuple(map(str, range(classes))), weights=False).train().to("meta")
+    if config.train.precision == "bf16":
+        _cast_networks(method)
+    optimizer = build_optimizer(method.parameter_groups(), config.optim)
+    fixed = sum(t.numel() * t.element_size() for t in [*method.parameters(), *method.buffers()])
+    traffic, flops = Traffic(), FlopCounterMode(display=False)
+    before = moved = 0
+    with flops, traffic:
+        for _ in range(COUNTED):
+            before, moved = flops.get_total_flops(), traffic.moved
+            _step(config, method, optimizer)
+    # The method's own tensors were there before and are not among those that were followed.
+    return Cost(flops.get_total_flops() - before, traffic.moved - moved, traffic.peak + fixed)
+
+
+def _step(config: Config, method: Method, optimizer: torch.optim.Optimizer) -> None:
+    parts, train = config.train.accumulate, config.train
+    clock = Clock(train.steps - 1, train.steps, torch.Generator())  # after any warm-up
+    for _ in range(parts):
+        labeled = _labeled(config, train.batch_labeled // parts)
+        unlabeled = _unlabeled(config, train.batch_unlabeled // parts) if method.uses_unlabeled else None
+        method(labeled, unlabeled, clock).loss.backward()
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    method.after_step(clock)
+
+
+def _labeled(config: Config, count: int) -> LabeledBatch:
+    label = _meta(config, count, dtype=torch.long)
+    return LabeledBatch(_meta(config, count, 3), label, torch.zeros(count, dtype=torch.long, device="meta"))
+
+
+def _unlabeled(config: Config, count: int) -> UnlabeledBatch:
+    valid = _meta(config, count, dtype=torch.bool)
+    return UnlabeledBatch(_meta(config, count, 3), valid, torch.zeros(count, dtype=torch.long, device="meta"))
+
+
+def _meta(config: Config, *first: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    size = (*first, config.augment.crop_height, config.augment.crop_width)
+    return torch.zeros(size, dtype=dtype, device="meta")
+
+
+def _cast_networks(method: Method) -> None:
+    """bf16 as autocast has it, nearly: the networks compute in it, losses and prototypes do not.
+
+    There is no autocast on the meta device. The weights, which it keeps in fp32, are small beside what a step stores.
+    """
+    for module in method.modules():
+        if isinstance(module, Segmentor):
+            module.to(torch.bfloat16)
+            module.register_forward_pre_hook(lambda _, images: tuple(image.to(torch.bfloat16) for image in images))
+
+
+def published_speed(name: str, precision: str) -> Speed:
+    """A device by name. Raises ValueError for one that is not known."""
+    if name not in PUBLISHED:
+        raise ValueError(f"no figures for device {name!r}; there are {', '.join(PUBLISHED)}, and `here` is measured")
+    single, half, memory = PUBLISHED[name]
+    source = f"data sheet x {REACHED}, an assumption"
+    return Speed(REACHED * (half if precision == "bf16" else single), REACHED * memory, source)
+
+
+def measured_speed(device: torch.device, precision: str) -> Speed:
+    """The device at hand, by a convolution with its backward pass and by a sum of two arrays."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    channels, side, batch = (256, 64, 32) if device.type == "cuda" else (64, 40, 8)
+    layer = nn.Conv2d(channels, channels, 3, padding=1, bias=False).to(device, dtype)
+    maps = torch.randn(batch, channels, side, side, device=device, dtype=dtype, requires_grad=True)
+    maps = maps.contiguous(memory_format=torch.channels_last)
+    one, other = (torch.randn(1 << (26 if device.type == "cuda" else 23), device=device) for _ in range(2))
+    flops = 3 * 2 * 9 * channels**2 * side**2 * batch
+    product = _median_seconds(lambda: layer(maps).sum().backward(), device)
+    addition = _median_seconds(lambda: torch.add(one, other, out=one), device)
+    return Speed(flops / product, 3 * one.numel() * one.element_size() / addition, "measured")
+
+
+def estimate(config: Config, device: str = "here") -> dict[str, Any]:
+    """Operations and bytes of a step, memory, seconds and hours of a run, on a PUBLISHED device or the one `here`.
+
+    All steps are counted as steps with unlabelled images; those of a warm-up take less. Data and evaluation are left
+    out. Raises ValueError for a device that is not known.
+    """
+    cost, precision = count_step(config), config.train.precision
+    here = device == "here"
+    speed = measured_speed(pick_device(config.train.device), precision) if here else published_speed(device, precision)
+    seconds = speed.seconds(cost)
+    return {
+        "method": config.method,
+        "TFLOP per step": cost.flops / 1e12,
+        "GB moved per step": cost.bytes / 1e9,
+        "peak memory GB": cost.memory / 1e9,
+        "TFLOP/s": speed.flops / 1e12,
+        "GB/s": speed.bytes / 1e9,
+        "speed is": speed.source,
+        "seconds per step": seconds,
+        "steps": config.train.steps,
+        "hours": seconds * config.train.steps / 3600,
+    }
+
+
+def _median_seconds(call: Callable[[], object], device: torch.device, repeats: int = 9) -> float:
+    spent = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        spent.append(time.perf_counter() - began)
+    return statistics.median(spent[2:])

@@ -1,0 +1,121 @@
+"""The benchmarks run, and what they compare is the same work."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from semiseg.bench import run as command
+from semiseg.bench.data import usual_view
+from semiseg.bench.pictures import write_pictures
+from semiseg.bench.prototypes import Case, _inference, _loss_and_gradient, _training
+from semiseg.bench.step import StepBench, config_for
+from semiseg.bench.timing import Table, median_seconds, peak_bytes, timed
+from semiseg.methods import METHODS
+from semiseg.options import AugmentOptions
+from semiseg.prototypes import PrototypePredictor
+from semiseg.sampling import grid_points
+from semiseg.types import IGNORE
+
+CPU = torch.device("cpu")
+SMALL = {
+    "augment.crop_height": 48,
+    "augment.crop_width": 64,
+    "network.channels": 16,
+    "train.batch_labeled": 2,
+    "train.batch_unlabeled": 2,
+    "train.workers": 0,
+}
+
+
+def step_bench(method: str, folder: Path) -> StepBench:
+    """A small step with its floor."""
+    write_pictures(folder / "pictures", 6, 6, (60, 80))
+    return StepBench(config_for(method, SMALL, folder / "pictures", folder / "run"), CPU)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_step_is_measured_against_its_passes(method, tmp_path):
+    bench = step_bench(method, tmp_path)
+    before = [parameter.clone() for parameter in bench.method.student.parameters()]
+    bench.floor()
+    assert all(old.equal(new) for old, new in zip(before, bench.method.student.parameters(), strict=True))
+    assert all(parameter.grad is None for parameter in bench.method.parameters())
+    bench.step()
+    assert any(not old.equal(new) for old, new in zip(before, bench.method.student.parameters(), strict=True))
+    assert len(bench.images) == (2 if method == "supervised" else 4)
+    row = bench.row(1)
+    assert row["time ratio"] > 0
+    assert row["step MB"] > 0
+
+
+def test_every_part_of_the_prototype_step_is_measured(tmp_path):
+    parts = step_bench("prototype", tmp_path).parts(1)
+    assert [row["part"] for row in parts][:2] == ["floor", "data"]
+    assert all(row["ms"] >= 0 for row in parts)
+
+
+def test_memory_counts_what_is_held_at_one_time():
+    def two_of_three() -> None:
+        one = torch.zeros(1000, 1000)
+        two = one + 1
+        del one
+        three = two * 2
+        del two, three
+
+    assert peak_bytes(two_of_three, CPU) == pytest.approx(8e6, rel=0.01)
+
+
+def test_rounds_alternate_and_the_first_does_not_count():
+    seen: list[str] = []
+    seconds = median_seconds({"a": lambda: seen.append("a"), "b": lambda: seen.append("b")}, 2, CPU)
+    assert seen == ["a", "b"] * 3
+    assert set(seconds) == {"a", "b"}
+    assert timed(lambda: None, CPU) >= 0
+
+
+def small_case() -> Case:
+    generator = torch.Generator().manual_seed(0)
+    predictor = PrototypePredictor(3, 2, 8)
+    predictor.prototypes.normal_(generator=generator)
+    predictor.ready.fill_(True)
+    features = torch.randn(2, 8, 5, 6, generator=generator)
+    return Case(
+        features, torch.randint(3, (2, 17, 21), generator=generator), grid_points(17, 21, 4, generator), predictor
+    )
+
+
+def test_both_prototype_heads_give_one_loss_and_gradient():
+    case = small_case()
+    features = case.features.requires_grad_()
+    (one, first), (two, second) = (_loss_and_gradient(way, features) for way in (case.sampled, case.upsampled))
+    torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(case.dense(), case.dense_upsampled(), rtol=1e-5, atol=1e-5)
+    assert "Loss and gradient differ by at most" in _training(small_case(), 1, CPU).note
+    assert _inference(small_case(), 1, CPU).note.startswith("0 of 714 pixels")
+
+
+@pytest.mark.parametrize("size", [(60, 80), (34, 40)])
+def test_the_usual_view_has_the_crop_s_size(size, tmp_path):
+    write_pictures(tmp_path / "pictures", 1, 0, size)
+    image, mask = (next((tmp_path / "pictures" / kind).iterdir()) for kind in ("images", "masks"))
+    view, label = usual_view(image, mask, AugmentOptions(crop_height=48, crop_width=64))
+    assert view.shape == (3, 48, 64)
+    assert label.shape == (48, 64)
+    assert set(label.unique().tolist()) <= {*range(6), IGNORE}
+
+
+def test_tables_are_printed_and_written(tmp_path, monkeypatch):
+    table = Table("a title", [{"way": "one", "ms": 1.5}, {"way": "two", "ms": 2.5}], "a note")
+    monkeypatch.setitem(command.__globals__["BENCHMARKS"], "start", lambda device, repeats: [table])
+    console = Console(record=True, width=100)
+    command(["start"], tmp_path / "bench.json", CPU, 3, console)
+    text = console.export_text()
+    assert all(word in text for word in ("a title", "one", "2.5", "a note"))
+    written = json.loads((tmp_path / "bench.json").read_text())
+    assert written["tables"] == [{"benchmark": "start", **vars(table)}]
+    assert written["repeats"] == 3
+    assert "torch" in written["provenance"]["versions"]

@@ -1,0 +1,86 @@
+"""What a step costs, held against arithmetic and against steps that were run."""
+
+import pytest
+import torch
+from test_bench import step_bench
+from torch import nn
+
+from semiseg.bench.timing import peak_bytes
+from semiseg.config import load_config
+from semiseg.estimate import PUBLISHED, Cost, Speed, Traffic, count_step, estimate, measured_speed, published_speed
+
+
+def config(method="prototype", **options):
+    return load_config("voc-classic", {"data.root": ".", "method": method, **options})
+
+
+def test_the_papers_step_takes_66_tera_operations():
+    """0.59 TFLOP per image and forward pass, three of them for each of 32 images, one for each of 16 of the teacher."""
+    assert count_step(config()).flops == pytest.approx((3 * 32 + 16) * 0.590e12, rel=0.01)
+
+
+def test_supervised_only_takes_the_labelled_part():
+    assert count_step(config("supervised")).flops == pytest.approx(3 * 16 * 0.590e12, rel=0.01)
+
+
+def test_half_the_batch_twice_is_the_same_work_in_half_the_memory():
+    whole, parts = count_step(config()), count_step(config(**{"train.accumulate": 2}))
+    assert parts.flops == whole.flops
+    assert parts.memory < 0.6 * whole.memory
+
+
+def test_bf16_stores_less_than_fp32():
+    assert count_step(config()).memory < 0.7 * count_step(config(**{"train.precision": "fp32"})).memory
+
+
+def test_memory_is_that_of_a_step_that_is_run(tmp_path):
+    bench = step_bench("prototype", tmp_path)
+    bench.step()
+    measured = peak_bytes(bench.step, torch.device("cpu"))
+    momentum = [state["momentum_buffer"] for state in bench.optimizer.state.values()]
+    there = [*bench.method.parameters(), *bench.method.buffers(), *momentum]
+    fixed = sum(tensor.numel() * tensor.element_size() for tensor in there)
+    assert count_step(bench.config, 6).memory == pytest.approx(measured + fixed, rel=0.2)
+
+
+def test_traffic_counts_what_elementwise_operations_read_and_write():
+    with Traffic() as traffic:
+        one = torch.zeros(10, 10, device="meta")
+        two = one + one
+    assert traffic.moved == 4 * 100 * (1 + 3)
+    assert traffic.living == 4 * 200
+    del one
+    assert traffic.living == 4 * 100
+    with traffic:
+        two.view(100).mul_(2)
+    assert traffic.moved == 4 * 100 * (1 + 3 + 2)
+    assert traffic.peak == 4 * 200
+
+
+def test_traffic_leaves_products_to_the_other_counter():
+    layer, image = nn.Conv2d(3, 4, 3, device="meta"), torch.zeros(1, 3, 8, 8, device="meta")
+    with Traffic() as traffic:
+        layer(image)
+    assert traffic.moved == 0
+
+
+def test_time_adds_products_and_traffic():
+    assert Speed(100.0, 10.0, "").seconds(Cost(50, 20, 0)) == 2.5
+
+
+def test_a_device_by_name_or_a_refusal():
+    assert published_speed("h100", "bf16").flops == 0.4 * PUBLISHED["h100"][1]
+    assert published_speed("h100", "fp32").flops == 0.4 * PUBLISHED["h100"][0]
+    with pytest.raises(ValueError, match="no figures for device 'h1000'; there are h200, h100"):
+        published_speed("h1000", "bf16")
+
+
+def test_the_device_at_hand_is_measured():
+    speed = measured_speed(torch.device("cpu"), "fp32")
+    assert min(speed.flops, speed.bytes) > 1e8
+
+
+def test_hours_follow_from_steps():
+    found = estimate(config(**{"train.steps": 3600}), "a100")
+    assert found["hours"] == pytest.approx(found["seconds per step"])
+    assert found["TFLOP per step"] == pytest.approx(66.1, abs=0.5)
