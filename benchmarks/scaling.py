@@ -5,9 +5,10 @@
 
 A step of N devices takes the longer of two times, since images are read ahead by other processes:
 
-    compute + exposed    compute = fixed + per image x images of a device
+    compute + exposed    compute = fixed + per image x images of a device + small x 2 log2(N) x latency
                          exchange = 2 (N - 1) / N x 4 bytes per parameter / bandwidth + 2 (N - 1) x latency  (a ring)
                          exposed = what of the exchange is longer than the backward pass it runs beside
+                         small = exchanges of a few numbers that the step waits for: counts, partners, batch statistics
     reading              seconds per image and core x images of a device / cores of a device
 
 `measure` takes fixed, per image and reading from one process, bandwidth and latency from sums over two processes, and
@@ -17,15 +18,19 @@ holds the model's time of two processes against theirs. Each process has one thr
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import math
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
+from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
@@ -38,9 +43,10 @@ from semiseg.launch import launch, started_processes
 from semiseg.optim import build_optimizer
 from semiseg.progress import Progress
 from semiseg.trainer import State
+from semiseg.types import LabeledBatch, UnlabeledBatch
 
 BACKWARD = 2 / 3  # of the compute: twice the work of the forward pass
-REPEATS = 10
+REPEATS = 15
 SMALL, LARGE = 1_000, 4_000_000  # numbers in a sum over processes: one measures the latency, one the bandwidth
 
 
@@ -55,6 +61,7 @@ class Costs:
     cores: float = 1.0  # that read for a device
     bandwidth: float = float("inf")  # bytes per second of the slowest link of the ring
     latency: float = 0.0  # seconds of a message
+    small: int = 0  # exchanges of a few numbers in a step, each up and down a tree of devices
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ def step_of(costs: Costs, images: float, devices: int) -> Step:
     """The step of a device that has `images` of its own."""
     each_link = 2 * (devices - 1) / devices * 4 * costs.parameters
     exchange = each_link / costs.bandwidth + 2 * (devices - 1) * costs.latency
-    compute = costs.fixed + costs.image * images
+    compute = costs.fixed + costs.image * images + costs.small * 2 * math.log2(devices) * costs.latency
     exposed = max(0.0, exchange - BACKWARD * costs.image * images)
     return Step(compute, exchange, exposed, costs.read * images / costs.cores)
 
@@ -101,14 +108,15 @@ def table(costs: Costs, images: int, most: int, shared: bool) -> str:
 # Measured -------------------------------------------------------------------------------------------------------------
 
 
-def timed(call: Callable[[], object], repeats: int = REPEATS) -> float:
-    """Median seconds of a call, the first two left out."""
-    seconds = []
-    for _ in range(repeats + 2):
-        began = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - began)
-    return median(seconds[2:])
+def timed(calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+    """Median seconds of each call, in turns, so that a busy moment meets all of them; the first two are left out."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(REPEATS + 2):
+        for name, call in calls.items():
+            began = time.perf_counter()
+            call()
+            seconds[name].append(time.perf_counter() - began)
+    return {name: median(several[2:]) for name, several in seconds.items()}
 
 
 def config_of(images: int, run: Path, devices: int) -> Config:
@@ -129,19 +137,36 @@ def measure_process(tokens: Sequence[str]) -> int:
         trainer = build_trainer(experiment, optimizer, State(), Progress("", 1, console=Console(quiet=True)))
         trainer.prepare(trainer.clock(0))
         batches = trainer.batches(0)
-        batch = next(batches)
-        found = {
-            "step": timed(lambda: trainer.step(*batch, trainer.clock(1))),
-            "read": timed(lambda: next(batches)) / sum(len(part.image) for part in batch if part is not None),
-            "parameters": sum(p.numel() for p in experiment.method.parameters() if p.requires_grad),
+        labeled, unlabeled = next(batches)
+        assert unlabeled is not None
+        few = len(labeled.image) // 2
+        half = LabeledBatch(*(part[:few] for part in labeled)), UnlabeledBatch(*(part[:few] for part in unlabeled))
+        calls = {
+            "half": lambda: trainer.step(*half, trainer.clock(1)),
+            "whole": lambda: trainer.step(labeled, unlabeled, trainer.clock(1)),
+            "read": lambda: next(batches),
         }
         if started_processes() > 1:
-            found |= {
-                f"sum {size}": timed(lambda size=size: dist.all_reduce(torch.ones(size))) for size in (SMALL, LARGE)
-            }
+            calls |= {str(size): lambda size=size: dist.all_reduce(torch.ones(size)) for size in (SMALL, LARGE)}
+        parameters = sum(p.numel() for p in experiment.method.parameters() if p.requires_grad)
+        found = timed(calls) | {"images": len(labeled.image) + len(unlabeled.image), "parameters": parameters}
+        found["small"] = exchanges_of(calls["whole"])
         if rank() == 0:
             file.write_text(json.dumps(found))
     return 0
+
+
+def exchanges_of(call: Callable[[], object]) -> int:
+    """How many exchanges a call makes beside those of DDP's gradients."""
+    names = ("all_reduce", "all_gather", "batch_isend_irecv")
+    count = itertools.count()
+    with ExitStack() as patches:
+        for name in names:
+            original = getattr(dist, name)
+            counted = lambda *given, original=original, **more: (next(count), original(*given, **more))[1]  # noqa: E731
+            patches.enter_context(patch.object(dist, name, counted))
+        call()
+    return next(count)
 
 
 def measured(images: int, processes: int) -> dict[str, float]:
@@ -156,16 +181,20 @@ def measured(images: int, processes: int) -> dict[str, float]:
 
 def measure(images: int) -> str:
     """Markdown: the costs as measured, and the model's times against those of one and two processes."""
-    half, whole, two = measured(images // 2, 1), measured(images, 1), measured(images, 2)
-    image = (whole["step"] - half["step"]) / images  # of `images` more, half of them labelled
-    latency = two[f"sum {SMALL}"] / 2
-    bandwidth = 4 * (LARGE - SMALL) / (two[f"sum {LARGE}"] - two[f"sum {SMALL}"])
-    fixed = max(0.0, whole["step"] - 2 * images * image)
-    costs = Costs(int(whole["parameters"]), fixed, image, whole["read"], 1.0, bandwidth, latency)
+    one, two = measured(images, 1), measured(images, 2)
+    image = 2 * (one["whole"] - one["half"]) / one["images"]
+    fixed = one["whole"] - one["images"] * image
+    latency = two[str(SMALL)] / 2
+    bandwidth = 4 * (LARGE - SMALL) / (two[str(LARGE)] - two[str(SMALL)])
+    costs = Costs(
+        int(one["parameters"]), fixed, image, one["read"] / one["images"], 1.0, bandwidth, latency, int(two["small"])
+    )
     lines = [f"{costs}", "", "| processes | images each | model s | measured s |", "| ---: | ---: | ---: | ---: |"]
-    for processes, each, found in ((1, images, half), (1, 2 * images, whole), (2, images, two)):
-        step = step_of(replace(costs, read=0.0), each, processes)
-        lines.append(f"| {processes} | {each} | {step.seconds:.4f} | {found['step']:.4f} |")
+    for processes, found in ((1, one), (2, two)):
+        for name, part in (("half", 0.5), ("whole", 1.0)):
+            each = part * found["images"]
+            step = step_of(replace(costs, read=0.0), each, processes)
+            lines.append(f"| {processes} | {each:g} | {step.seconds:.4f} | {found[name]:.4f} |")
     return "\n".join(lines)
 
 
@@ -192,6 +221,7 @@ def main() -> None:
         ("cores", 1.0, "cores that read for a device (train.workers)"),
         ("bandwidth", float("inf"), "bytes per second of the slowest link"),
         ("latency", 0.0, "seconds of a message"),
+        ("small", 0, "exchanges of a few numbers in a step, those of SyncBatchNorm among them: 2 for each layer"),
     ):
         model.add_argument(f"--{name}", type=float, default=default, required=default is None, help=text)
     given = parser.parse_args()
@@ -207,6 +237,7 @@ def main() -> None:
         given.cores,
         given.bandwidth,
         given.latency,
+        int(given.small),
     )
     print(f"{costs.parameters:,} parameters, {4 * costs.parameters / 1e6:.0f} MB a gradient\n")
     print(table(costs, given.images, given.devices, given.shared))
