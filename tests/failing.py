@@ -93,5 +93,6 @@ if __name__ == "__main__":
     if sys.argv[1] == "launch":
         from semiseg.launch import launch
 
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start without
         sys.exit(launch(main, sys.argv[2:], 2))
     sys.exit(main(sys.argv[1:]))

@@ -19,7 +19,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 # Processes have so long to end by themselves before they are made to, and as long again before they are killed.
-GRACE = 5.0  # seconds
+GRACE = 10.0  # seconds
 STOPPED = 128 + signal.SIGINT  # exit status after Ctrl-C
 
 
