@@ -133,7 +133,7 @@ def test_evaluating_with_other_options(copied):
     first = evaluate_run(copied, evaluation={"images": 1}, console=tiny_run.QUIET)
     assert first["evaluation"]["images"] == 1
     assert first["linear"] != evaluate_run(copied, console=tiny_run.QUIET)["linear"]
-    options = {"protocol": "slide", "window": 24, "stride": 16}
+    options = {"protocol": "slide", "window": 24, "stride": 16, "windows_at_once": 2}
     assert evaluate_run(copied, evaluation=options, console=tiny_run.QUIET)["evaluation"] == options | {"images": None}
     assert (copied / "evaluation-best-val-slide-24-16.json").is_file()
     assert (copied / "evaluation-best-val-whole-first1.json").is_file()

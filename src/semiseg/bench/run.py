@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from semiseg.bench.timing import Table
 from semiseg.checkpoint import write_atomically
 from semiseg.provenance import provenance
 
-BENCHMARKS: dict[str, Callable[[torch.device, int], list[Table]]] = {
+BENCHMARKS: dict[str, Callable[[torch.device, int], Iterable[Table]]] = {
     "step": bench_step,
     "prototypes": bench_prototypes,
     "data": lambda _, repeats: bench_data(repeats),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,23 +65,21 @@ GPU = {
 }
 
 
-def bench_step(device: torch.device, repeats: int = 7) -> list[Table]:
+def bench_step(device: torch.device, repeats: int = 7) -> Iterator[Table]:
     """Step over floor for every method, and where the rest of the prototype method's step goes."""
-    tables: list[Table] = []
-    parts: list[Table] = []
     with tempfile.TemporaryDirectory() as name:
         pictures = Path(name) / "pictures"
         write_pictures(pictures, LABELED, UNLABELED, (360, 480))
         for title, options in (GPU if device.type == "cuda" else CPU).items():
-            rows = []
+            rows, parts = [], []
             for method in METHODS:
                 bench = StepBench(config_for(method, options, pictures, Path(name) / f"{title}-{method}"), device)
                 rows.append(bench.row(repeats))
                 if method == "prototype":
-                    parts.append(Table(f"prototype, {title}: parts of a step", bench.parts(repeats)))
+                    parts = bench.parts(repeats)
             note = f"Target for prototype: a time ratio of at most {TARGET[device.type]}."
-            tables.append(Table(f"step over floor: {title}", rows, note))
-    return tables + parts
+            yield Table(f"step over floor: {title}", rows, note)
+            yield Table(f"prototype, {title}: parts of a step", parts)
 
 
 def config_for(method: str, options: Mapping[str, Any], pictures: Path, run: Path) -> Config:

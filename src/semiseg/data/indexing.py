@@ -44,7 +44,8 @@ def index_shards(folder: Path, console: Console | None = None) -> Shards:
     if not paths:
         raise ValueError(f"no .tar files in {folder}; `semiseg data shard` makes some, from a folder of pictures")
     tars = [Tar.of(path) for path in paths]
-    digest, parts, others = hashlib.sha256(), [], []
+    digest, parts = hashlib.sha256(), []
+    passed, example = 0, ""
     with Progress("index", len(paths), console=console) as bar:
         for number, path in enumerate(paths):
             members, rest = read_members(path)
@@ -54,10 +55,11 @@ def index_shards(folder: Path, console: Console | None = None) -> Shards:
                 "".join(f"{member.key} {member.length}\n" for member in members).encode(errors="surrogateescape")
             )
             parts.append(_part(number, members))
-            others += [f"{path}:{name}" for name in rest[:1]] * len(rest)
+            passed += len(rest)
+            example = example or (f"{path}:{rest[0]}" if rest else "")
             bar.step(number + 1, {})
-    if others:
-        log.warning("%d files in the tars are no pictures, such as %s: they are passed over", len(others), others[0])
+    if passed:
+        log.warning("%d files in the tars are no pictures, such as %s: they are passed over", passed, example)
     arrays = _with_hashes({name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, paths)
     facts = {"tars": json.dumps(tars), "sha256": digest.hexdigest()}
     write_atomically(folder / INDEX, lambda file: file.write(safetensors.numpy.save(arrays, facts)))
