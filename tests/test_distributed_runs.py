@@ -19,12 +19,10 @@ from semiseg.distributed import rank
 from semiseg.experiment import _check_agreement, train
 from semiseg.record import read_record
 
-METHODS = ["prototype", "cutmix"]
 
-
-def config_of(folder: Path, method: str, **options) -> Config:
+def config_of(folder: Path, **options) -> Config:
     """Two labelled and two unlabelled images for each process, which BatchNorm needs."""
-    return tiny_run.tiny_config(folder, method, batch_labeled=4, batch_unlabeled=4, **options)
+    return tiny_run.tiny_config(folder, "prototype", batch_labeled=4, batch_unlabeled=4, **options)
 
 
 def count_calls(config: Config) -> int:
@@ -44,25 +42,17 @@ def train_until_one_dies(config: Config, victim: int, calls: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory):
-    """By method, the folder of a run of two processes that was left alone, and how many calls one of them took."""
-    done: dict[str, tuple[Path, int]] = {}
-
-    def run(method: str) -> tuple[Path, int]:
-        if method not in done:
-            folder = tmp_path_factory.mktemp(method)
-            calls = in_ranks(2, folder / "group", count_calls, config_of(folder / "run", method))
-            assert None not in calls, [file.read_text() for file in folder.glob("group/*.txt")]
-            done[method] = folder / "run", min(calls)
-        return done[method]
-
-    return run
+def reference(tmp_path_factory) -> tuple[Path, int]:
+    """The folder of a run of two processes that was left alone, and how many calls one of them took."""
+    folder = tmp_path_factory.mktemp("reference")
+    calls = in_ranks(2, folder / "group", count_calls, config_of(folder / "run"))
+    assert None not in calls, [file.read_text() for file in folder.glob("group/*.txt")]
+    return folder / "run", min(calls)
 
 
-@pytest.mark.parametrize(("method", "workers"), [("prototype", 1), ("cutmix", 0)])
-def test_a_run_whose_processes_are_killed_and_resumed_ends_with_the_same_bits(reference, tmp_path, method, workers):
-    expected, calls = reference(method)
-    config, reached = config_of(tmp_path / "run", method, workers=workers), []
+def test_a_run_whose_processes_are_killed_and_resumed_ends_with_the_same_bits(reference, tmp_path):
+    expected, calls = reference
+    config, reached = config_of(tmp_path / "run", workers=1), []
     for victim, part in ((0, 0.8), (1, 0.7)):
         found = in_ranks(2, tmp_path / f"killed{victim}", train_until_one_dies, config, victim, int(part * calls))
         assert found[victim] is None
@@ -74,8 +64,8 @@ def test_a_run_whose_processes_are_killed_and_resumed_ends_with_the_same_bits(re
 
 
 def test_the_run_folder_is_as_of_one_process(reference, tmp_path):
-    folder, _ = reference("prototype")
-    alone = config_of(tmp_path / "alone", "prototype")
+    folder, _ = reference
+    alone = config_of(tmp_path / "alone")
     train(alone, console=tiny_run.QUIET)
     files = [sorted(str(path.relative_to(top)) for path in top.rglob("*")) for top in (folder, alone.run_folder)]
     assert files[0] == files[1]
@@ -88,9 +78,9 @@ def test_the_run_folder_is_as_of_one_process(reference, tmp_path):
 
 def test_a_run_of_two_processes_is_not_resumed_by_one(reference):
     """Its rounding and its dropout would be others. Scoring takes one process."""
-    folder, _ = reference("cutmix")
+    folder, _ = reference
     with pytest.raises(ValueError, match=r"other options: train\.devices was 2 and is 1"):
-        train(config_of(folder, "cutmix"), resume=True, console=tiny_run.QUIET)
+        train(config_of(folder), resume=True, console=tiny_run.QUIET)
     from semiseg.runs import evaluate_run
 
     scores = evaluate_run(folder, checkpoint="last", console=tiny_run.QUIET)
@@ -99,9 +89,7 @@ def test_a_run_of_two_processes_is_not_resumed_by_one(reference):
 
 
 def test_batches_that_cannot_be_shared_are_refused_where_torchrun_says_how_many(tmp_path):
-    config = replace(
-        config_of(tmp_path / "run", "cutmix"), train=replace(tiny_run.tiny_config(tmp_path).train, steps=3)
-    )
+    config = replace(config_of(tmp_path / "run"), train=replace(tiny_run.tiny_config(tmp_path).train, steps=3))
     config = replace(config, train=replace(config.train, batch_labeled=3))
     found = in_ranks(2, tmp_path / "group", refusal, config)
     assert found[0] == found[1]
@@ -132,7 +120,7 @@ def disagreement(what: str) -> str:
 
 def test_the_statistics_of_batch_norm_are_in_the_checkpoint_as_all_have_them(reference):
     """Nothing that is not finite, and none that stayed where it started."""
-    folder, _ = reference("cutmix")
+    folder, _ = reference
     state = load_checkpoint(folder / "checkpoints/last.pt")["method"]
     variances = [tensor for name, tensor in state.items() if name.startswith("student") and "running_var" in name]
     assert variances

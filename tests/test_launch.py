@@ -31,7 +31,7 @@ def started(monkeypatch, tmp_path, capsys):
     multiprocessing.get_context("forkserver").set_forkserver_preload(["semiseg.experiment", "torch._dynamo"])
     start = partial(torch.multiprocessing.start_processes, start_method="forkserver")
     monkeypatch.setattr(torch.multiprocessing, "start_processes", start)
-    monkeypatch.setattr(launch, "GRACE", 5.0)
+    monkeypatch.setattr(launch, "GRACE", 3.0)
 
     def run(kind: str) -> tuple[int, str, str]:
         status = launch.launch(failing.main, [kind, str(tmp_path)], 2)
