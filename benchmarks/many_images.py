@@ -69,7 +69,8 @@ def main(root: Path, count: int, shards: Path | None = None) -> None:
     if not root.exists():
         make(root, count)
     began, worked = time.monotonic(), time.process_time()
-    images = open_dataset(DataOptions(root=root, unlabeled_shards=shards)).unlabeled
+    options = DataOptions(root=root) if shards is None else DataOptions(root=root, unlabeled_shards=shards)
+    images = open_dataset(options).unlabeled
     seconds, cpu = time.monotonic() - began, time.process_time() - worked
     print(f"{len(images)} images open in {seconds:.1f} s ({cpu:.1f} s of one CPU)")
     for method in ("fork", "spawn"):

@@ -24,12 +24,10 @@ import math
 import os
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
 from unittest.mock import patch
 
 import torch
@@ -42,6 +40,7 @@ from semiseg.experiment import build_experiment, build_method, build_trainer
 from semiseg.launch import launch, started_processes
 from semiseg.optim import build_optimizer
 from semiseg.progress import Progress
+from semiseg.timing import median_seconds
 from semiseg.trainer import State
 from semiseg.types import LabeledBatch, UnlabeledBatch
 
@@ -108,17 +107,6 @@ def table(costs: Costs, images: int, most: int, shared: bool) -> str:
 # Measured -------------------------------------------------------------------------------------------------------------
 
 
-def timed(calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:
-    """Median seconds of each call, in turns, so that a busy moment meets all of them; the first two are left out."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(REPEATS + 2):
-        for name, call in calls.items():
-            began = time.perf_counter()
-            call()
-            seconds[name].append(time.perf_counter() - began)
-    return {name: median(several[2:]) for name, several in seconds.items()}
-
-
 def config_of(images: int, run: Path, devices: int) -> Config:
     """The demo with `images` of each kind a step, one thread a process, nothing but steps."""
     options = {"batch_labeled": images, "batch_unlabeled": images, "devices": devices, "threads": 1, "device": "cpu"}
@@ -149,7 +137,10 @@ def measure_process(tokens: Sequence[str]) -> int:
         if started_processes() > 1:
             calls |= {str(size): lambda size=size: dist.all_reduce(torch.ones(size)) for size in (SMALL, LARGE)}
         parameters = sum(p.numel() for p in experiment.method.parameters() if p.requires_grad)
-        found = timed(calls) | {"images": len(labeled.image) + len(unlabeled.image), "parameters": parameters}
+        found = median_seconds(calls, REPEATS, device) | {
+            "images": len(labeled.image) + len(unlabeled.image),
+            "parameters": parameters,
+        }
         found["small"] = exchanges_of(calls["whole"])
         if rank() == 0:
             file.write_text(json.dumps(found))

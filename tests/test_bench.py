@@ -3,20 +3,23 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
 from semiseg.bench import run as command
+from semiseg.bench import step
 from semiseg.bench.data import usual_view
 from semiseg.bench.pictures import write_pictures
 from semiseg.bench.prototypes import Case, _inference, _loss_and_gradient, _training
 from semiseg.bench.step import StepBench, config_for
-from semiseg.bench.timing import Table, median_seconds, peak_bytes, timed
+from semiseg.bench.table import Table
 from semiseg.methods import METHODS
 from semiseg.options import AugmentOptions
 from semiseg.prototypes import PrototypePredictor
 from semiseg.sampling import grid_points
+from semiseg.timing import median_seconds, peak_bytes
 from semiseg.types import IGNORE
 
 CPU = torch.device("cpu")
@@ -37,7 +40,7 @@ def step_bench(method: str, folder: Path) -> StepBench:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_step_is_measured_against_its_passes(method, tmp_path):
+def test_a_step_is_measured_against_its_passes(method, tmp_path, monkeypatch):
     bench = step_bench(method, tmp_path)
     before = [parameter.clone() for parameter in bench.method.student.parameters()]
     bench.floor()
@@ -46,15 +49,36 @@ def test_a_step_is_measured_against_its_passes(method, tmp_path):
     bench.step()
     assert any(not old.equal(new) for old, new in zip(before, bench.method.student.parameters(), strict=True))
     assert len(bench.images) == (2 if method == "supervised" else 4)
+    monkeypatch.setattr("semiseg.bench.step.median_seconds", lambda *_: {"floor": 2.0, "step": 3.0})
+    monkeypatch.setattr("semiseg.bench.step.peak_bytes", lambda call, _: 4e6 if call == bench.floor else 5e6)
     row = bench.row(1)
-    assert row["time ratio"] > 0
-    assert row["step MB"] > 0
+    assert [row["time ratio"], row["memory ratio"]] == [1.5, 1.25]
+    assert [row["step s"], row["floor s"], row["step MB"], row["floor MB"]] == [3, 2, 5, 4]
 
 
-def test_every_part_of_the_prototype_step_is_measured(tmp_path):
-    parts = step_bench("prototype", tmp_path).parts(1)
-    assert [row["part"] for row in parts][:2] == ["floor", "data"]
-    assert all(row["ms"] >= 0 for row in parts)
+def test_every_part_of_the_prototype_step_is_measured(tmp_path, monkeypatch):
+    bench = step_bench("prototype", tmp_path)
+    bench.step()
+    done: list[str] = []
+    calls = {"pseudo_label": "pseudo-labels", "strong_view": "strong view", "mix_batch": "mix"}
+    for name, part in calls.items():
+        original = getattr(step, name)
+        monkeypatch.setattr(
+            step, name, lambda *given, original=original, part=part: (done.append(part), original(*given))[1]
+        )
+    before = {name: tensor.clone() for name, tensor in bench.method.teacher.state_dict().items()}
+    parts = [row["part"] for row in bench.parts(1)]
+    assert parts == [
+        *("floor", "data", "teacher pass", "pseudo-labels", "strong view", "mix"),
+        *("linear losses, both ways", "prototype losses, both ways", "optimizer", "teacher and prototypes follow"),
+    ]
+    assert set(done) == set(calls.values())
+    moved = [parameter.clone() for parameter in bench.method.student.parameters()]
+    bench.floor()
+    bench._parts()["optimizer"]()  # by momentum, though the gradient is 0
+    assert not any(old.equal(new) for old, new in zip(moved, bench.method.student.parameters(), strict=True))
+    after = bench.method.teacher.state_dict()
+    assert any(not tensor.equal(after[name]) for name, tensor in before.items())
 
 
 def test_memory_counts_what_is_held_at_one_time():
@@ -68,12 +92,14 @@ def test_memory_counts_what_is_held_at_one_time():
     assert peak_bytes(two_of_three, CPU) == pytest.approx(8e6, rel=0.01)
 
 
-def test_rounds_alternate_and_the_first_does_not_count():
+def test_rounds_alternate_and_the_first_does_not_count(monkeypatch):
     seen: list[str] = []
-    seconds = median_seconds({"a": lambda: seen.append("a"), "b": lambda: seen.append("b")}, 2, CPU)
-    assert seen == ["a", "b"] * 3
-    assert set(seconds) == {"a", "b"}
-    assert timed(lambda: None, CPU) >= 0
+    # When each call begins and ends: the rounds take a 9, 1, 3, 2 seconds and b 9, 5, 5, 8.
+    clock = iter(np.cumsum([0, 9, 0, 9, 0, 1, 0, 5, 0, 3, 0, 5, 0, 2, 0, 8]).tolist())
+    monkeypatch.setattr("semiseg.timing.time.perf_counter", lambda: next(clock))
+    seconds = median_seconds({"a": lambda: seen.append("a"), "b": lambda: seen.append("b")}, 3, CPU)
+    assert seen == ["a", "b"] * 4
+    assert seconds == {"a": 2, "b": 5}
 
 
 def small_case() -> Case:

@@ -5,9 +5,9 @@ import torch
 from test_bench import step_bench
 from torch import nn
 
-from semiseg.bench.timing import peak_bytes
 from semiseg.config import load_config
 from semiseg.estimate import PUBLISHED, Cost, Speed, Traffic, count_step, estimate, measured_speed, published_speed
+from semiseg.timing import peak_bytes
 
 
 def config(method="prototype", **options):
@@ -75,9 +75,20 @@ def test_a_device_by_name_or_a_refusal():
         published_speed("h1000", "bf16")
 
 
-def test_the_device_at_hand_is_measured():
+def test_the_device_at_hand_is_measured(monkeypatch):
+    called = []
+
+    def seconds(calls, *_):
+        for call in calls.values():
+            called.append(call())
+        return {"product": 2.0, "addition": 0.5}
+
+    monkeypatch.setattr("semiseg.estimate.median_seconds", seconds)
     speed = measured_speed(torch.device("cpu"), "fp32")
-    assert min(speed.flops, speed.bytes) > 1e8
+    assert len(called) == 2
+    # 8 maps of 64 channels and 40 x 40 pixels, 3 x 3 kernels, forward and twice that backward; three arrays of 2^23
+    assert speed.flops == 3 * (2 * 9 * 64 * 64 * 40 * 40 * 8) / 2.0
+    assert speed.bytes == 3 * 4 * 2**23 / 0.5
 
 
 def test_hours_follow_from_steps():

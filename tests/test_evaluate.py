@@ -1,5 +1,7 @@
 """Scores against a twin that goes pixel by pixel, for every protocol and both predictors."""
 
+import math
+
 import cv2
 import numpy as np
 import pytest
@@ -174,6 +176,18 @@ def test_pseudo_labels_are_judged_by_the_headline_pixels_that_are_sure():
     assert found["share_by_class"] == pytest.approx(by_class(sure.sum(1), every.sum(1)))
     assert found["precision_by_class"] == pytest.approx(by_class(hits, sure.sum(0)))
     assert found["recall_by_class"] == pytest.approx(by_class(hits, sure.sum(1)))
+
+
+def test_the_calibration_error_is_that_of_the_headline():
+    images, model = Pictures(), predictor("prototype")
+    rows = []  # (confidence, right) of every labelled pixel
+    for image, mask in zip(images.images, images.masks, strict=True):
+        confidence, said = twin_whole(model, image, mask)[0]["prototype"][0].softmax(0).max(0)
+        labelled = mask != IGNORE
+        rows += zip(confidence.numpy()[labelled].tolist(), (said.numpy() == mask)[labelled].tolist(), strict=True)
+    bins = [[row for row in rows if math.ceil(15 * row[0]) == number + 1] for number in range(15)]
+    expected = sum(abs(sum(right for _, right in each) - sum(sure for sure, _ in each)) for each in bins) / len(rows)
+    assert evaluator(images)(model).to_dict()["calibration_error"] == pytest.approx(100 * expected, abs=1e-4)
 
 
 def test_a_threshold_of_zero_keeps_every_pixel_and_none_of_more_than_one():

@@ -14,7 +14,7 @@ import semiseg
 SOURCE = Path(semiseg.__file__).parent
 
 TIERS = (
-    ("types", "options", "launch", "checkpoint", "precision", "progress", "provenance"),
+    ("types", "options", "launch", "checkpoint", "precision", "progress", "provenance", "timing"),
     ("method_options", "distributed"),
     ("option_types",),
     ("config",),

@@ -6,10 +6,7 @@ That works because nothing in a step asks for a value.
 
 from __future__ import annotations
 
-import statistics
-import time
 import weakref
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +22,7 @@ from semiseg.experiment import build_method
 from semiseg.methods import Method
 from semiseg.networks.segmentor import Segmentor
 from semiseg.optim import build_optimizer
+from semiseg.timing import Call, median_seconds
 from semiseg.types import Clock, LabeledBatch, UnlabeledBatch
 
 PUBLISHED = {  # from the makers' data sheets: FLOP/s in TF32 or fp32, in bf16 without sparsity; bytes/s
@@ -36,6 +34,7 @@ PUBLISHED = {  # from the makers' data sheets: FLOP/s in TF32 or fp32, in bf16 w
 }
 REACHED = 0.4  # of a data sheet's figures by networks such as these: an assumption, where nothing can be measured
 CLASSES = 21  # where the dataset is not opened: the last layer alone depends on it
+PROBES = 9  # rounds of measuring the device at hand
 COUNTED = 2  # steps; the optimizer's state is made in the first
 
 
@@ -165,9 +164,13 @@ def measured_speed(device: torch.device, precision: str) -> Speed:
     maps = maps.contiguous(memory_format=torch.channels_last)
     one, other = (torch.randn(1 << (26 if device.type == "cuda" else 23), device=device) for _ in range(2))
     flops = 3 * 2 * 9 * channels**2 * side**2 * batch
-    product = _median_seconds(lambda: layer(maps).sum().backward(), device)
-    addition = _median_seconds(lambda: torch.add(one, other, out=one), device)
-    return Speed(flops / product, 3 * one.numel() * one.element_size() / addition, "measured")
+    calls: dict[str, Call] = {
+        "product": lambda: layer(maps).sum().backward(),
+        "addition": lambda: torch.add(one, other, out=one),
+    }
+    seconds = median_seconds(calls, PROBES, device)
+    moved = 3 * one.numel() * one.element_size()
+    return Speed(flops / seconds["product"], moved / seconds["addition"], "measured")
 
 
 def estimate(config: Config, device: str = "here") -> dict[str, Any]:
@@ -192,14 +195,3 @@ def estimate(config: Config, device: str = "here") -> dict[str, Any]:
         "steps": config.train.steps,
         "hours": seconds * config.train.steps / 3600,
     }
-
-
-def _median_seconds(call: Callable[[], object], device: torch.device, repeats: int = 9) -> float:
-    spent = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        call()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        spent.append(time.perf_counter() - began)
-    return statistics.median(spent[2:])

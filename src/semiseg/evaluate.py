@@ -15,7 +15,7 @@ from semiseg.data.dataset import ImageSet, Pixels, Prepared
 from semiseg.data.loading import whole_images
 from semiseg.distributed import gathered, rank, world_size
 from semiseg.methods.method import Predictor
-from semiseg.metrics import ConfusionMatrix
+from semiseg.metrics import Calibration, ConfusionMatrix
 from semiseg.options import EvaluationOptions
 from semiseg.precision import precision_context
 from semiseg.predict import center_crop, predict_image
@@ -46,13 +46,37 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
+class Tally:
+    """What is counted over images. Tallies of parts add up."""
+
+    confusion: dict[str, ConfusionMatrix]  # by predictor, the headline first
+    kept: ConfusionMatrix  # of the headline's pixels whose confidence reaches the threshold
+    calibration: Calibration  # of the headline
+
+    def __add__(self, other: Tally) -> Tally:
+        confusion = dict(self.confusion)
+        for name, matrix in other.confusion.items():
+            confusion[name] = confusion[name] + matrix if name in confusion else matrix
+        return Tally(confusion, self.kept + other.kept, self.calibration + other.calibration)
+
+
+@dataclass(frozen=True)
 class Evaluation:
-    """Confusion matrices of each predictor, the headline first, and of the headline's confident pixels."""
+    """The scores that follow from a tally."""
 
     classes: tuple[str, ...]
-    confusion: dict[str, ConfusionMatrix]
-    kept: ConfusionMatrix
+    tally: Tally
     threshold: float | None
+
+    @property
+    def confusion(self) -> dict[str, ConfusionMatrix]:
+        """By predictor, the headline first."""
+        return self.tally.confusion
+
+    @property
+    def kept(self) -> ConfusionMatrix:
+        """Of the headline's confident pixels."""
+        return self.tally.kept
 
     @property
     def miou(self) -> float:
@@ -60,7 +84,10 @@ class Evaluation:
         return 100 * next(iter(self.confusion.values())).miou()
 
     def to_dict(self) -> dict[str, Any]:
-        """Scores in per cent by predictor, per class; and what pseudo-labels at the threshold would have been."""
+        """Scores in per cent: by predictor and class, the headline's calibration error, and of the pseudo-labels.
+
+        The last are what pseudo-labels at the threshold would have been.
+        """
         scores: dict[str, Any] = {"headline": next(iter(self.confusion)), "miou": self.miou}
         for name, matrix in self.confusion.items():
             scores[name] = {
@@ -68,6 +95,7 @@ class Evaluation:
                 "accuracy": 100 * matrix.accuracy(),
                 "iou": self._by_class(matrix.iou()),
             }
+        scores["calibration_error"] = 100 * self.tally.calibration.error()
         if self.threshold is not None:
             scores["pseudo_labels"] = self._pseudo_labels()
         return scores
@@ -123,22 +151,16 @@ class Evaluator:
         """
         count = min(limit or len(self.images), len(self.images))
         own = range(rank(), count, world_size())
-        empty = ConfusionMatrix.empty(len(self.classes))
-        confusion: dict[str, ConfusionMatrix] = {}
-        kept = empty
+        tally = nothing = Tally({}, ConfusionMatrix.empty(len(self.classes)), Calibration.empty())
         with eval_mode(predictor):
             for done, (logits, label) in enumerate(self._predictions(predictor, own), 1):
-                for name, value in logits.items():
-                    matrix = ConfusionMatrix.of(value.argmax(1)[0], label, len(self.classes))
-                    confusion[name] = confusion.get(name, empty) + matrix
-                if threshold is not None:
-                    kept += self._kept(next(iter(logits.values())), label, threshold)
+                tally += self._tally(logits, label, threshold)
                 if progress is not None:
                     progress(done, len(own))
-        confusion, kept = _added(gathered((confusion, kept)), empty)
-        if not any(matrix.counts.any() for matrix in confusion.values()):
+        tally = sum(gathered(tally), nothing)
+        if not any(matrix.counts.any() for matrix in tally.confusion.values()):
             raise ValueError(f"the {count} {self.images.name} images have no labelled pixel to score: all are {IGNORE}")
-        return Evaluation(self.classes, confusion, kept, threshold)
+        return Evaluation(self.classes, tally, threshold)
 
     def _predictions(self, predictor: Predictor, indices: range) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
         """Image by image, the logits (1, C, H, W) of each predictor and the label (H, W) they are held against."""
@@ -154,16 +176,13 @@ class Evaluator:
         with precision_context(self.precision, self.device):
             return predict_image(predictor, image, size, self.options), label
 
-    def _kept(self, logits: Tensor, label: Tensor, threshold: float) -> ConfusionMatrix:
-        """The confusion matrix of the pixels whose confidence reaches the threshold."""
-        confidence, predicted = logits[0].softmax(0).max(0)
-        return ConfusionMatrix.of(predicted, label.masked_fill(confidence < threshold, IGNORE), len(self.classes))
-
-
-def _added(
-    parts: list[tuple[dict[str, ConfusionMatrix], ConfusionMatrix]], empty: ConfusionMatrix
-) -> tuple[dict[str, ConfusionMatrix], ConfusionMatrix]:
-    """The matrices of all processes' images; one without an image knows of no predictor."""
-    names = dict.fromkeys(name for confusion, _ in parts for name in confusion)
-    total = {name: sum((confusion.get(name, empty) for confusion, _ in parts), empty) for name in names}
-    return total, sum((kept for _, kept in parts), empty)
+    def _tally(self, logits: dict[str, Tensor], label: Tensor, threshold: float | None) -> Tally:
+        """The counts of one image; without a threshold none of its pixels is kept."""
+        count = len(self.classes)
+        confidence, predicted = next(iter(logits.values()))[0].softmax(0).max(0)  # (H, W)
+        sure = confidence >= threshold if threshold is not None else torch.zeros_like(label, dtype=torch.bool)
+        return Tally(
+            {name: ConfusionMatrix.of(value.argmax(1)[0], label, count) for name, value in logits.items()},
+            ConfusionMatrix.of(predicted, label.masked_fill(~sure, IGNORE), count),
+            Calibration.of(confidence, predicted, label),
+        )

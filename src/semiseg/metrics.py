@@ -11,6 +11,7 @@ from torch import Tensor
 from semiseg.types import IGNORE
 
 BINS = 15  # of Guo et al.
+UNITS = 2**24  # as fine as float32 is below 1
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,12 @@ class Calibration:
 
     pixels: np.ndarray  # (BINS,) int64
     right: np.ndarray  # (BINS,) int64, those of them whose predicted class is the true one
-    confidence: np.ndarray  # (BINS,) float64, their confidences summed
+    confidence: np.ndarray  # (BINS,) int64, their confidences summed, in 1 / UNITS: no order of adding changes it
 
     @classmethod
     def empty(cls) -> Calibration:
         """No pixel yet."""
-        return cls(np.zeros(BINS, np.int64), np.zeros(BINS, np.int64), np.zeros(BINS))
+        return cls(np.zeros(BINS, np.int64), np.zeros(BINS, np.int64), np.zeros(BINS, np.int64))
 
     @classmethod
     def of(cls, confidence: Tensor, prediction: Tensor, label: Tensor) -> Calibration:
@@ -82,7 +83,8 @@ class Calibration:
         place = (confidence * BINS).ceil().long().sub(1).clamp(0, BINS - 1)
         right = (prediction == label)[counted].long()
         pixels = torch.bincount(2 * place + right, minlength=2 * BINS).view(BINS, 2).cpu().numpy()
-        total = torch.bincount(place, weights=confidence.double(), minlength=BINS).cpu().numpy()
+        units = (confidence.double() * UNITS).round()  # whole numbers, of which float64 adds 2^29 exactly
+        total = torch.bincount(place, weights=units, minlength=BINS).long().cpu().numpy()
         return cls(pixels.sum(1), pixels[:, 1], total)
 
     def __add__(self, other: Calibration) -> Calibration:
@@ -90,7 +92,9 @@ class Calibration:
 
     def error(self) -> float:
         """Expected calibration error, in [0, 1]: |accuracy - confidence| of the bins, weighted by their pixels."""
-        return float(_ratio(np.abs(self.right - self.confidence).sum(keepdims=True), self.pixels.sum(keepdims=True))[0])
+        return float(
+            _ratio(np.abs(self.right - self.confidence / UNITS).sum(keepdims=True), self.pixels.sum(keepdims=True))[0]
+        )
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -16,12 +16,13 @@ from torchvision.transforms.v2 import functional as tv
 
 from semiseg.augment import MEAN, STD, weak_view
 from semiseg.bench.pictures import write_pictures
-from semiseg.bench.timing import Call, Table, median_seconds
+from semiseg.bench.table import Table
 from semiseg.data.dataset import ImageSet, Prepared
 from semiseg.data.files import FileSet
 from semiseg.data.masks import MaskReader
 from semiseg.data.scenes import CLASSES
 from semiseg.options import AugmentOptions
+from semiseg.timing import Call, median_seconds
 from semiseg.types import IGNORE
 
 PICTURES = 24
@@ -70,9 +71,8 @@ def usual_view(image: Path, mask: Path, options: AugmentOptions) -> tuple[Tensor
 
     Returns image (3, h, w) float32 and label (h, w) int64; h x w is the crop.
     """
-    picture: Any = Image.open(image).convert(
-        "RGB"
-    )  # Any: the transforms take pictures, their annotations do not say so
+    # Any: these functions take pictures, which their annotations do not say.
+    picture: Any = Image.open(image).convert("RGB")
     label: Any = Image.open(mask)
     scale = random.uniform(options.scale_min, 1) if random.random() < 0.5 else random.uniform(1, options.scale_max)
     size = [int(picture.height * scale), int(picture.width * scale)]

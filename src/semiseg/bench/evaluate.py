@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from semiseg.bench.timing import Call, Table, median_seconds
+from semiseg.bench.table import Table
 from semiseg.metrics import Calibration, ConfusionMatrix
 from semiseg.networks import build
 from semiseg.options import EvaluationOptions, NetworkOptions
 from semiseg.predict import predict_image
 from semiseg.prototypes import PrototypePredictor
+from semiseg.timing import Call, median_seconds
 
 CPU, GPU = ("resnet18", 129, (360, 480)), ("resnet101s", 769, (1024, 2048))  # encoder, window, image
 CLASSES, CHANNELS, PIXELS = 21, 512, 5_000  # K-means: pixels per class

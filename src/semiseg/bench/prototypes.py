@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from semiseg.bench.timing import Table, median_seconds, peak_bytes
+from semiseg.bench.table import Table
 from semiseg.losses import cross_entropy
 from semiseg.networks.segmentor import resize
 from semiseg.prototypes import PrototypePredictor
 from semiseg.sampling import grid_points, pick, pick_pixels
+from semiseg.timing import median_seconds, peak_bytes
 
 CLASSES, PER_CLASS, CHANNELS = 21, 4, 512  # PASCAL VOC, the paper's decoder
 SIZE, SMALL = (513, 513), (129, 129)  # a crop and its features, pixels

@@ -17,7 +17,7 @@ from semiseg.bench.evaluate import bench_evaluate
 from semiseg.bench.prototypes import bench_prototypes
 from semiseg.bench.start import bench_start
 from semiseg.bench.step import bench_step
-from semiseg.bench.timing import Table
+from semiseg.bench.table import Table
 from semiseg.checkpoint import write_atomically
 from semiseg.provenance import provenance
 

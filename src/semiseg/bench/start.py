@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 
 from semiseg.bench.pictures import write_pictures
-from semiseg.bench.timing import Table, median_seconds, timed
+from semiseg.bench.table import Table
 from semiseg.data import open_dataset
 from semiseg.options import DataOptions
+from semiseg.timing import median_seconds, timed
 
 FILES = 1_000_000
 HELP_TARGET, LIST_TARGET = 0.5, 5.0  # seconds

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from semiseg.augment import strong_view
 from semiseg.bench.pictures import write_pictures
-from semiseg.bench.timing import Call, Table, median_seconds, peak_bytes
+from semiseg.bench.table import Table
 from semiseg.config import Config, load_config
 from semiseg.experiment import build_experiment, build_trainer
 from semiseg.methods import METHODS
@@ -23,6 +23,7 @@ from semiseg.optim import build_optimizer
 from semiseg.precision import precision_context
 from semiseg.progress import Progress
 from semiseg.pseudo_labels import pseudo_label
+from semiseg.timing import Call, median_seconds, peak_bytes
 from semiseg.trainer import State
 from semiseg.types import SegmentationOutput, StepResult
 
@@ -131,7 +132,7 @@ class StepBench:
         seconds = median_seconds(calls, repeats, self.device)
         memory = {name: peak_bytes(call, self.device) for name, call in calls.items()}
         return {
-            "method": type(self.method).__name__,
+            "method": self.config.method,
             "step s": round(seconds["step"], 4),
             "floor s": round(seconds["floor"], 4),
             "time ratio": round(seconds["step"] / seconds["floor"], 3),
@@ -173,11 +174,13 @@ class StepBench:
             losses = method.prototype_losses(features, label, pseudo, clock)
             StepResult(losses, {}).loss.backward()
 
+        gradients = [(parameter, torch.zeros_like(parameter)) for parameter in method.student.parameters()]
+
         def optimizer() -> None:
+            for parameter, gradient in gradients:  # the floor leaves none
+                parameter.grad = gradient
             self.optimizer.step()
 
-        for parameter in method.student.parameters():
-            parameter.grad = torch.zeros_like(parameter)
         return {
             "data": lambda: next(self.batches),
             "teacher pass": self._teacher_pass,

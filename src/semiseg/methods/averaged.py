@@ -18,6 +18,8 @@ from semiseg.types import Clock, LabeledBatch, PseudoLabel, StepResult, Unlabele
 class TeacherMethod(Method):
     """Supervised steps first; then the teacher becomes the student once, by value, and follows it from there.
 
+    Or it has followed the student from the first step on (`teacher_start`), and nothing asked it yet.
+
     A subclass says what a step with unlabelled images is, in `consistency_step`.
     """
 

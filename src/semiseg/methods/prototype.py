@@ -55,7 +55,7 @@ class Prototype(TeacherMethod):
         self._assigned: Assigned | None = None  # between forward and after_step
 
     def prepare(self, labeled: Iterable[LabeledBatch], clock: Clock) -> None:
-        """Algorithm 2: the teacher becomes the student, and K-means on labelled features starts the prototypes."""
+        """Algorithm 2: the teacher starts from the student, and K-means on labelled features starts the prototypes."""
         super().prepare(labeled, clock)
         if not self.options.prototype:
             return

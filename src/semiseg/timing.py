@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 Call = Callable[[], object]
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of one benchmark, as they are printed and written to JSON."""
-
-    title: str
-    rows: list[dict[str, Any]]  # column -> value, the same columns in every row
-    note: str = ""
 
 
 def median_seconds(calls: Mapping[str, Call], repeats: int, device: torch.device) -> dict[str, float]:
@@ -62,11 +51,6 @@ def peak_bytes(call: Call, device: torch.device) -> int:
         held += change
         most = max(most, held)
     return most
-
-
-def process_peak_bytes() -> int:
-    """Most memory this process has had since it started."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _allocations(seen: Any) -> list[int]:
