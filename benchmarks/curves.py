@@ -2,12 +2,14 @@
 
 WHAT is `iou`: IoU of every class on the validation images, a colour per method, a line per seed; or `pseudo-labels`:
 for the methods that make them, of each class's pixels on these images whose confidence reaches the threshold, how many
-the teacher names rightly (solid), and of the pixels it names so, how many are of that class (dashed).
+the teacher names rightly (solid), and of the pixels it names so, how many are of that class (dashed). With --depth N an
+axis ends N points below the panel's best value; what is lower runs along its foot.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
+import math
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -61,7 +63,15 @@ def panel(chart: Chart) -> list[str]:
     return parts
 
 
-def figure(runs: list[Run], what: str) -> str:
+def limits(lines: list[Line], depth: float | None) -> tuple[float, float] | None:
+    """The range of y: that of the data (None), or only so far below their highest value."""
+    values = [value for line in lines for _, value in line.points]
+    if depth is None or min(values) >= max(values) - depth:
+        return None
+    return math.floor(max(values) - depth), math.ceil(max(values))
+
+
+def figure(runs: list[Run], what: str, depth: float | None = None) -> str:
     """All panels, the mean first, and the legend."""
     lines_of, mean = WHAT[what]
     runs = [run for run in runs if lines_of(run, "mIoU")]
@@ -72,7 +82,7 @@ def figure(runs: list[Run], what: str) -> str:
     for at, name in enumerate(names):
         lines = [line for run in runs for line in lines_of(run, name) if line.points]
         mark = ("unlabelled images join", round(warmup * steps)) if warmup else None
-        chart = Chart(mean if name == "mIoU" else name, "%", "", lines, None, mark, steps=steps)
+        chart = Chart(mean if name == "mIoU" else name, "%", "", lines, limits(lines, depth), mark, steps=steps)
         x, y = at % COLUMNS * WIDTH, at // COLUMNS * (HEIGHT + TITLE) + TITLE
         parts += [f'<g transform="translate({x} {y})">', *panel(chart), "</g>"]
     width, height = COLUMNS * WIDTH, -(-len(names) // COLUMNS) * (HEIGHT + TITLE) + 2 * TITLE
@@ -98,8 +108,13 @@ def legend(methods: list[str], y: int, marked: bool) -> list[str]:
 
 
 def main() -> None:
-    out, what, *folders = sys.argv[1:]
-    Path(out).write_text(figure(read_runs([Path(folder) for folder in folders]), what), encoding="utf-8")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("what", choices=WHAT)
+    parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("--depth", type=float, help="points below the best value at which an axis ends")
+    given = parser.parse_args()
+    given.out.write_text(figure(read_runs(given.runs), given.what, given.depth), encoding="utf-8")
 
 
 if __name__ == "__main__":
