@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import torch
 
-from semiseg.augment import normalise
+from semiseg.augment import as_batch
 from semiseg.metrics import ConfusionMatrix
 from semiseg.precision import precision_context
 from semiseg.predict import predict_image
@@ -50,7 +50,7 @@ def by_look(run: Path) -> dict[str, list[Seen]]:
         image, mask = images.image(index), images.mask(index)
         options, size = experiment.config.evaluation, (image.shape[0], image.shape[1])
         with precision_context(experiment.config.train.precision, torch.device("cpu")):
-            logits = next(iter(predict_image(predictor, normalise(image)[None], size, options).values()))
+            logits = next(iter(predict_image(predictor, as_batch(image), size, options).values()))
         said = logits.argmax(1)[0]
         inside = cv2.erode((mask == 1).astype(np.uint8), np.ones((2 * EDGE + 1, 2 * EDGE + 1), np.uint8)) > 0
         matrix = ConfusionMatrix.of(said, torch.from_numpy(mask.astype(np.int64)), 2)

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semiseg import distributed
-from semiseg.augment import denormalise, weak_view
+from semiseg.augment import denormalise, normalise, weak_view
 from semiseg.data.dataset import Dataset, ImageSet
-from semiseg.data.loading import Order, Stream, ViewKey, Views, labeled_images, training_batches, whole_images
+from semiseg.data.loading import Order, Stream, ViewKey, Views, collate, labeled_images, training_batches, whole_images
 from semiseg.options import AugmentOptions, DataOptions, TrainOptions
 
 AUGMENT = AugmentOptions(crop_height=32, crop_width=40)
@@ -48,7 +48,8 @@ def batches(
     data: Dataset, train: TrainOptions = TRAIN, *, seed: int = 1, start: int = 0, use_unlabeled: bool = True
 ) -> list:
     options = DataOptions(dataset="scenes")
-    return list(training_batches(data, options, AUGMENT, train, seed=seed, start=start, use_unlabeled=use_unlabeled))
+    keys = {"seed": seed, "start": start, "use_unlabeled": use_unlabeled, "device": torch.device("cpu")}
+    return list(training_batches(data, options, AUGMENT, train, **keys))
 
 
 def assert_same(one: list, two: list) -> None:
@@ -162,12 +163,32 @@ def test_a_view_is_the_documented_function_of_its_key():
     index = int(labeled.index[1])
     rng = np.random.default_rng([11, 2, 4, 1])  # seed, stream, step, slot
     image, label, _ = weak_view(source.labeled.image(index), source.labeled.mask(index), AUGMENT, 255, rng)
-    assert torch.equal(labeled.image[1], image)
-    assert torch.equal(labeled.label[1], label)
+    assert torch.equal(labeled.image[1], normalise(image))
+    assert torch.equal(labeled.label[1], label.long())
     index = int(unlabeled.index[2])
     image, _, valid = weak_view(source.unlabeled.image(index), None, AUGMENT, 255, np.random.default_rng([11, 3, 4, 2]))
-    assert torch.equal(unlabeled.image[2], image)
+    assert torch.equal(unlabeled.image[2], normalise(image).masked_fill(~valid, 0))
     assert torch.equal(unlabeled.valid[2], valid)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_channels_last_is_a_layout_and_nothing_else(channels_last):
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    for ours, plain in zip(
+        batches(dataset(), replace(TRAIN, channels_last=channels_last)), batches(dataset()), strict=True
+    ):
+        for batch, other in zip(ours, plain, strict=True):
+            assert batch.image.is_contiguous(memory_format=layout)
+            assert torch.equal(batch.image, other.image)
+
+
+def test_what_the_workers_hand_over_is_bytes():
+    views = Views(dataset(), AUGMENT, 255, 0)
+    keys = [ViewKey(Stream.LABELED_VIEW, 0, 0, 1), ViewKey(Stream.UNLABELED_VIEW, 0, 0, 2)]
+    labeled, unlabeled = collate([views[key] for key in keys])
+    sizes = [tensor.element_size() for tensor in (*labeled[:3], unlabeled.image, unlabeled.valid)]
+    assert sizes == [1] * 5
+    assert unlabeled.label is None
 
 
 def test_each_labelled_image_comes_once_per_pass():
@@ -178,7 +199,8 @@ def test_each_labelled_image_comes_once_per_pass():
 def test_pad_label_reaches_the_batches():
     options = DataOptions(dataset="scenes", pad_label=0)
     small = replace(dataset(), labeled=_Constant("labeled", 1))
-    stream = training_batches(small, options, AUGMENT, TRAIN, seed=0, start=0, use_unlabeled=False)
+    keys = {"seed": 0, "start": 0, "use_unlabeled": False, "device": torch.device("cpu")}
+    stream = training_batches(small, options, AUGMENT, TRAIN, **keys)
     values = {value for labeled, _ in stream for value in labeled.label.unique().tolist()}
     assert values == {0, 7}
 
@@ -212,7 +234,8 @@ def test_a_damaged_file_is_reported_in_its_own_words(workers):
 def test_stopping_early_is_allowed():
     options = DataOptions(dataset="scenes")
     train = replace(TRAIN, steps=1000, workers=1)
-    stream = training_batches(dataset(), options, AUGMENT, train, seed=0, start=0, use_unlabeled=True)
+    keys = {"seed": 0, "start": 0, "use_unlabeled": True, "device": torch.device("cpu")}
+    stream = training_batches(dataset(), options, AUGMENT, train, **keys)
     assert len(list(islice(stream, 2))) == 2
     stream.close()
 

@@ -42,7 +42,8 @@ def out(root, tmp_path):
 def batches(dataset, start=0, **train):
     options = TrainOptions(**({"steps": 7, "batch_labeled": 2, "batch_unlabeled": 3, "workers": 0} | train))
     data = DataOptions(dataset="scenes")
-    return list(training_batches(dataset, data, AUGMENT, options, seed=1, start=start, use_unlabeled=True))
+    keys = {"seed": 1, "start": start, "use_unlabeled": True, "device": torch.device("cpu")}
+    return list(training_batches(dataset, data, AUGMENT, options, **keys))
 
 
 def assert_same(one, two):

@@ -49,14 +49,6 @@ def test_the_schedule_is_set_before_each_step(tmp_path):
     assert rates == [pytest.approx(pair) for pair in expected]
 
 
-def test_channels_last_is_a_layout_and_nothing_else(tmp_path):
-    plain, last = trainer(tmp_path / "1", steps=2), trainer(tmp_path / "2", steps=2, channels_last=True)
-    plain.run(), last.run()
-    for batch in last.method.seen[0]:
-        assert batch.image.is_contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(weights(last.method), weights(plain.method), rtol=1e-5, atol=1e-6)
-
-
 def test_bf16_is_for_the_networks_only(tmp_path):
     run = trainer(tmp_path, steps=1, precision="bf16")
     seen = []

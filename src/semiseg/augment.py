@@ -25,13 +25,22 @@ BLUR_RADIUS = 6  # pixels: three times the largest sigma, so that every sample's
 LUMA = (0.299, 0.587, 0.114)  # the Y of YIQ
 CHROMA = ((0.596, -0.274, -0.322), (0.211, -0.523, 0.312))  # I and Q; each row sums to 0, so a gray has no chroma
 
-# A byte has 256 values: normalising an image is three table look-ups, several times faster than arithmetic on floats.
-_TABLES = ((np.arange(256)[None] / 255 - np.array(MEAN)[:, None]) / np.array(STD)[:, None]).astype(np.float32)
+# A byte has 256 values, so normalising looks them up: exact on every device, and one pass over the image.
+_TABLE = torch.from_numpy((np.arange(256)[:, None] / 255 - np.array(MEAN)) / np.array(STD)).float()  # (256, 3)
 
 
-def normalise(image: NDArray[np.uint8]) -> Tensor:
-    """An image (H, W, 3) uint8 RGB -> (3, H, W) float32, minus MEAN, over STD."""
-    return torch.from_numpy(_normalised(image))
+def normalise(image: Tensor) -> Tensor:
+    """Images (..., H, W, 3) uint8 RGB -> (..., 3, H, W) float32, minus MEAN, over STD; on the images' device.
+
+    The channels stay last in memory. Nothing waits for the device.
+    """
+    table = _TABLE.to(image.device, non_blocking=True)
+    return table.take(3 * image.long() + torch.arange(3, device=image.device)).movedim(-1, -3)
+
+
+def as_batch(image: NDArray[np.uint8]) -> Tensor:
+    """One photograph (H, W, 3) uint8 RGB -> a batch of it (1, 3, H, W) float32, normalised."""
+    return normalise(torch.tensor(image))[None].contiguous()
 
 
 def denormalise(image: Tensor) -> Tensor:
@@ -48,9 +57,11 @@ def weak_view(
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Random resize, flip and crop of an image and its label together (the transform of U2PL and the paper, 4.1).
 
+    In bytes: `normalise` follows on the device, so that a quarter of the numbers' size is carried there.
+
     One scale for both axes: as likely from U(scale_min, 1) as from U(1, scale_max). Where the crop is larger than the
-    resized image, a frame goes around it, an odd pixel right or below; it is 0 in the image (the mean colour),
-    `pad_label` in the label and False in `valid`. The label takes the nearest pixel by its middle; U2PL's rounds
+    resized image, a frame goes around it, an odd pixel right or below; it is 0 in the image, `pad_label` in the label
+    and False in `valid`. The label takes the nearest pixel by its middle; U2PL's rounds
     coordinates down, which moves a shrunk label by up to half a pixel against its image.
 
     Args:
@@ -61,7 +72,7 @@ def weak_view(
         rng: what everything is drawn from; always the same number of draws.
 
     Returns:
-        image (3, h, w) float32 normalised, label (h, w) int64 or None, valid (h, w) bool; h x w is the crop.
+        image (h, w, 3) uint8, label (h, w) uint8 or None, valid (h, w) bool; h x w is the crop.
     """
     size = _scaled(image.shape[:2], options, rng)
     flips = rng.random(2) < (options.flip, options.flip_vertical)
@@ -73,13 +84,13 @@ def weak_view(
     # The whole image is resized, not the crop's part of it: only then are the bilinear weights those of the resized
     # image, and it takes a few milliseconds for the largest photographs, a fraction of their decoding.
     resized = cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
-    pixels = _normalised(_mirrored(resized[window], flips))
-    view = _framed(pixels, frame, 0)  # (3, h, w)
-    valid = _framed(np.ones(pixels.shape[1:], bool), frame, False)  # (h, w)
+    pixels = _mirrored(resized[window], flips)
+    view = _framed(pixels, frame, 0)  # (h, w, 3)
+    valid = _framed(np.ones(pixels.shape[:2], bool), frame, False)  # (h, w)
     if label is None:
         return torch.from_numpy(view), None, torch.from_numpy(valid)
     nearest = np.ix_(*(_nearest(*lengths)[part] for *lengths, part in zip(label.shape, size, window, strict=True)))
-    target = _framed(_mirrored(label[nearest], flips).astype(np.int64), frame, pad_label)  # (h, w)
+    target = _framed(_mirrored(label[nearest], flips), frame, pad_label)  # (h, w)
     return torch.from_numpy(view), torch.from_numpy(target), torch.from_numpy(valid)
 
 
@@ -171,20 +182,14 @@ def _mirrored(array: NDArray, flips: NDArray[np.bool_]) -> NDArray:
 
 
 def _framed(array: NDArray, size: tuple[int, int], value: float) -> NDArray:
-    """(..., h, w) in the middle of (..., *size); an odd pixel goes right or below."""
-    if array.shape[-2:] == size:
+    """(h, w, ...) in the middle of (*size, ...); an odd pixel goes right or below."""
+    height, width = array.shape[:2]
+    if (height, width) == size:
         return np.ascontiguousarray(array)
-    height, width = array.shape[-2:]
     top, left = (size[0] - height) // 2, (size[1] - width) // 2
-    framed = np.full((*array.shape[:-2], *size), value, array.dtype)
-    framed[..., top : top + height, left : left + width] = array
+    framed = np.full((*size, *array.shape[2:]), value, array.dtype)
+    framed[top : top + height, left : left + width] = array
     return framed
-
-
-def _normalised(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    planes = cv2.split(np.ascontiguousarray(image))
-    normalised = [cv2.LUT(plane, table) for plane, table in zip(planes, _TABLES, strict=True)]
-    return np.stack(normalised, dtype=np.float32)  # (3, H, W)
 
 
 def _channels(values: tuple[float, ...], like: Tensor) -> Tensor:

@@ -183,6 +183,7 @@ def build_trainer(experiment: Experiment, optimizer: torch.optim.Optimizer, stat
             seed=config.seed,
             start=start,
             use_unlabeled=experiment.method.uses_unlabeled,
+            device=experiment.device,
         )
 
     def evaluate(method: Method) -> Evaluation:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from semiseg.augment import normalise
+from semiseg.augment import as_batch
 from semiseg.data.dataset import Color, Pixels, resized
 from semiseg.data.images import IMAGE_SUFFIXES, read_image
 from semiseg.distributed import pick_device
@@ -99,7 +99,7 @@ def segment(model: Model, picture: Pixels, options: EvaluationOptions, device: t
     """Class indices and confidence in 255ths, both (H, W) uint8, of a picture (H, W, 3) uint8 RGB."""
     # The same resize as in training, `Prepared`.
     small = resized(picture, model.scale, cv2.INTER_AREA if model.scale < 1 else cv2.INTER_LINEAR)
-    image = normalise(small)[None].to(device)
+    image = as_batch(small).to(device)
     with precision_context(model.precision, device):  # the same as in the scores
         logits = next(iter(predict_image(model.predictor, image, picture.shape[:2], options).values()))
     confidence, label = logits[0].float().softmax(0).max(0)

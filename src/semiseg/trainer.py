@@ -53,7 +53,7 @@ class Trainer:
     optim: OptimOptions
     seed: int
     device: torch.device
-    batches: Callable[[int], Batches]  # first step -> the batches from there
+    batches: Callable[[int], Batches]  # first step -> the batches from there, on the device
     labeled: Iterable[LabeledBatch]  # every labelled image, whole: what `prepare` sees
     evaluate: Callable[[Method], Evaluation]
     record: Record
@@ -125,20 +125,13 @@ class Trainer:
         self.method.after_step(clock)
 
     def micro_batches(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch | None) -> Batches:
-        """The step's batches in `accumulate` parts, on the device."""
+        """The step's batches in `accumulate` parts."""
         parts = self.train.accumulate
         chunks = [LabeledBatch(*chunk) for chunk in zip(*(t.chunk(parts) for t in labeled), strict=True)]
         others: list[UnlabeledBatch | None] = [None] * parts
         if unlabeled is not None:
             others = [UnlabeledBatch(*chunk) for chunk in zip(*(t.chunk(parts) for t in unlabeled), strict=True)]
-        for first, second in zip(chunks, others, strict=True):
-            yield self._placed(first), None if second is None else self._placed(second)
-
-    def _placed(self, batch: Any) -> Any:
-        batch = batch.to(self.device)
-        if not self.train.channels_last:
-            return batch
-        return batch._replace(image=batch.image.contiguous(memory_format=torch.channels_last))
+        return zip(chunks, others, strict=True)
 
     def log(self) -> None:
         """Read the values since the last log, all at once, and write their means. Raises NonFiniteLossError."""

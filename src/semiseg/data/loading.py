@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from semiseg.augment import normalise, weak_view
+from semiseg.augment import as_batch, normalise, weak_view
 from semiseg.data.dataset import Dataset, ImageSet
 from semiseg.data.order import Order, Stream
 from semiseg.distributed import own_slots
@@ -44,10 +44,30 @@ class ViewKey(NamedTuple):
 class Sample(NamedTuple):
     """One weak view, as `weak_view` makes it, and the image it shows."""
 
-    image: Tensor  # (3, H, W)
-    label: Tensor | None  # (H, W), None for an unlabelled image
-    valid: Tensor  # (H, W)
+    image: Tensor  # (H, W, 3) uint8
+    label: Tensor | None  # (H, W) uint8, None for an unlabelled image
+    valid: Tensor  # (H, W) bool
     position: int  # in the image set
+
+
+class Crops(NamedTuple):
+    """A batch of weak views as the loading processes hand them over: in bytes, not yet normalised."""
+
+    image: Tensor  # (B, H, W, 3) uint8
+    label: Tensor | None  # (B, H, W) uint8, None for unlabelled images
+    valid: Tensor  # (B, H, W) bool
+    index: Tensor  # pyright: ignore  # (B,) int64, position in the image set; hides tuple.index, which nobody needs
+
+    def normalised(self, device: torch.device, channels_last: bool) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+        """image (B, 3, H, W) float32, 0 in the frame (the mean colour), label int64, valid and index, on `device`.
+
+        The bytes travel, from pinned memory without waiting; the arithmetic is the device's.
+        """
+        image, valid, index = (part.to(device, non_blocking=True) for part in (self.image, self.valid, self.index))
+        image = normalise(image).masked_fill(~valid[:, None], 0)
+        image = image.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+        label = None if self.label is None else self.label.to(device, non_blocking=True).long()
+        return image, label, valid, index
 
 
 class StepKeys:
@@ -106,17 +126,19 @@ def training_batches(
     seed: int,
     start: int,
     use_unlabeled: bool,
+    device: torch.device,
 ) -> Iterator[Step]:
-    """The batches of steps start, ..., train.steps - 1, made ahead by train.workers processes.
+    """The batches of steps start, ..., train.steps - 1 on `device`, made ahead by train.workers processes.
 
     Args:
         dataset: its labelled and unlabelled images are read.
         data: pad_label is read.
         augment: the weak view.
-        train: steps, batch sizes and workers.
+        train: steps, batch sizes, workers and channels_last.
         seed: of the run.
         start: first step; more than 0 to resume.
         use_unlabeled: whether the second part of each pair is made; None otherwise.
+        device: where the batches are wanted.
 
     Raises ValueError, while iterating, where an image or a mask cannot be read.
     """
@@ -132,21 +154,21 @@ def training_batches(
     for batch in loader:
         if isinstance(batch, ValueError):
             raise batch
-        labeled, unlabeled = batch
-        yield labeled, unlabeled
+        labeled, unlabeled = (part and part.normalised(device, train.channels_last) for part in batch)
+        image, label, _, index = labeled
+        yield LabeledBatch(image, label, index), unlabeled and UnlabeledBatch(unlabeled[0], *unlabeled[2:])
 
 
-def collate(samples: list[Sample | ValueError]) -> Step | ValueError:
-    """A step's samples -> its batches, or the first error among them."""
+def collate(samples: list[Sample | ValueError]) -> tuple[Crops, Crops | None] | ValueError:
+    """A step's samples -> its labelled and its unlabelled crops, or the first error among them."""
     views = []
     for sample in samples:
         if isinstance(sample, ValueError):
             return sample
         views.append(sample)
-    labels = [view.label for view in views if view.label is not None]
-    image, _, index = _stacked(views[: len(labels)])
-    labeled = LabeledBatch(image, torch.stack(labels), index)
-    return labeled, UnlabeledBatch(*_stacked(views[len(labels) :])) if len(views) > len(labels) else None
+    labeled = [view for view in views if view.label is not None]
+    unlabeled = views[len(labeled) :]
+    return _stacked(labeled), _stacked(unlabeled) if unlabeled else None
 
 
 def whole_images(
@@ -185,10 +207,11 @@ class _LabeledImages:
             yield LabeledBatch(image, label[None], torch.tensor([index]))
 
 
-def _stacked(views: list[Sample]) -> tuple[Tensor, Tensor, Tensor]:
-    """image (B, 3, H, W), valid (B, H, W), index (B,)"""
-    images, valids = torch.stack([view.image for view in views]), torch.stack([view.valid for view in views])
-    return images, valids, torch.tensor([view.position for view in views])
+def _stacked(views: list[Sample]) -> Crops:
+    """All labelled, or all unlabelled."""
+    images, labels, valids, positions = zip(*views, strict=True)
+    label = None if labels[0] is None else torch.stack(labels)
+    return Crops(torch.stack(images), label, torch.stack(valids), torch.tensor(positions))
 
 
 def _start_worker(_: int) -> None:
@@ -199,4 +222,4 @@ def _start_worker(_: int) -> None:
 
 def _whole_image(images: ImageSet, index: int, with_label: bool) -> WholeImage:
     label = torch.from_numpy(images.mask(index).astype(np.int64)) if with_label else None
-    return images.names[index], normalise(images.image(index))[None], label
+    return images.names[index], as_batch(images.image(index)), label
