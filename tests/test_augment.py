@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from semiseg import augment
 from semiseg.augment import (
     BLUR_RADIUS,
     MEAN,
@@ -49,6 +50,11 @@ def test_normalise_follows_the_formula_and_denormalise_undoes_it():
     found = normalise(torch.from_numpy(image))
     np.testing.assert_allclose(found.permute(1, 2, 0), expected, atol=1e-5)
     np.testing.assert_allclose(denormalise(found).permute(1, 2, 0), image / 255, atol=1e-6)
+
+
+def test_every_device_looks_up_the_same_values():
+    every_byte = torch.arange(256, dtype=torch.uint8)[:, None, None].expand(256, 2, 3)
+    assert torch.equal(augment._looked_up_on_cpu(every_byte), augment._looked_up(every_byte))
 
 
 def test_a_batch_is_normalised_image_by_image_with_its_channels_last():

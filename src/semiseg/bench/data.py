@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
-from semiseg.augment import MEAN, STD, weak_view
+from semiseg.augment import MEAN, STD, normalise, weak_view
 from semiseg.bench.pictures import write_pictures
 from semiseg.bench.table import Table
 from semiseg.data.dataset import ImageSet, Prepared
@@ -90,6 +90,8 @@ def usual_view(image: Path, mask: Path, options: AugmentOptions) -> tuple[Tensor
 
 
 def _views(images: ImageSet, options: AugmentOptions) -> None:
+    """Normalised too, which in training the main process does, on its device."""
     rng = np.random.default_rng(0)
     for index in range(len(images)):
-        weak_view(images.image(index), images.mask(index), options, IGNORE, rng)
+        view, _, valid = weak_view(images.image(index), images.mask(index), options, IGNORE, rng)
+        normalise(view).mul_(valid)

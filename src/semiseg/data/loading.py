@@ -64,7 +64,7 @@ class Crops(NamedTuple):
         The bytes travel, from pinned memory without waiting; the arithmetic is the device's.
         """
         image, valid, index = (part.to(device, non_blocking=True) for part in (self.image, self.valid, self.index))
-        image = normalise(image).masked_fill(~valid[:, None], 0)
+        image = normalise(image).mul_(valid[:, None])
         image = image.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
         label = None if self.label is None else self.label.to(device, non_blocking=True).long()
         return image, label, valid, index
