@@ -1,0 +1,34 @@
+"""Whether two runs of one seed lost alike: the largest relative difference of each loss over all common steps.
+
+python benchmarks/traces.py RUN OTHER        both trained with --train.log_every 1
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from semiseg.record import read_record
+
+
+def trace(run: Path) -> dict[int, dict[str, float]]:
+    """The losses of each step, from the run's metrics.jsonl."""
+    lines = [line for line in read_record(run / "metrics.jsonl") if line["kind"] == "train"]
+    return {
+        line["step"]: {k: v for k, v in line.items() if k not in ("kind", "step", "lr", "seconds")} for line in lines
+    }
+
+
+def compare(run: Path, other: Path) -> None:
+    """Print a line for each loss and share."""
+    ours, theirs = trace(run), trace(other)
+    steps = sorted(ours.keys() & theirs.keys())
+    print(f"{len(steps)} common steps, {steps[0]} to {steps[-1]}")
+    for name in sorted({name for step in steps for name in ours[step]}):
+        pairs = [(step, ours[step][name], theirs[step][name]) for step in steps if name in ours[step]]
+        step, worst = max(((step, abs(a - b) / max(abs(b), 1e-12)) for step, a, b in pairs), key=lambda found: found[1])
+        print(f"{name}: " + (f"at most {worst:.1e} apart, at step {step}" if worst else "equal, every digit"))
+
+
+if __name__ == "__main__":
+    compare(*map(Path, sys.argv[1:]))
