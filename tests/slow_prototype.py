@@ -108,7 +108,8 @@ class SlowStep:
 
     def teaches(self, place: Place) -> bool:
         label, confidence, valid = self.mixed[place]
-        return valid and label != IGNORE and confidence >= self.method.options.threshold
+        enough = np.float16(confidence) >= np.float16(self.method.options.threshold)
+        return valid and label != IGNORE and bool(enough)
 
     def divisor(self, places: list[Place]) -> float:
         kept = sum(self.teaches(place) for place in places)

@@ -174,6 +174,12 @@ def test_kept_cross_entropy_equals_the_slow_twin(seed, denominator):
     assert float(kept_cross_entropy(logits, label, kept, valid, denominator)) == pytest.approx(expected, rel=1e-5)
 
 
+def test_labels_may_be_bytes():
+    logits, label, kept, _ = case(0)
+    expected = kept_cross_entropy_sum(logits, label, kept)
+    assert kept_cross_entropy_sum(logits, label.byte(), kept).equal(expected)
+
+
 def test_denominators_in_numbers():
     kept = torch.tensor([True, True, False, False, False, False])
     valid = torch.tensor([True, True, True, True, True, False])

@@ -33,8 +33,8 @@ def batch(count: int, height: int, width: int, seed: int = 0) -> tuple[Tensor, P
     """Images whose pixels all differ, and pseudo-labels for them."""
     generator = seeded(seed)
     image = torch.randn(count, 3, height, width, generator=generator)
-    label = torch.randint(0, 4, (count, height, width), generator=generator)
-    confidence = torch.rand(count, height, width, generator=generator)
+    label = torch.randint(0, 4, (count, height, width), generator=generator).byte()
+    confidence = torch.rand(count, height, width, generator=generator).half()
     valid = torch.rand(count, height, width, generator=generator) > 0.2
     return image, PseudoLabel(label, confidence, valid)
 
@@ -122,6 +122,13 @@ def test_class_masks_keep_half_the_classes_rounded_down(label, seed):
         assert len(kept) == len(present) // 2
         assert all(mask[image == number].all() for number in (present | {IGNORE}) - kept)
         assert not any(mask[image == number].any() for number in kept)
+
+
+@given(labels, seeds)
+@settings(deadline=None, max_examples=20)
+def test_class_masks_do_not_depend_on_the_type_of_a_label(label, seed):
+    wide = torch.from_numpy(label)
+    assert class_masks(wide.byte(), 5, seeded(seed)).equal(class_masks(wide, 5, seeded(seed)))
 
 
 def test_an_image_of_one_class_becomes_its_partner():

@@ -12,6 +12,9 @@ from torch import nn
 
 from semiseg.pseudo_labels import pseudo_label
 from semiseg.teacher import Teacher, ema_decay
+from semiseg.types import PseudoLabel
+
+HALF = 2**-11  # the largest relative rounding of float16
 
 
 @pytest.mark.parametrize(
@@ -127,16 +130,43 @@ def test_pseudo_labels_equal_the_slow_twin(seed):
                 best = max(range(4), key=exponentials.__getitem__)
                 assert found.label[b, y, x] == best
                 confidence = exponentials[best] / sum(exponentials)
-                assert float(found.confidence[b, y, x]) == pytest.approx(confidence, rel=1e-5)
+                assert float(found.confidence[b, y, x]) == pytest.approx(confidence, rel=HALF)
     assert found.valid.equal(valid)
 
 
-def test_pseudo_labels_carry_no_gradient_and_are_float32():
+def test_pseudo_labels_carry_no_gradient_and_take_four_bytes_a_pixel():
     logits = torch.randn(1, 3, 2, 2, dtype=torch.bfloat16, requires_grad=True)
     found = pseudo_label(logits, torch.ones(1, 2, 2, dtype=torch.bool))
     assert not found.confidence.requires_grad
-    assert found.confidence.dtype == torch.float32
-    assert found.confidence.equal(logits.detach().float().softmax(1).amax(1))
+    assert [tensor.element_size() for tensor in vars(found).values()] == [1, 2, 1]
+    assert found.label.max() < 3
+    # The softmax itself is taken in float32.
+    assert found.confidence.equal(logits.detach().float().softmax(1).amax(1).half())
+
+
+def test_the_last_of_255_classes_fits():
+    logits = torch.zeros(1, 255, 1, 1)
+    logits[:, 254] = 9.0
+    found = pseudo_label(logits, torch.ones(1, 1, 1, dtype=torch.bool))
+    assert found.label.item() == 254
+    assert found.kept(0.9).all()
+
+
+@given(st.floats(0, 1), st.floats(0, 1, width=32))
+def test_half_precision_keeps_what_reaches_the_threshold_and_at_most_what_nearly_does(threshold, confidence):
+    where = torch.zeros(1, 1, 1, dtype=torch.uint8), torch.ones(1, 1, 1, dtype=torch.bool)
+    pseudo = PseudoLabel(where[0], torch.full((1, 1, 1), confidence).half(), where[1])
+    if confidence >= threshold:
+        assert pseudo.kept(threshold)
+    elif threshold - confidence > 2 * HALF:
+        assert not pseudo.kept(threshold)
+
+
+@pytest.mark.parametrize("confidence", [torch.half, torch.float32])
+def test_a_pixel_at_the_threshold_teaches_in_either_precision(confidence):
+    pixels = torch.tensor([[[0.79, 0.8, 0.81]]]).to(confidence)
+    pseudo = PseudoLabel(torch.zeros(1, 1, 3, dtype=torch.uint8), pixels, torch.ones(1, 1, 3, dtype=torch.bool))
+    assert pseudo.kept(0.8).tolist() == [[[False, True, True]]]
 
 
 def test_a_pixel_teaches_from_the_threshold_on_and_inside_the_image():
@@ -146,4 +176,4 @@ def test_a_pixel_teaches_from_the_threshold_on_and_inside_the_image():
     sure = float(found.confidence.max())
     assert found.kept(0.5).tolist() == [[[True, True], [True, False]]]
     assert found.kept(sure).tolist() == [[[False, True], [False, False]]]
-    assert not found.kept(sure + 1e-6).any()
+    assert not found.kept(sure + 2 * HALF).any()

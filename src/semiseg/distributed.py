@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from semiseg.launch import is_launched, local_rank, started_processes
+from semiseg.precision import full_precision
 
 Value = TypeVar("Value")
 
@@ -115,6 +116,11 @@ def own_rows(tensor: Tensor) -> Tensor:
 
 def rolled(maps: Tensor) -> Tensor:
     """Row i + 1 of the whole batch in place of row i, a ring: `maps.roll(-1, 0)` over all processes. No gradient."""
+    with full_precision(maps.device):  # autocast to bf16 joins no float16, which confidences are
+        return _rolled(maps)
+
+
+def _rolled(maps: Tensor) -> Tensor:
     if world_size() == 1:
         return maps.roll(-1, 0)
     first = maps[:1].detach().contiguous()

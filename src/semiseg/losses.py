@@ -79,9 +79,9 @@ def unlabeled_denominator(kept: Tensor, valid: Tensor, denominator: str) -> Tens
 def kept_cross_entropy_sum(logits: Tensor, label: Tensor, kept: Tensor) -> Tensor:
     """Cross-entropy summed over the kept pixels; those of label IGNORE add nothing. Scalar
 
-    logits (B, C, H, W) with label and kept (B, H, W), or (N, C) with (N,).
+    logits (B, C, H, W) with label, uint8 or int64, and kept (B, H, W), or (N, C) with (N,).
     """
-    target = label.masked_fill(~kept, IGNORE)
+    target = label.long().masked_fill(~kept, IGNORE)
     return F.cross_entropy(logits.float(), target, ignore_index=IGNORE, reduction="sum")
 
 

@@ -49,10 +49,11 @@ def _boxes(heights: Tensor, widths: Tensor, height: int, width: int, generator: 
 def class_masks(label: Tensor, num_classes: int, generator: torch.Generator) -> Tensor:
     """ClassMix (Olsson et al. 2021): each image keeps a random half, rounded down, of the classes it shows.
 
-    label (B, H, W) int64; pixels of IGNORE are never kept. Returns (B, H, W) bool, True where the partner shows.
+    label (B, H, W) uint8 or int64; pixels of IGNORE are never kept. Returns (B, H, W) bool, True where the partner
+    shows.
     """
     batch = len(label)
-    slots = label.masked_fill(label == IGNORE, num_classes).flatten(1)  # (B, HW), one more slot for IGNORE
+    slots = label.long().masked_fill(label == IGNORE, num_classes).flatten(1)  # (B, HW), one more slot for IGNORE
     present = torch.zeros(batch, num_classes + 1, dtype=torch.bool, device=label.device).scatter_(1, slots, True)
     present[:, num_classes] = False
     every = torch.rand(batch * world_size(), num_classes + 1, generator=generator)

@@ -52,15 +52,23 @@ class SegmentationOutput:
 
 @dataclass(frozen=True)
 class PseudoLabel:
-    """A teacher's hard labels; the three maps are mixed as one value."""
+    """A teacher's hard labels; the three maps are mixed as one value.
 
-    label: Tensor  # (B, H, W) int64, 0..C-1, or IGNORE where a mix blanked the image
-    confidence: Tensor  # (B, H, W) float, in [0, 1]
+    Of full size and many at a time, so they are kept in four bytes a pixel; int64 and float32 would take thirteen.
+    """
+
+    label: Tensor  # (B, H, W) uint8, 0..C-1, or IGNORE where a mix blanked the image
+    confidence: Tensor  # (B, H, W) float16, in [0, 1]
     valid: Tensor  # (B, H, W) bool, False on padding
 
     def kept(self, threshold: float) -> Tensor:
-        """Pixels that may teach: inside the image and with confidence >= threshold (Eq. 9). (B, H, W) bool"""
-        return self.valid & (self.label != IGNORE) & (self.confidence >= threshold)
+        """Pixels that may teach: inside the image and with confidence >= threshold (Eq. 9). (B, H, W) bool
+
+        Both sides are rounded alike, so a pixel that reaches the threshold is kept whatever the dtype; in float16 one
+        that is short of it by less than two roundings (4.9e-4 between 0.5 and 1) may be kept too.
+        """
+        limit = self.confidence.new_full((), threshold)  # on the device, in the confidence's own precision
+        return self.valid & (self.label != IGNORE) & (self.confidence >= limit)
 
 
 @dataclass(frozen=True)

@@ -112,8 +112,9 @@ class Prototype(TeacherMethod):
         """
         size = (label.shape[-2], label.shape[-1])
         points = self.points(size, clock.generator)  # (N, 2)
-        target = pick_pixels(torch.cat([label, pseudo.label]), points)  # (2B, N)
-        kept = pick_pixels(torch.cat([label != IGNORE, pseudo.kept(self.options.threshold)]), points)
+        labels, teach = (label, pseudo.label), (label != IGNORE, pseudo.kept(self.options.threshold))
+        target = torch.cat([pick_pixels(maps, points).long() for maps in labels])  # (2B, N)
+        kept = torch.cat([pick_pixels(maps, points) for maps in teach])
         valid = pick_pixels(pseudo.valid, points)  # (B, N)
         first = len(label)
         on_labeled = on_unlabeled = torch.zeros((), device=features.device)
