@@ -75,13 +75,13 @@ class Scenario:
     aux: bool = False
 
 
-OHEM = LossOptions(kind="ohem", ohem_threshold=0.1, ohem_min_kept=70)  # of 792 pixels
+OHEM = LossOptions(kind="ohem", ohem_threshold=0.1, ohem_min_kept=70, slices=2)  # of 792 pixels
 
 SCENARIOS = {
     "supervised": Scenario("supervised", aux=True),
     "supervised, hard pixels": Scenario("supervised", loss=OHEM),
     "mean_teacher": Scenario("mean_teacher", {**WARMUP, "noise": 0.3, "unlabeled_weight": 3.0}),
-    "cutmix": Scenario("cutmix", {**WARMUP, "threshold": 0.6}),
+    "cutmix": Scenario("cutmix", {**WARMUP, "threshold": 0.6}, loss=LossOptions(slices=3)),
     "cutmix in parts": Scenario("cutmix", {**WARMUP, "threshold": 0.6, "confidence": "pixel"}, accumulate=2),
     "prototype": Scenario(
         "prototype",

@@ -2,13 +2,18 @@
 
 With several processes a batch is what all of them hold: what a loss divides by, and what it is a share of, is counted
 over all. A process's own value says little; their mean is the loss of the batch, and DDP takes that of the gradients.
+
+Losses of full-size maps can be taken in `slices` of the batch (`in_slices`), which changes them by roundings at most.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from semiseg.distributed import joined, sum_over_ranks, world_size
 from semiseg.options import LossOptions
@@ -28,23 +33,48 @@ def share(mask: Tensor, of: Tensor) -> Tensor:
     return sum_over_ranks((mask & of).sum()) / sum_over_ranks(of.sum()).clamp(min=1)
 
 
-def cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
+def in_slices(function: Callable[..., Tensor], slices: int, *maps: Tensor) -> list[Tensor]:
+    """What `function` makes of each of `slices` parts of `maps`, or of every image where there are fewer of these.
+
+    maps: tensors with the batch in front. What a part saves for the backward pass is given back and computed again
+    there, part by part. So `function` must be a pure function of its part: what all parts or processes share, such as
+    a denominator, is for the caller.
+    """
+    if slices == 1:
+        return [function(*maps)]
+    parts = zip(*(tensor.chunk(slices) for tensor in maps), strict=True)
+    return [
+        checkpoint(function, *part, use_reentrant=False, preserve_rng_state=False)  # pyright: ignore
+        for part in parts
+    ]
+
+
+def _summed_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
+    return F.cross_entropy(logits.float(), label, ignore_index=IGNORE, reduction="sum")
+
+
+def _pixel_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
+    """Of the shape of `label`; 0 where it is IGNORE."""
+    return F.cross_entropy(logits.float(), label, ignore_index=IGNORE, reduction="none")
+
+
+def cross_entropy(logits: Tensor, label: Tensor, slices: int = 1) -> Tensor:
     """Mean cross-entropy over the pixels that are not IGNORE (Eq. 5 and 6). Scalar
 
     logits (B, C, H, W) and label (B, H, W), or (N, C) and (N,). Without such a pixel: 0, with a gradient of 0.
     """
-    total = F.cross_entropy(logits.float(), label, ignore_index=IGNORE, reduction="sum")
+    total = torch.stack(in_slices(_summed_cross_entropy, slices, logits, label)).sum()
     return total / pixels(label != IGNORE)
 
 
-def ohem_cross_entropy(logits: Tensor, label: Tensor, threshold: float, min_kept: int) -> Tensor:
+def ohem_cross_entropy(logits: Tensor, label: Tensor, threshold: float, min_kept: int, slices: int = 1) -> Tensor:
     """Cross-entropy over hard pixels: mean over those whose true class has probability <= max(threshold, q). Scalar
 
     q is the min_kept-th smallest such probability in the batch, so at least min_kept pixels stay; all of them when the
     batch has fewer, because IGNORE counts as probability 1 here. Online hard example mining as U2PL and the authors'
     release have it. Without a pixel: 0.
     """
-    pixel_loss = F.cross_entropy(logits.float(), label, ignore_index=IGNORE, reduction="none").flatten()
+    pixel_loss = torch.cat(in_slices(_pixel_cross_entropy, slices, logits, label)).flatten()
     valid = (label != IGNORE).flatten()
     probability = torch.where(valid, (-pixel_loss.detach()).exp(), torch.ones_like(pixel_loss))
     # The smallest of all are among the smallest of each process.
@@ -57,8 +87,8 @@ def ohem_cross_entropy(logits: Tensor, label: Tensor, threshold: float, min_kept
 def supervised_loss(logits: Tensor, label: Tensor, options: LossOptions) -> Tensor:
     """The supervised loss the options name. Scalar"""
     if options.kind == "ohem":
-        return ohem_cross_entropy(logits, label, options.ohem_threshold, options.ohem_min_kept)
-    return cross_entropy(logits, label)
+        return ohem_cross_entropy(logits, label, options.ohem_threshold, options.ohem_min_kept, options.slices)
+    return cross_entropy(logits, label, options.slices)
 
 
 def unlabeled_denominator(kept: Tensor, valid: Tensor, denominator: str) -> Tensor:
@@ -76,35 +106,44 @@ def unlabeled_denominator(kept: Tensor, valid: Tensor, denominator: str) -> Tens
     return torch.where(n_kept > 0, n_kept.square() / n_valid.clamp(min=1), 1.0) / world_size()
 
 
-def kept_cross_entropy_sum(logits: Tensor, label: Tensor, kept: Tensor) -> Tensor:
+def kept_cross_entropy_sum(logits: Tensor, label: Tensor, kept: Tensor, slices: int = 1) -> Tensor:
     """Cross-entropy summed over the kept pixels; those of label IGNORE add nothing. Scalar
 
     logits (B, C, H, W) with label, uint8 or int64, and kept (B, H, W), or (N, C) with (N,).
     """
-    target = label.long().masked_fill(~kept, IGNORE)
-    return F.cross_entropy(logits.float(), target, ignore_index=IGNORE, reduction="sum")
+    return torch.stack(in_slices(_summed_over_kept, slices, logits, label, kept)).sum()
 
 
-def kept_cross_entropy(logits: Tensor, label: Tensor, kept: Tensor, valid: Tensor, denominator: str) -> Tensor:
+def _summed_over_kept(logits: Tensor, label: Tensor, kept: Tensor) -> Tensor:
+    return _summed_cross_entropy(logits, label.long().masked_fill(~kept, IGNORE))
+
+
+def kept_cross_entropy(
+    logits: Tensor, label: Tensor, kept: Tensor, valid: Tensor, denominator: str, slices: int = 1
+) -> Tensor:
     """Cross-entropy with the pixels that may teach (Eq. 9 and 10), over `unlabeled_denominator`. Scalar
 
     Shapes as in `kept_cross_entropy_sum`, valid like kept. Without a kept pixel: 0.
     """
-    return kept_cross_entropy_sum(logits, label, kept) / unlabeled_denominator(kept, valid, denominator)
+    return kept_cross_entropy_sum(logits, label, kept, slices) / unlabeled_denominator(kept, valid, denominator)
 
 
-def softmax_mse(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+def softmax_mse(logits: Tensor, target: Tensor, valid: Tensor, slices: int = 1) -> Tensor:
     """Squared difference of two class distributions, mean over classes and over the valid pixels. Scalar
 
     logits (B, C, H, W); target (B, C, H, W) probabilities; valid (B, H, W) bool. Mean Teacher. Without a pixel: 0.
     """
-    return softmax_squared_distance(logits, target, valid) / logits.shape[1]
+    return softmax_squared_distance(logits, target, valid, slices) / logits.shape[1]
 
 
-def softmax_squared_distance(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+def softmax_squared_distance(logits: Tensor, target: Tensor, weight: Tensor, slices: int = 1) -> Tensor:
     """Squared difference of two class distributions, summed over classes, weighted mean over pixels. Scalar
 
     weight (B, H, W), bool or float: the sum is divided by the weights' total. CutMix-Seg. Without weight: 0.
     """
-    distance = (logits.float().softmax(1) - target).square().sum(1)  # (B, H, W)
+    distance = torch.cat(in_slices(_squared_distance, slices, logits, target))  # (B, H, W)
     return (distance * weight).sum() / pixels(weight, least=1e-12)
+
+
+def _squared_distance(logits: Tensor, target: Tensor) -> Tensor:
+    return (logits.float().softmax(1) - target).square().sum(1)

@@ -58,6 +58,6 @@ class CutMix(TeacherMethod):
 
         logits and target (B, C, H, W), confident and valid (B, H, W) bool. Scalar.
         """
-        if self.options.confidence == "batch":
-            return share(confident, valid) * softmax_squared_distance(logits, target, valid)
-        return share(confident, valid) * softmax_squared_distance(logits, target, confident & valid)
+        weight = valid if self.options.confidence == "batch" else confident & valid
+        distance = softmax_squared_distance(logits, target, weight, self.setting.loss.slices)
+        return share(confident, valid) * distance

@@ -38,7 +38,8 @@ class MeanTeacher(TeacherMethod):
         self.teacher.observe(image)
         on_labeled, on_unlabeled = split_output(self.student(image), len(labeled.image))
         losses = self.supervised(on_labeled, labeled.label)
-        losses["consistency"] = self.weight(clock) * softmax_mse(on_unlabeled.logits, target, unlabeled.valid)
+        distance = softmax_mse(on_unlabeled.logits, target, unlabeled.valid, self.setting.loss.slices)
+        losses["consistency"] = self.weight(clock) * distance
         return StepResult(losses, {})
 
     def noisy(self, image: Tensor, generator: torch.Generator) -> Tensor:

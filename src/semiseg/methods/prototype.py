@@ -101,7 +101,8 @@ class Prototype(TeacherMethod):
         on_labeled, on_unlabeled = split_output(output, len(label))
         losses = self.supervised(on_labeled, label)
         kept = pseudo.kept(self.options.threshold)
-        unlabeled = kept_cross_entropy(on_unlabeled.logits, pseudo.label, kept, pseudo.valid, self.options.denominator)
+        by_teacher = (on_unlabeled.logits, pseudo.label, kept, pseudo.valid)
+        unlabeled = kept_cross_entropy(*by_teacher, self.options.denominator, self.setting.loss.slices)
         losses["unlabeled"] = self.options.unlabeled_weight * unlabeled
         return losses
 
