@@ -26,8 +26,12 @@ def compare(run: Path, other: Path) -> None:
     print(f"{len(steps)} common steps, {steps[0]} to {steps[-1]}")
     for name in sorted({name for step in steps for name in ours[step]}):
         pairs = [(step, ours[step][name], theirs[step][name]) for step in steps if name in ours[step]]
-        step, worst = max(((step, abs(a - b) / max(abs(b), 1e-12)) for step, a, b in pairs), key=lambda found: found[1])
-        print(f"{name}: " + (f"at most {worst:.1e} apart, at step {step}" if worst else "equal, every digit"))
+        apart = {step: abs(a - b) / max(abs(b), 1e-12) for step, a, b in pairs if a != b}
+        if not apart:
+            print(f"{name}: equal, every digit")
+            continue
+        step, worst = max(apart.items(), key=lambda found: found[1])
+        print(f"{name}: apart from step {min(apart)} on by {apart[min(apart)]:.1e}, most by {worst:.1e} at step {step}")
 
 
 if __name__ == "__main__":
