@@ -20,7 +20,7 @@ TIERS = (
     ("config",),
     ("augment", "mixing", "sampling", "losses", "metrics", "prototypes", "pseudo_labels", "optim", "predict", "record"),
     ("data", "networks"),
-    ("teacher",),
+    ("teacher", "compilation"),
     ("methods",),
     ("model", "evaluate"),
     ("trainer", "inference"),

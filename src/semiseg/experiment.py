@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 
 from semiseg.checkpoint import BEST, LAST, load_checkpoint
+from semiseg.compilation import compile_networks, uncompiled
 from semiseg.config import Config, config_from_dict, config_to_dict, flatten, save_config
 from semiseg.data import open_dataset
 from semiseg.data.dataset import Dataset, ImageSet, check_same_lists
@@ -187,8 +188,11 @@ def build_trainer(experiment: Experiment, optimizer: torch.optim.Optimizer, stat
         )
 
     def evaluate(method: Method) -> Evaluation:
-        return evaluator(method.predictor, method.threshold, config.evaluation.images)
+        with uncompiled():
+            return evaluator(method.predictor, method.threshold, config.evaluation.images)
 
+    if config.train.compile:
+        compile_networks(experiment.method)
     return Trainer(
         method=experiment.method,
         optimizer=optimizer,
@@ -255,7 +259,8 @@ def score_sets(experiment: Experiment) -> dict[str, Any]:
     """Scores of the method as it stands on val and, where there is one, on test."""
     sets = {name: images for name, images in experiment.dataset.image_sets.items() if name in ("val", "test")}
     method = experiment.method
-    return {
-        name: experiment.evaluator(images)(method.predictor, method.threshold).to_dict()
-        for name, images in sets.items()
-    }
+    with uncompiled():
+        return {
+            name: experiment.evaluator(images)(method.predictor, method.threshold).to_dict()
+            for name, images in sets.items()
+        }

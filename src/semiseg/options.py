@@ -224,6 +224,8 @@ class TrainOptions:
     """bf16 runs the networks under autocast; losses and prototypes stay in float32."""
     channels_last: bool = True
     """Memory layout of images and convolutions."""
+    compile: bool = False
+    """Student and teacher under torch.compile in the steps, not where whole images are predicted."""
     workers: int = 2
     """Processes that load images; 0 loads in the training process."""
     threads: int | None = None

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from semiseg.checkpoint import BEST, LAST, save_checkpoint
+from semiseg.compilation import uncompiled
 from semiseg.distributed import average_statistics, averaging, copy_from_first, mean_over_ranks, rank, replicated
 from semiseg.evaluate import Evaluation
 from semiseg.methods.method import Method
@@ -105,7 +106,7 @@ class Trainer:
     def prepare(self, clock: Clock) -> None:
         """Let the method start what needs a trained network; in every process alike, to the bit."""
         self.progress.say("preparing: " + type(self.method).__name__)
-        with precision_context(self.train.precision, self.device):
+        with precision_context(self.train.precision, self.device), uncompiled():
             self.method.prepare((batch.to(self.device) for batch in self.labeled), clock)
         copy_from_first(self.method)
 

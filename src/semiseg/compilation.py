@@ -1,0 +1,48 @@
+"""Networks under torch.compile: which, how, and where not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import nn
+
+from semiseg.networks.segmentor import Segmentor
+from semiseg.options import require
+
+HOW: dict[str, Any] = {
+    # A graph of its own for each shape: one for several would depend on which of them came first, and so would the bits
+    # of a run on where it was resumed.
+    "dynamic": False,
+    "options": {"fallback_random": True},  # dropout draws the numbers that it draws uncompiled
+}
+COMPILERS = ("g++", "clang++")
+
+
+def compile_networks(module: nn.Module) -> None:
+    """Let every network in `module`, averaged ones too, be compiled at its first call; the keys of its state stay.
+
+    What was compiled before is forgotten: all networks share one limit on the number of graphs, beyond which torch runs
+    them uncompiled. Raises ValueError where there is no C++ compiler, which torch's has to have.
+    """
+    own = os.environ.get("CXX", "")
+    require(
+        any(map(shutil.which, (own, *COMPILERS))),
+        f"train.compile needs a C++ compiler, and neither {' nor '.join(COMPILERS)} is on the PATH: install one, name "
+        "yours in the environment variable CXX, or leave --train.compile out",
+    )
+    torch.compiler.reset()
+    for part in module.modules():
+        if isinstance(part, Segmentor):
+            part.compile(**HOW)
+
+
+def uncompiled() -> AbstractContextManager:
+    """In here compiled networks run as they are written.
+
+    For whole images: each of their sizes would take a compilation, and what is saved for use is not compiled either.
+    """
+    return torch.compiler.set_stance("force_eager")
