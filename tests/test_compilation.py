@@ -4,6 +4,7 @@ import itertools
 import multiprocessing
 import shutil
 import signal
+import sys
 
 import pytest
 import tiny
@@ -15,6 +16,7 @@ from test_resume import same, step_of
 from semiseg import compilation, estimate, runs
 from semiseg.compilation import compile_networks, uncompiled
 from semiseg.config import Config
+from semiseg.experiment import train
 from semiseg.method_options import METHOD_OPTIONS
 from semiseg.methods import METHODS
 
@@ -32,6 +34,7 @@ def graphs(monkeypatch) -> list[tuple[int, ...]]:
         seen.extend(tuple(tensor.shape) for tensor in inputs if tensor.ndim == 4 and tensor.shape[1:] in IMAGES)
         return graph.forward
 
+    monkeypatch.setenv("CXX", sys.executable)  # any program: it is asked for, and not used
     monkeypatch.setattr(compilation, "HOW", {"dynamic": compilation.HOW["dynamic"], "backend": backend})
     return seen
 
@@ -41,9 +44,9 @@ IMAGES = ((3, 32, 32), (3, 32, 40))  # a crop, and a whole image
 
 def test_a_run_makes_a_graph_per_shape_of_a_step_and_ends_as_one_without(graphs, tmp_path):
     """Warm-up, student after it, teacher; evaluations and the K-means start see whole images, and add none."""
-    tiny_run.train_quietly(tiny_run.tiny_config(tmp_path / "plain"))
+    train(tiny_run.tiny_config(tmp_path / "plain"), console=tiny_run.QUIET)
     assert graphs == []
-    tiny_run.train_quietly(tiny_run.tiny_config(tmp_path / "compiled", compile=True))
+    train(tiny_run.tiny_config(tmp_path / "compiled", compile=True), console=tiny_run.QUIET)
     assert graphs == [(2, 3, 32, 32), (2, 3, 32, 32), (4, 3, 32, 32)]
     same(tmp_path / "compiled", tmp_path / "plain")
     graphs.clear()
@@ -122,6 +125,7 @@ def train_captured(config: Config) -> int:
     return next(counted)
 
 
+@needs_compiler
 @pytest.mark.slow
 def test_processes_compile_each_its_own(tmp_path):
     sizes = {"batch_labeled": 4, "batch_unlabeled": 4, "steps": 5, "checkpoint_every": 5}

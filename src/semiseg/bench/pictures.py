@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from semiseg.options import SceneOptions
 
 GRAIN = 6.0  # standard deviation in steps of 255: a JPEG of a scene then takes as many bytes as one of a photograph
 QUALITY = 90
+LINKS = 60_000  # names that one file may have, less a few
 
 
 def write_pictures(folder: Path, labeled: int, unlabeled: int, size: tuple[int, int]) -> None:
@@ -27,3 +30,13 @@ def write_pictures(folder: Path, labeled: int, unlabeled: int, size: tuple[int, 
         image.save(folder / "images" / f"{index:04}.jpg", quality=QUALITY)
         if index < labeled:
             Image.fromarray(scene.mask).save(folder / "masks" / f"{index:04}.png")
+
+
+def write_many_names(folder: Path, count: int) -> None:
+    """A small dataset, and beside it `count` unlabelled images: names are what counts, so many share a file."""
+    write_pictures(folder, 10, 0, (64, 64))
+    picture = folder / "images/0000.jpg"
+    for number in range(count):
+        if number % LINKS == 0:
+            picture = shutil.copyfile(picture, folder / f"picture-{number}.jpg")
+        os.link(picture, folder / f"images/photo-{number:07}.jpg")

@@ -1,4 +1,4 @@
-"""How long a person waits before anything happens: the help, and the list of a great many files."""
+"""How long a person waits before anything happens, and what a great many files cost: seconds, and workers' memory."""
 
 from __future__ import annotations
 
@@ -6,32 +6,47 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from semiseg.bench.pictures import write_pictures
+from semiseg.bench.pictures import write_many_names
 from semiseg.bench.table import Table
+from semiseg.bench.workers import MEMORY, worker_growth
 from semiseg.data import open_dataset
+from semiseg.data.dataset import ImageSet
 from semiseg.options import DataOptions
 from semiseg.timing import median_seconds, timed
 
 FILES = 1_000_000
 HELP_TARGET, LIST_TARGET = 0.5, 5.0  # seconds
+GROWTH_TARGET = 20.0  # MB, of a worker
 
 
 def bench_start(repeats: int = 5) -> list[Table]:
-    """`semiseg --help` as a process, and opening a folder of a million unlabelled images."""
+    """`semiseg --help` as a process; opening a folder of a million unlabelled images, and reading from it."""
     cpu = torch.device("cpu")
     command = [sys.executable, "-m", "semiseg.cli", "--help"]
+    help_ = median_seconds({"help": lambda: subprocess.run(command, capture_output=True, check=True)}, repeats, cpu)
+    rows = [_row("semiseg --help", "s", help_["help"], HELP_TARGET)]
     with tempfile.TemporaryDirectory() as name:
         root = Path(name) / "pictures"
-        write_pictures(root, 8, 1, (64, 64))
-        for number in range(FILES):
-            (root / "images" / f"photo{number:07}.jpg").touch()
-        listing = timed(lambda: open_dataset(DataOptions(root=root)), cpu)
-    help_ = median_seconds({"help": lambda: subprocess.run(command, capture_output=True, check=True)}, repeats, cpu)
-    rows = [
-        {"what": "semiseg --help", "s": round(help_["help"], 3), "target s": HELP_TARGET},
-        {"what": f"opening {FILES:,} unlabelled files", "s": round(listing, 2), "target s": LIST_TARGET},
-    ]
-    return [Table("start", rows)]
+        write_many_names(root, FILES)
+        opened: list[ImageSet] = []
+        seconds = timed(lambda: opened.append(open_dataset(DataOptions(root=root)).unlabeled), cpu)
+        rows.append(_row(f"opening {FILES:,} unlabelled files", "s", seconds, LIST_TARGET))
+        rows += _growth(opened[0])
+    return [Table("start", rows, "A worker's growth is that of the larger of two, forked, that read from the files.")]
+
+
+def _growth(images: ImageSet) -> list[dict[str, Any]]:
+    """USS and PSS of the worker that grows most; nothing where the system does not tell."""
+    if not MEMORY.exists():
+        return []
+    workers = worker_growth(images)
+    uss, pss = max(each.uss for each in workers), max(each.pss for each in workers)
+    return [_row("growth of a worker, USS", "MB", uss, GROWTH_TARGET), _row("... PSS", "MB", pss, GROWTH_TARGET)]
+
+
+def _row(what: str, unit: str, measured: float, target: float) -> dict[str, Any]:
+    return {"what": what, "unit": unit, "measured": round(measured, 2), "target": f"< {target:g}"}

@@ -1,0 +1,63 @@
+"""Seconds and memory of a start are what they are said to be."""
+
+import numpy as np
+import pytest
+
+from semiseg.bench import start, workers
+from semiseg.bench.pictures import write_many_names
+from semiseg.bench.start import bench_start
+from semiseg.bench.workers import MEMORY, Growth, worker_growth
+from semiseg.data import open_dataset
+from semiseg.options import DataOptions
+
+needs_proc = pytest.mark.skipif(not MEMORY.exists(), reason="this system does not tell a process's memory")
+
+
+def test_the_start_is_held_against_its_targets(monkeypatch):
+    monkeypatch.setattr(start, "FILES", 50)
+    monkeypatch.setattr(start, "MEMORY", workers.Path("/"))
+    monkeypatch.setattr(start, "median_seconds", lambda *_: {"help": 0.25})
+    monkeypatch.setattr(start, "timed", lambda call, _: (call(), 3.0)[1])
+    seen = []
+    monkeypatch.setattr(
+        start, "worker_growth", lambda images: (seen.append(len(images)), [Growth(1, 1, 8), Growth(2, 1, 6)])[1]
+    )
+    (table,) = bench_start(1)
+    assert [(row["measured"], row["unit"], row["target"]) for row in table.rows] == [
+        (0.25, "s", "< 0.5"), (3, "s", "< 5"), (2, "MB", "< 20"), (8, "MB", "< 20"),
+    ]  # fmt: skip
+    assert seen == [50]
+
+
+def test_many_names_share_few_files(tmp_path, monkeypatch):
+    monkeypatch.setattr("semiseg.bench.pictures.LINKS", 4)
+    write_many_names(tmp_path / "many", 9)
+    images = open_dataset(DataOptions(root=tmp_path / "many")).unlabeled
+    assert len(images) == 9
+    assert images.image(8).shape == (64, 64, 3)
+    assert len({(tmp_path / f"many/images/photo-{number:07}.jpg").stat().st_ino for number in range(9)}) == 3
+
+
+class Hoarder:
+    """Images of which each that is read leaves `kept` bytes with the process that read it."""
+
+    name = "unlabeled"
+    names = ("one", "two")
+
+    def __init__(self, kept: int) -> None:
+        self.kept, self.held = kept, []
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def image(self, index: int) -> np.ndarray:
+        self.held.append(np.ones(self.kept, np.uint8))
+        return self.held[-1]
+
+
+@needs_proc
+def test_growth_is_what_a_worker_keeps():
+    grown = worker_growth(Hoarder(20_000))  # of each of 2000 pictures
+    assert [each.uss for each in grown] == pytest.approx([40, 40], rel=0.2)
+    assert all(20 < each.pss < 48 for each in grown)  # what was the parent's and is written to is shared no longer
+    assert max(each.uss for each in worker_growth(Hoarder(0))) < 15  # Python counts references in what it shares
