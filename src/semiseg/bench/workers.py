@@ -30,8 +30,7 @@ class Growth:
 def worker_growth(images: ImageSet, start: Literal["fork", "spawn"] = "fork") -> list[Growth]:
     """Of each of WORKERS processes, started as a loader's are, that read names and pictures at random.
 
-    Needs MEMORY.
-    Needs MEMORY to be there. Raises ChildProcessError where one ends before it has told.
+    Needs MEMORY. Raises queue.Empty where they have not told within PATIENCE.
     """
     context: Any = multiprocessing.get_context(start)  # Any: the common class has no annotated Process
     found, together = context.Queue(), context.Barrier(WORKERS)
