@@ -36,7 +36,7 @@ SMALL = {
 def step_bench(method: str, folder: Path) -> StepBench:
     """A small step with its floor."""
     write_pictures(folder / "pictures", 6, 6, (60, 80))
-    return StepBench(config_for(method, SMALL, folder / "pictures", folder / "run"), CPU)
+    return StepBench(config_for(method, SMALL, folder / "pictures"), CPU)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -28,9 +28,8 @@ def compile_networks(module: nn.Module) -> None:
     What was compiled before is forgotten: all networks share one limit on the number of graphs, beyond which torch runs
     them uncompiled. Raises ValueError where there is no C++ compiler, which torch's has to have.
     """
-    own = os.environ.get("CXX", "")
     require(
-        any(map(shutil.which, (own, *COMPILERS))),
+        has_compiler(),
         f"train.compile needs a C++ compiler, and neither {' nor '.join(COMPILERS)} is on the PATH: install one, name "
         "yours in the environment variable CXX, or leave --train.compile out",
     )
@@ -38,6 +37,11 @@ def compile_networks(module: nn.Module) -> None:
     for part in module.modules():
         if isinstance(part, Segmentor):
             part.compile(**HOW)
+
+
+def has_compiler() -> bool:
+    """Whether there is a C++ compiler."""
+    return any(map(shutil.which, (os.environ.get("CXX", ""), *COMPILERS)))
 
 
 def uncompiled() -> AbstractContextManager:

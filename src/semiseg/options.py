@@ -225,7 +225,8 @@ class TrainOptions:
     channels_last: bool = True
     """Memory layout of images and convolutions."""
     compile: bool = False
-    """Student and teacher under torch.compile in the steps, not where whole images are predicted."""
+    """Student and teacher under torch.compile in the steps, not where whole images are predicted. Measured: 5 % less
+    time per step of a ResNet-18 on a CPU (`semiseg bench options`), after a minute or two of compiling; no GPU yet."""
     workers: int = 2
     """Processes that load images; 0 loads in the training process."""
     threads: int | None = None

@@ -14,6 +14,7 @@ from rich.table import Table as RichTable
 
 from semiseg.bench.data import bench_data
 from semiseg.bench.evaluate import bench_evaluate
+from semiseg.bench.options import bench_options
 from semiseg.bench.prototypes import bench_prototypes
 from semiseg.bench.start import bench_start
 from semiseg.bench.step import bench_step
@@ -23,6 +24,7 @@ from semiseg.provenance import provenance
 
 BENCHMARKS: dict[str, Callable[[torch.device, int], Iterable[Table]]] = {
     "step": bench_step,
+    "options": bench_options,
     "prototypes": bench_prototypes,
     "data": lambda _, repeats: bench_data(repeats),
     "evaluate": bench_evaluate,

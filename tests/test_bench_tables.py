@@ -1,0 +1,87 @@
+"""What the benchmarks of steps and options print follows from what they measure."""
+
+import os
+import sys
+from typing import get_args, get_type_hints
+
+import pytest
+import torch
+from test_bench import SMALL
+
+from semiseg import commands
+from semiseg.bench import BENCHMARKS, options, step
+from semiseg.bench.options import CACHE, WAYS, bench_options
+from semiseg.methods import METHODS
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """One small preset, few pictures, and a compiler that is there but not asked."""
+    monkeypatch.setattr(step, "PRESETS", {"cpu": {"small": SMALL}})
+    monkeypatch.setattr(options, "PRESETS", step.PRESETS)
+    monkeypatch.setattr(step, "LABELED", 6)
+    monkeypatch.setattr(step, "UNLABELED", 6)
+    monkeypatch.setattr("semiseg.compilation.HOW", {"backend": "eager"})
+    monkeypatch.setenv("CXX", sys.executable)
+
+
+def test_the_command_offers_every_benchmark():
+    assert list(get_args(get_type_hints(commands.bench)["what"])) == ["all", *BENCHMARKS]
+    assert all(f"`{name}`" in (commands.bench.__doc__ or "") for name in BENCHMARKS)
+
+
+class Steps:
+    """A bench that has measured before."""
+
+    def __init__(self, config, device) -> None:
+        self.method = config.method
+
+    def row(self, repeats: int) -> dict:
+        return {"method": self.method, "time ratio": 1.05 if self.method == "prototype" else 1.2}
+
+    def parts(self, repeats: int) -> list[dict]:
+        return [{"part": self.method}]
+
+
+def test_every_method_s_step_is_measured_once_and_the_extremes_in_every_preset(small, monkeypatch):
+    monkeypatch.setattr(step, "PRESETS", {"cpu": {"small": SMALL, "other": SMALL}})
+    monkeypatch.setattr(step, "StepBench", Steps)
+    first, parts, other, _ = step.bench_step(CPU, 1)
+    assert [row["method"] for row in first.rows] == list(METHODS)
+    assert [row["method"] for row in other.rows] == ["supervised", "prototype"]
+    assert first.note == other.note == "Time ratio of prototype: 1.05; target at most 1.10."
+    assert parts.rows == [{"part": "prototype"}]
+
+
+def test_each_option_is_held_against_the_step_as_shipped(small, monkeypatch):
+    caches, built = [], {}
+
+    def seconds(steps, *_):
+        caches.append(os.environ[CACHE])
+        built.update(steps)
+        return dict(zip(steps, (2.0, 3.0, 1.5), strict=True))
+
+    monkeypatch.setenv(CACHE, "/kept")
+    monkeypatch.setattr(options, "median_seconds", seconds)
+    monkeypatch.setattr(options, "timed", lambda call, _: 9.0)
+    (table,) = bench_options(CPU, 1)
+    assert [row["step"] for row in table.rows] == list(WAYS)
+    assert [row["time ratio"] for row in table.rows] == [1, 1.5, 0.75]
+    assert [row["compiling s"] for row in table.rows] == [0, 0, 7.5]
+    assert caches != ["/kept"]
+    assert os.environ[CACHE] == "/kept"
+    made = [call.__self__ for call in built.values()]
+    assert [bench.config.train.channels_last for bench in made] == [True, False, True]
+    assert [bench.method.student._compiled_call_impl is not None for bench in made] == [False, False, True]
+
+
+def test_without_a_compiler_the_rest_is_measured(small, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX")
+    monkeypatch.setattr(options, "median_seconds", lambda steps, *_: dict.fromkeys(steps, 1.0))
+    monkeypatch.setattr(options, "timed", lambda call, _: 1.0)
+    (table,) = bench_options(CPU, 1)
+    assert [row["step"] for row in table.rows] == ["as shipped", "--train.no-channels_last"]
+    assert table.note.startswith("There is no C++ compiler")
