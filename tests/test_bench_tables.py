@@ -1,4 +1,4 @@
-"""What the benchmarks of steps and options print follows from what they measure."""
+"""What the benchmarks of steps, options and estimates print follows from what they measure."""
 
 import os
 import sys
@@ -9,8 +9,10 @@ import torch
 from test_bench import SMALL
 
 from semiseg import commands
-from semiseg.bench import BENCHMARKS, options, step
+from semiseg.bench import BENCHMARKS, estimate, options, step
+from semiseg.bench.estimate import bench_estimate
 from semiseg.bench.options import CACHE, WAYS, bench_options
+from semiseg.estimate import Speed, count_step
 from semiseg.methods import METHODS
 
 CPU = torch.device("cpu")
@@ -20,7 +22,8 @@ CPU = torch.device("cpu")
 def small(monkeypatch):
     """One small preset, few pictures, and a compiler that is there but not asked."""
     monkeypatch.setattr(step, "PRESETS", {"cpu": {"small": SMALL}})
-    monkeypatch.setattr(options, "PRESETS", step.PRESETS)
+    for module in (options, estimate):
+        monkeypatch.setattr(module, "PRESETS", step.PRESETS)
     monkeypatch.setattr(step, "LABELED", 6)
     monkeypatch.setattr(step, "UNLABELED", 6)
     monkeypatch.setattr("semiseg.compilation.HOW", {"backend": "eager"})
@@ -85,3 +88,23 @@ def test_without_a_compiler_the_rest_is_measured(small, monkeypatch):
     (table,) = bench_options(CPU, 1)
     assert [row["step"] for row in table.rows] == ["as shipped", "--train.no-channels_last"]
     assert table.note.startswith("There is no C++ compiler")
+
+
+def test_estimates_stand_beside_what_is_measured(small, monkeypatch):
+    benches = []
+
+    def peak(call, _):
+        benches.append(call.__self__)
+        return 7_000_000
+
+    monkeypatch.setattr(estimate, "measured_speed", lambda *_: Speed(1e9, 1e9, "made up"))
+    monkeypatch.setattr(estimate, "median_seconds", lambda *_: {"step": 3.0})
+    monkeypatch.setattr(estimate, "peak_bytes", peak)
+    (table,) = bench_estimate(CPU, 1)
+    assert [row["method"] for row in table.rows] == ["supervised", "prototype"]
+    for row, bench in zip(table.rows, benches, strict=True):
+        cost = count_step(bench.config, 6)
+        assert row["estimated s"] == pytest.approx((cost.flops + cost.bytes) / 1e9, abs=1e-4)
+        assert row["time ratio"] == pytest.approx(3e9 / (cost.flops + cost.bytes), abs=1e-3)
+        assert row["MB"] == pytest.approx(7 + bench.held() / 1e6, abs=0.1)
+        assert row["memory ratio"] == pytest.approx((7e6 + bench.held()) / cost.memory, abs=1e-3)

@@ -151,7 +151,7 @@ def report(run: Path, /, *others: Path, out: Path | None = None) -> None:
 
 
 def bench(
-    what: Literal["all", "step", "options", "prototypes", "data", "evaluate", "start"] = "all",
+    what: Literal["all", "step", "options", "estimate", "prototypes", "data", "evaluate", "start"] = "all",
     /,
     *,
     out: Path = Path("bench.json"),
@@ -163,8 +163,8 @@ def bench(
     Parameters
     ----------
     what
-        `step`: a training step over its network passes. `options`: a step by memory layout, and compiled.
-        `prototypes`: the sampled head. `data`: the weak view.
+        `step`: a training step over its network passes. `options`: a step by memory layout, and compiled. `estimate`:
+        what `semiseg estimate` says, against what is. `prototypes`: the sampled head. `data`: the weak view.
         `evaluate`: windows, counting, the K-means start. `start`: the help, and a million files.
     out
         JSON file for the tables.

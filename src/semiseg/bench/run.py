@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from semiseg.bench.data import bench_data
+from semiseg.bench.estimate import bench_estimate
 from semiseg.bench.evaluate import bench_evaluate
 from semiseg.bench.options import bench_options
 from semiseg.bench.prototypes import bench_prototypes
@@ -25,6 +26,7 @@ from semiseg.provenance import provenance
 BENCHMARKS: dict[str, Callable[[torch.device, int], Iterable[Table]]] = {
     "step": bench_step,
     "options": bench_options,
+    "estimate": bench_estimate,
     "prototypes": bench_prototypes,
     "data": lambda _, repeats: bench_data(repeats),
     "evaluate": bench_evaluate,

@@ -142,6 +142,12 @@ class StepBench:
         logits.backward(self.gradient)
         self.optimizer.zero_grad(set_to_none=True)
 
+    def held(self) -> int:
+        """Bytes of all that stays from step to step: weights, statistics, what the optimizer remembers."""
+        remembered = [tensor for state in self.optimizer.state.values() for tensor in state.values()]
+        there = [*self.method.parameters(), *self.method.buffers(), *remembered]
+        return sum(tensor.numel() * tensor.element_size() for tensor in there if isinstance(tensor, torch.Tensor))
+
     def row(self, repeats: int) -> dict[str, Any]:
         """Seconds and peak memory of the step and of its floor."""
         calls: dict[str, Call] = {"floor": self.floor, "step": self.step}
