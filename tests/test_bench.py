@@ -145,3 +145,19 @@ def test_tables_are_printed_and_written(tmp_path, monkeypatch):
     assert written["tables"] == [{"benchmark": "start", **vars(table)}]
     assert written["repeats"] == 3
     assert "torch" in written["provenance"]["versions"]
+    markdown = (tmp_path / "bench.md").read_text()
+    assert "## a title\n\n| way | ms |\n| --- | ---: |\n| one | 1.5 |\n| two | 2.5 |\n\na note\n" in markdown
+    assert f"torch {torch.__version__}" in markdown
+
+
+def test_what_was_measured_before_an_interruption_stays(tmp_path, monkeypatch):
+    def interrupted(device, repeats):
+        yield Table("first", [{"ms": 1.5}])
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(command.__globals__["BENCHMARKS"], "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        command(["start"], tmp_path / "bench.json", CPU, 3, Console(quiet=True))
+    assert [table["title"] for table in json.loads((tmp_path / "bench.json").read_text())["tables"]] == ["first"]
+    with pytest.raises(ValueError, match=r"--out bench.md .* choose a name that ends in .json"):
+        command(["start"], Path("bench.md"), CPU, 3)

@@ -167,7 +167,7 @@ def bench(
         what `semiseg estimate` says, against what is. `prototypes`: the sampled head. `data`: the weak view.
         `evaluate`: windows, counting, the K-means start. `start`: the help, and a million files.
     out
-        JSON file for the tables.
+        JSON file for the tables; beside it they are written as Markdown.
     device
         `auto`, `cpu` or `cuda:N`.
     repeats

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from semiseg.bench.start import bench_start
 from semiseg.bench.step import bench_step
 from semiseg.bench.table import Table
 from semiseg.checkpoint import write_atomically
+from semiseg.config import flatten
+from semiseg.options import require
 from semiseg.provenance import provenance
 
 BENCHMARKS: dict[str, Callable[[torch.device, int], Iterable[Table]]] = {
@@ -35,17 +39,55 @@ BENCHMARKS: dict[str, Callable[[torch.device, int], Iterable[Table]]] = {
 
 
 def run(names: Sequence[str], out: Path, device: torch.device, repeats: int, console: Console | None = None) -> None:
-    """Run the benchmarks `names`, print their tables and write them to `out` with where they come from."""
+    """Run the benchmarks `names`, print their tables and write them to `out` with where they come from.
+
+    Beside `out`, as JSON, the same in Markdown, to be read. Both are written anew after every table: what was measured
+    before an interruption stays. Raises ValueError where the two would be one file.
+    """
+    require(
+        out.suffix != ".md",
+        f"--out {out} is for the JSON, the Markdown goes beside it: choose a name that ends in .json",
+    )
     console = console or Console()
-    document: dict[str, Any] = {"provenance": provenance(device), "repeats": repeats, "tables": []}
+    document: dict[str, Any] = {
+        "command": shlex.join(["semiseg", *sys.argv[1:]]),
+        "provenance": provenance(device),
+        "repeats": repeats,
+        "seconds": {},
+        "tables": [],
+    }
     for name in names:
         began = time.monotonic()
         for table in BENCHMARKS[name](device, repeats):
             show(table, console)
             document["tables"].append({"benchmark": name, **vars(table)})
-        console.print(f"{name}: {time.monotonic() - began:.0f} s", style="dim")
+            document["seconds"][name] = round(time.monotonic() - began)
+            _write(document, out)
+        console.print(f"{name}: {document['seconds'][name]} s", style="dim")
+
+
+def _write(document: Mapping[str, Any], out: Path) -> None:
     text = json.dumps(document, indent=1)
     write_atomically(out, lambda file: file.write(text.encode()))
+    write_atomically(out.with_suffix(".md"), lambda file: file.write(as_markdown(document).encode()))
+
+
+def as_markdown(document: Mapping[str, Any]) -> str:
+    """What `run` wrote as JSON, to be read."""
+    found = flatten(document["provenance"]).items()
+    where = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in found)
+    seconds = ", ".join(f"{name} {spent} s" for name, spent in document["seconds"].items())
+    lines = ["# What the package costs", "", f"    {document['command']}", "", where + ".", "", f"It took: {seconds}."]
+    for table in document["tables"]:
+        rows = [list(table["rows"][0]), *(map(str, row.values()) for row in table["rows"])]
+        drawn = [f"| {' | '.join(row)} |" for row in rows]
+        drawn.insert(1, "| " + " | ".join(_alignment(value) for value in table["rows"][0].values()) + " |")
+        lines += ["", f"## {table['title']}", "", *drawn, *(["", table["note"]] if table["note"] else [])]
+    return "\n".join(lines) + "\n"
+
+
+def _alignment(value: object) -> str:
+    return "---" if isinstance(value, str) else "---:"
 
 
 def show(table: Table, console: Console) -> None:
