@@ -61,8 +61,8 @@ class Crops(NamedTuple):
     def normalised(self, device: torch.device, channels_last: bool) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
         """image (B, 3, H, W) float32, 0 in the frame (the mean colour), label int64, valid and index, on `device`.
 
-        The bytes travel, from pinned memory without waiting: 32 crops of 513 x 513 are 42 MB, 2 ms on a PCIe 4 link. The
-        arithmetic is the device's.
+        The bytes travel, from pinned memory without waiting: 32 crops of 513 x 513 are 42 MB, 2 ms on a PCIe 4 link.
+        The arithmetic is the device's.
         """
         image, valid, index = (part.to(device, non_blocking=True) for part in (self.image, self.valid, self.index))
         image = normalise(image).mul_(valid[:, None])
