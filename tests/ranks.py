@@ -21,6 +21,7 @@ from semiseg.evaluate import Evaluator
 from semiseg.method_options import METHOD_OPTIONS
 from semiseg.methods import METHODS
 from semiseg.methods.method import Method, Predictor
+from semiseg.networks.checkpointing import recompute
 from semiseg.options import EvaluationOptions, LossOptions
 from semiseg.types import IGNORE, LabeledBatch, UnlabeledBatch
 
@@ -73,6 +74,7 @@ class Scenario:
     loss: LossOptions = field(default_factory=LossOptions)
     accumulate: int = 1
     aux: bool = False
+    checkpoint: bool = False
 
 
 OHEM = LossOptions(kind="ohem", ohem_threshold=0.1, ohem_min_kept=70, slices=2)  # of 792 pixels
@@ -92,6 +94,7 @@ SCENARIOS = {
         {**WARMUP, "threshold": 0.5, "mix": "classmix", "mix_probability": 1.0, "denominator": "u2pl", "grid": None},
         loss=OHEM,
         accumulate=2,
+        checkpoint=True,
     ),
     "prototype alone": Scenario(
         "prototype", {**WARMUP, "threshold": 0.4, "linear": False, "mix": "cutout", "denominator": "kept"}
@@ -121,6 +124,9 @@ def method_of(scenario: Scenario, batch_norm: bool = False) -> Method:
     if not batch_norm:
         for block in (student.encoder.shallow, student.encoder.deep):
             block[1] = nn.GroupNorm(1, block[1].num_features)
+    if scenario.checkpoint:
+        for block in (student.encoder.shallow, student.encoder.deep):
+            recompute(block)
     options = METHOD_OPTIONS[scenario.method](**scenario.options)
     return METHODS[scenario.method](student, options, tiny.setting(STEPS, loss=scenario.loss))
 

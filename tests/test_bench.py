@@ -33,10 +33,10 @@ SMALL = {
 }
 
 
-def step_bench(method: str, folder: Path) -> StepBench:
+def step_bench(method: str, folder: Path, **changes) -> StepBench:
     """A small step with its floor."""
     write_pictures(folder / "pictures", 6, 6, (60, 80))
-    return StepBench(config_for(method, SMALL, folder / "pictures"), CPU)
+    return StepBench(config_for(method, SMALL | changes, folder / "pictures"), CPU)
 
 
 @pytest.mark.parametrize("method", METHODS)

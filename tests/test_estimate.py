@@ -33,8 +33,22 @@ def test_bf16_stores_less_than_fp32():
     assert count_step(config()).memory < 0.7 * count_step(config(**{"train.precision": "fp32"})).memory
 
 
-def test_memory_is_that_of_a_step_that_is_run(tmp_path):
-    bench = step_bench("prototype", tmp_path)
+def test_blocks_that_are_computed_again_cost_a_third_more_for_less_than_half_the_memory():
+    """All of the student's 32 images but the stem pass a second time."""
+    whole, checkpointed = count_step(config()), count_step(config(**{"network.checkpoint": True}))
+    assert checkpointed.memory < 0.45 * whole.memory
+    assert whole.flops + 0.9 * 32 * 0.590e12 < checkpointed.flops < whole.flops + 32 * 0.590e12
+
+
+def test_losses_in_slices_are_the_same_work_in_less_memory():
+    whole, sliced = count_step(config()), count_step(config(**{"loss.slices": 16}))
+    assert sliced.flops == whole.flops
+    assert sliced.memory < whole.memory
+
+
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_memory_is_that_of_a_step_that_is_run(tmp_path, checkpoint):
+    bench = step_bench("prototype", tmp_path, **{"network.checkpoint": checkpoint})
     bench.step()
     measured = peak_bytes(bench.step, torch.device("cpu"))
     momentum = [state["momentum_buffer"] for state in bench.optimizer.state.values()]
@@ -62,6 +76,15 @@ def test_traffic_leaves_products_to_the_other_counter():
     with Traffic() as traffic:
         layer(image)
     assert traffic.moved == 0
+    assert traffic.flops == 2 * (3 * 3 * 3) * 4 * 6 * 6
+
+
+def test_traffic_does_not_count_what_was_there():
+    weight = torch.zeros(10, 10, device="meta")
+    with Traffic(weight) as traffic:
+        view = weight.detach()
+        other = view + 1
+    assert traffic.living == other.numel() * 4
 
 
 def test_time_adds_products_and_traffic():

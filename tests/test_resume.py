@@ -188,7 +188,8 @@ def test_another_method_is_refused(finished):
 
 def test_what_does_not_touch_the_weights_may_change(finished):
     free = replace(finished.train, workers=1, log_every=7, checkpoint_every=100)
-    config = replace(finished, train=free, data=replace(finished.data, cache=True))
+    network = replace(finished.network, checkpoint=True)
+    config = replace(finished, train=free, data=replace(finished.data, cache=True), network=network)
     before = load_checkpoint(config.run_folder / "checkpoints/last.pt")["method"]
     train(config, resume=True, console=tiny_run.QUIET)
     same_tensors(load_checkpoint(config.run_folder / "checkpoints/last.pt")["method"], before)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode, flop_registry
+from torch.utils.flop_counter import flop_registry
 
 from semiseg.config import Config
 from semiseg.distributed import pick_device
@@ -61,17 +61,23 @@ class Speed:
 
 
 class Traffic(TorchDispatchMode):
-    """Counts bytes moved by operations that FlopCounterMode does not count, and the bytes of living tensors."""
+    """Counts operations of products, bytes moved by all others, and the bytes of living tensors, `there` left out.
 
-    def __init__(self) -> None:
+    torch's FlopCounterMode counts the same operations, but keeps what checkpointed blocks compute a second time alive.
+    """
+
+    def __init__(self, *there: Tensor) -> None:
         super().__init__()
-        self.moved = self.living = self.peak = 0
+        self.flops = self.moved = self.living = self.peak = 0
         self._storages: dict[int, int] = {}
+        self._there = {tensor.untyped_storage()._cdata for tensor in there}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
-        if func.overloadpacket not in flop_registry and not func.is_view:
+        if func.overloadpacket in flop_registry:
+            self.flops += flop_registry[func.overloadpacket](*args, **(kwargs or {}), out_val=result)
+        elif not func.is_view:
             read = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
             self.moved += sum(tensor.numel() * tensor.element_size() for tensor in [*read, *made])
         for tensor in made:
@@ -80,7 +86,7 @@ class Traffic(TorchDispatchMode):
 
     def _follow(self, storage: torch.UntypedStorage) -> None:
         key = storage._cdata  # the same for all views of a tensor
-        if key not in self._storages:
+        if key not in self._storages and key not in self._there:
             self._storages[key] = storage.nbytes()
             self.living += storage.nbytes()
             self.peak = max(self.peak, self.living)
@@ -97,15 +103,14 @@ def count_step(config: Config, classes: int = CLASSES) -> Cost:
     if config.train.precision == "bf16":
         _cast_networks(method)
     optimizer = build_optimizer(method.parameter_groups(), config.optim)
-    fixed = sum(t.numel() * t.element_size() for t in [*method.parameters(), *method.buffers()])
-    traffic, flops = Traffic(), FlopCounterMode(display=False)
-    before = moved = 0
-    with flops, traffic:
+    there = [*method.parameters(), *method.buffers()]
+    fixed = sum(tensor.numel() * tensor.element_size() for tensor in there)
+    flops = moved = 0
+    with Traffic(*there) as traffic:
         for _ in range(COUNTED):
-            before, moved = flops.get_total_flops(), traffic.moved
+            flops, moved = traffic.flops, traffic.moved
             _step(config, method, optimizer)
-    # The method's own tensors were there before and are not among those that were followed.
-    return Cost(flops.get_total_flops() - before, traffic.moved - moved, traffic.peak + fixed)
+    return Cost(traffic.flops - flops, traffic.moved - moved, traffic.peak + fixed)
 
 
 def _step(config: Config, method: Method, optimizer: torch.optim.Optimizer) -> None:

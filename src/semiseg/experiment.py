@@ -165,7 +165,7 @@ def _check_same_run(config: Config, saved: Config, folder: Path) -> None:
 # Change nothing in the weights; that the images are the same is checked by the lists.
 _FREE = (
     *("data.root", "data.split_folder", "data.unlabeled_shards", "data.cache"),
-    *("train.workers", "train.log_every", "train.checkpoint_every"),
+    *("train.workers", "train.log_every", "train.checkpoint_every", "network.checkpoint"),
 )
 
 

@@ -153,6 +153,9 @@ class NetworkOptions:
     """An auxiliary head on the third stage, as U2PL has on Cityscapes."""
     weights: str = "hub"
     """First weights of the encoder: `hub` (ImageNet, downloaded once), `none` (random), or a file."""
+    checkpoint: bool = False
+    """Give the activations inside blocks back and compute them again in the backward pass: a fraction of the memory, a
+    third more time, the same numbers."""
 
     def __post_init__(self) -> None:
         require(self.channels >= 8, "network.channels must be at least 8")

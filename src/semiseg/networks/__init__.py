@@ -8,6 +8,7 @@ import torch
 from timm.layers import convert_sync_batchnorm
 
 from semiseg.distributed import world_size
+from semiseg.networks.checkpointing import encoder_blocks, recompute
 from semiseg.networks.deeplabv3plus import AuxHead, DeepLabV3Plus
 from semiseg.networks.encoders import build_encoder
 from semiseg.networks.segmentor import Segmentor
@@ -22,12 +23,12 @@ NETWORKS = {"deeplabv3plus": DeepLabV3Plus}
 def build(options: NetworkOptions, num_classes: int) -> Segmentor:
     """The segmentor that `options` describe. Raises ValueError for an encoder or weights that cannot be had."""
     encoder, widths = build_encoder(options)
-    return Segmentor(
-        encoder=encoder,
-        decoder=NETWORKS[options.name](widths, num_classes, options.channels, options.aspp_rates, options.dropout),
-        aux_head=AuxHead(widths[-2], num_classes, options.channels, options.dropout) if options.aux else None,
-        num_classes=num_classes,
-    )
+    decoder = NETWORKS[options.name](widths, num_classes, options.channels, options.aspp_rates, options.dropout)
+    aux_head = AuxHead(widths[-2], num_classes, options.channels, options.dropout) if options.aux else None
+    if options.checkpoint:
+        for block in (*encoder_blocks(encoder), *decoder.blocks(), *([aux_head] if aux_head else [])):
+            recompute(block)
+    return Segmentor(encoder, decoder, aux_head, num_classes)
 
 
 def with_shared_statistics(module: Part, device: torch.device) -> Part:

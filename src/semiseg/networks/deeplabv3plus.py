@@ -87,6 +87,10 @@ class DeepLabV3Plus(nn.Module):
             nn.Conv2d(channels, num_classes, kernel_size=1),
         )
 
+    def blocks(self) -> list[nn.Module]:
+        """The parts in which nearly all of the decoder's activations arise; each is called once in a forward pass."""
+        return [self.low_conv, *self.aspp.branches, self.head, self.classifier]
+
     def forward(self, pyramid: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Maps, shallow to deep -> logits (B, C, h, w) and features (B, D, h, w) >= 0, at the shallowest map's size."""
         low = self.low_conv(pyramid[0])  # (B, D/2, h, w)

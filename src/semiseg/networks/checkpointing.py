@@ -1,0 +1,88 @@
+"""Blocks of a network whose activations are given back after the forward pass and computed again in the backward pass.
+
+A block's class becomes a subclass with another `forward`, and nothing else changes: names of weights, copies, hooks and
+the exchange of single layers work as before. Losses, gradients and buffers are those of a network without it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+RESIDUAL = ("drop_path", "drop_path1")
+"""What timm's residual blocks have in common: a place for stochastic depth, used or not."""
+
+
+class Recomputed(nn.Module):
+    """Mixed into the class of a block."""
+
+    def forward(self, *arguments: Any) -> Any:
+        """What the block computes; where a gradient is wanted, only its arguments are kept."""
+        block = super().forward
+        if not torch.is_grad_enabled():
+            return block(*arguments)
+
+        def contexts() -> tuple[contextlib.AbstractContextManager, contextlib.AbstractContextManager]:
+            return contextlib.nullcontext(), counting_nothing(self)
+
+        # The state of torch's generators is restored for the second time, so that dropout draws the same.
+        return checkpoint(block, *arguments, use_reentrant=False, context_fn=contexts)
+
+
+@contextlib.contextmanager
+def counting_nothing(module: nn.Module) -> Iterator[None]:
+    """Buffers that are written to in here are copies: BatchNorm has counted the batch in the first pass.
+
+    Without buffers it would save other tensors than in the first pass, and the two would not fit together.
+    """
+    own = [(each, each._buffers) for each in module.modules() if each._buffers]
+    for each, buffers in own:
+        each._buffers = {name: None if buffer is None else buffer.clone() for name, buffer in buffers.items()}
+    try:
+        yield
+    finally:
+        for each, buffers in own:
+            each._buffers = buffers
+
+
+def recompute(block: nn.Module) -> None:
+    """Let `block` be computed again in the backward pass, from now on."""
+    block.__class__ = _recomputed(type(block))
+
+
+@cache
+def _recomputed(kind: type[nn.Module]) -> type[nn.Module]:
+    return type(kind.__name__, (Recomputed, kind), {})
+
+
+def encoder_blocks(encoder: nn.Module) -> list[nn.Module]:
+    """The residual blocks of an encoder, outermost ones only; of one that has none, the stages it is made of.
+
+    Raises ValueError for an encoder that has neither.
+    """
+    blocks = _outermost_residual(encoder)
+    stages = [child for child in encoder.children() if _convolutions(child) > 1]
+    if not blocks and len(stages) > 1:
+        return stages
+    if not blocks:
+        raise ValueError(
+            "network.checkpoint finds neither residual blocks nor stages in this network.encoder; leave it off, or "
+            "take a ResNet, ConvNeXt, RegNet, EfficientNet or MobileNet"
+        )
+    return blocks
+
+
+def _outermost_residual(module: nn.Module) -> list[nn.Module]:
+    if any(hasattr(module, name) for name in RESIDUAL):
+        return [module]
+    return [block for child in module.children() for block in _outermost_residual(child)]
+
+
+def _convolutions(module: nn.Module) -> int:
+    return sum(isinstance(layer, nn.Conv2d) for layer in module.modules())
