@@ -13,6 +13,7 @@ from semiseg.bench import step
 from semiseg.bench.data import usual_view
 from semiseg.bench.pictures import write_pictures
 from semiseg.bench.prototypes import Case, _inference, _loss_and_gradient, _training
+from semiseg.bench.run import show
 from semiseg.bench.step import StepBench, config_for
 from semiseg.bench.table import Table
 from semiseg.methods import METHODS
@@ -141,6 +142,9 @@ def test_tables_are_printed_and_written(tmp_path, monkeypatch):
     command(["start"], tmp_path / "bench.json", CPU, 3, console)
     text = console.export_text()
     assert all(word in text for word in ("a title", "one", "2.5", "a note"))
+    narrow = Console(record=True, width=40)
+    show(Table("wide", [{"method": "mean_teacher", "a long heading": 1.0, "another long heading": 2.0}]), narrow)
+    assert "mean_teacher" in narrow.export_text()
     written = json.loads((tmp_path / "bench.json").read_text())
     assert written["tables"] == [{"benchmark": "start", **vars(table)}]
     assert written["repeats"] == 3

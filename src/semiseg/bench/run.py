@@ -93,8 +93,9 @@ def _alignment(value: object) -> str:
 def show(table: Table, console: Console) -> None:
     """Print a table, its note below it."""
     drawn = RichTable(title=table.title, title_justify="left", caption=table.note or None, caption_justify="left")
-    for column in table.rows[0]:
-        drawn.add_column(column, justify="left" if isinstance(table.rows[0][column], str) else "right")
+    for number, column in enumerate(table.rows[0]):
+        justify = "left" if isinstance(table.rows[0][column], str) else "right"
+        drawn.add_column(column, justify=justify, no_wrap=number == 0)  # a name is read whole, on a narrow screen too
     for row in table.rows:
         drawn.add_row(*map(str, row.values()))
     console.print(drawn)
