@@ -57,6 +57,7 @@ def test_a_finished_run_has_its_files_and_no_others(run):
 
 def test_the_result_says_where_it_came_from(result):
     assert (result["method"], result["recipe"], result["seed"], result["steps"]) == ("prototype", "tiny", 3, 12)
+    assert result["accumulate"] == 1
     for name, count in (("labeled", 4), ("unlabeled", 8), ("val", 3)):
         ids = "".join(f"{name}-{index:04d}\n" for index in range(count))
         split = result["split"][name]

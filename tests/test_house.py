@@ -22,7 +22,7 @@ TIERS = (
     ("data", "networks"),
     ("teacher", "compilation"),
     ("methods",),
-    ("model", "evaluate"),
+    ("model", "evaluate", "memory"),
     ("trainer", "inference"),
     ("experiment",),
     ("runs", "estimate"),

@@ -107,6 +107,13 @@ def test_own_statistics_are_those_of_train_mode_forwards():
     assert student.encoder.shallow[1].num_batches_tracked == 1
 
 
+def test_a_pass_that_fails_leaves_the_teacher_in_eval_mode():
+    teacher = Teacher(segmentor(), average_bn=False)
+    with pytest.raises(RuntimeError, match="channels"):
+        teacher.observe(torch.randn(4, 7, 8, 8))
+    assert not any(module.training for module in teacher.segmentor.modules())
+
+
 def test_averaged_statistics_observe_nothing():
     teacher = Teacher(segmentor())
     before = copy.deepcopy(teacher.state_dict())

@@ -108,10 +108,10 @@ def trainer(folder: Path, method: Method | None = None, state: State | None = No
     )
 
 
-def resumed(folder: Path, **train) -> Trainer:
+def resumed(folder: Path, method: Method | None = None, **train) -> Trainer:
     """A new process's trainer, from the last checkpoint."""
     saved = load_checkpoint(folder / "checkpoints/last.pt")
-    again = trainer(folder, state=State(**saved["state"]), **train)
+    again = trainer(folder, method, State(**saved["state"]), **train)
     again.method.load_state_dict(saved["method"])
     again.optimizer.load_state_dict(saved["optimizer"])
     return again

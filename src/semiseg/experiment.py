@@ -233,6 +233,7 @@ def finish(experiment: Experiment, state: State, bar: Progress) -> None:
             "seed": config.seed,
             "steps": config.train.steps,
             "devices": config.train.devices,
+            "accumulate": state.accumulate or config.train.accumulate,
             **scores,
             "split": dataset.split,
             "classes": list(dataset.classes),

@@ -29,14 +29,10 @@ ENOUGH = 100  # updates of a class before its usage says anything
 
 
 class Assigned(NamedTuple):
-    """Features summed by the prototype they belong to: what Eq. 11 needs of a batch. Two of them add up."""
+    """Features summed by the prototype they belong to: what Eq. 11 needs of a batch. Those of several add up."""
 
     sums: Tensor  # (C, K, D) float32
     counts: Tensor  # (C, K) float32
-
-    def plus(self, other: Assigned | None) -> Assigned:
-        """Both batches together."""
-        return self if other is None else Assigned(self.sums + other.sums, self.counts + other.counts)
 
 
 @dataclass(frozen=True)

@@ -42,8 +42,10 @@ class Teacher(nn.Module):
         """Let the teacher gather its own BatchNorm statistics from (B, 3, H, W), where it does so at all."""
         if not self.average_bn:
             self.segmentor.train()
-            self.segmentor(image)
-            self.segmentor.eval()
+            try:
+                self.segmentor(image)
+            finally:  # a pass that does not fit into memory may be repeated in smaller parts
+                self.segmentor.eval()
 
     @torch.no_grad()
     def copy_from(self, student: Segmentor) -> None:

@@ -16,6 +16,7 @@ from semiseg.checkpoint import BEST, LAST, save_checkpoint
 from semiseg.compilation import uncompiled
 from semiseg.distributed import average_statistics, averaging, copy_from_first, mean_over_ranks, rank, replicated
 from semiseg.evaluate import Evaluation
+from semiseg.memory import Attempt
 from semiseg.methods.method import Method
 from semiseg.optim import learning_rate, set_learning_rate
 from semiseg.options import OptimOptions, TrainOptions
@@ -25,6 +26,7 @@ from semiseg.record import Record
 from semiseg.types import Clock, LabeledBatch, StepResult, UnlabeledBatch
 
 Batches = Iterator[tuple[LabeledBatch, UnlabeledBatch | None]]
+Results = list[tuple[int, StepResult]]  # each with its step
 
 
 class NonFiniteLossError(ValueError):
@@ -39,6 +41,7 @@ class State:
     best: float = -math.inf  # mIoU of the best evaluation so far, in per cent
     best_step: int = 0
     seconds: float = 0.0  # spent so far, interruptions left out
+    accumulate: int | None = None  # micro-batches per step, where memory asked for more than the options
 
 
 @dataclass
@@ -64,13 +67,15 @@ class Trainer:
     progress: Progress
     state: State = field(default_factory=State)
     _replica: torch.nn.Module = field(init=False)  # the method as it is called, under DDP with several processes
-    _pending: list[tuple[int, StepResult]] = field(default_factory=list)  # since the last log, on the device
+    _pending: Results = field(default_factory=list)  # since the last log, on the device
+    _starts: list[int] = field(init=False)  # steps from which memory may need more than before
 
     def __post_init__(self) -> None:
+        self._starts = [self.state.step, *([] if self.method.prepare_at is None else [self.method.prepare_at])]
         self._replica = replicated(self.method.to(self.device).train())
 
     def run(self) -> State:
-        """Train to the last step. Raises NonFiniteLossError.
+        """Train to the last step. Raises NonFiniteLossError and MemoryShortError.
 
         Checkpoints fall behind a line of the record, so that what is averaged in a line does not depend on where a run
         was interrupted.
@@ -111,28 +116,43 @@ class Trainer:
         copy_from_first(self.method)
 
     def step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch | None, clock: Clock) -> None:
-        """One optimizer step."""
+        """One optimizer step; where memory is short, one of the first goes on in smaller parts."""
         set_learning_rate(self.optimizer, learning_rate(clock.step, clock.total_steps, self.optim))
-        for number, part in enumerate(self.micro_batches(labeled, unlabeled), 1):
-            with averaging(self._replica, number == self.train.accumulate):
+        sizes = [len(batch.image) for batch in (labeled, unlabeled) if batch is not None]
+        attempt = Attempt(self.method, clock, sizes, self._starts, self.accumulate)
+        with attempt.explained(self._last_good):
+            self._pending += attempt.take(lambda parts: self.passes(labeled, unlabeled, clock, parts))
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            average_statistics(self.method)
+            self.method.after_step(clock)
+        if attempt.parts != self.accumulate:
+            self._in_smaller_parts(attempt.parts, clock.step + 1)
+
+    @property
+    def accumulate(self) -> int:
+        """Micro-batches per step."""
+        return self.state.accumulate or self.train.accumulate
+
+    def _in_smaller_parts(self, accumulate: int, step: int) -> None:
+        self.state.accumulate = accumulate
+        self.record.add("memory", step, {"accumulate": accumulate})
+        self.progress.say(
+            f"step {step} did not fit into the device's memory: from here on as with --train.accumulate {accumulate} "
+            "(BatchNorm normalises by the images of a part)"
+        )
+
+    def passes(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch | None, clock: Clock, parts: int) -> Results:
+        """Forward and backward pass of each of `parts` micro-batches; the gradients stay with the weights."""
+        results: Results = []
+        for number, part in enumerate(micro_batches(labeled, unlabeled, parts), 1):
+            with averaging(self._replica, number == parts):
                 with precision_context(self.train.precision, self.device):
                     result = self._replica(*part, clock)
-                (result.loss / self.train.accumulate).backward()
+                (result.loss / parts).backward()
             losses = {name: loss.detach() for name, loss in result.losses.items()}
-            self._pending.append((clock.step + 1, StepResult(losses, result.stats)))
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        average_statistics(self.method)
-        self.method.after_step(clock)
-
-    def micro_batches(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch | None) -> Batches:
-        """The step's batches in `accumulate` parts."""
-        parts = self.train.accumulate
-        chunks = [LabeledBatch(*chunk) for chunk in zip(*(t.chunk(parts) for t in labeled), strict=True)]
-        others: list[UnlabeledBatch | None] = [None] * parts
-        if unlabeled is not None:
-            others = [UnlabeledBatch(*chunk) for chunk in zip(*(t.chunk(parts) for t in unlabeled), strict=True)]
-        return zip(chunks, others, strict=True)
+            results.append((clock.step + 1, StepResult(losses, result.stats)))
+        return results
 
     def log(self) -> None:
         """Read the values since the last log, all at once, and write their means. Raises NonFiniteLossError."""
@@ -159,9 +179,12 @@ class Trainer:
             raise NonFiniteLossError(f"the loss {', '.join(names)} is not finite at step {step}. {self._what_now()}")
 
     def _what_now(self) -> str:
+        repairs = "A smaller --optim.lr, --optim.warmup_steps or --train.precision fp32 are the usual repairs"
+        return f"{self._last_good()}. {repairs}"
+
+    def _last_good(self) -> str:
         good = self.folder / LAST
-        where = f"The last good checkpoint is {good}" if good.exists() else "No checkpoint was written before"
-        return f"{where}. A smaller --optim.lr, --optim.warmup_steps or --train.precision fp32 are the usual repairs"
+        return f"The last good checkpoint is {good}" if good.exists() else "No checkpoint was written before"
 
     def evaluation(self) -> None:
         """Score the method, write the scores and its health, keep it if it is the best."""
@@ -192,3 +215,12 @@ class Trainer:
         }
         if rank() == 0:
             save_checkpoint(self.folder / name, state)
+
+
+def micro_batches(labeled: LabeledBatch, unlabeled: UnlabeledBatch | None, parts: int) -> Batches:
+    """A step's batches in `parts` parts."""
+    chunks = [LabeledBatch(*chunk) for chunk in zip(*(t.chunk(parts) for t in labeled), strict=True)]
+    others: list[UnlabeledBatch | None] = [None] * parts
+    if unlabeled is not None:
+        others = [UnlabeledBatch(*chunk) for chunk in zip(*(t.chunk(parts) for t in unlabeled), strict=True)]
+    return zip(chunks, others, strict=True)

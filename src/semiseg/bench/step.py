@@ -26,7 +26,7 @@ from semiseg.precision import precision_context
 from semiseg.progress import Progress
 from semiseg.pseudo_labels import pseudo_label
 from semiseg.timing import Call, median_seconds, peak_bytes
-from semiseg.trainer import State
+from semiseg.trainer import State, micro_batches
 from semiseg.types import SegmentationOutput, StepResult
 
 EXTREMES = ("supervised", "prototype")  # the method that does least beside its passes, and that which does most
@@ -120,7 +120,7 @@ class StepBench:
         if isinstance(self.method, TeacherMethod):
             self.trainer.prepare(self.trainer.clock(0))
         self.batches = self.trainer.batches(0)
-        self.labeled, self.unlabeled = next(self.trainer.micro_batches(*next(self.batches)))
+        self.labeled, self.unlabeled = next(micro_batches(*next(self.batches), self.trainer.accumulate))
         others = [] if self.unlabeled is None else [self.unlabeled.image]
         self.images = torch.cat([self.labeled.image, *others])  # (2B, 3, H, W)
         with torch.no_grad(), uncompiled():

@@ -45,6 +45,9 @@ POINTS_AT_ONCE = 4096  # per image; more are taken in parts whose memory is give
 class Prototype(TeacherMethod):
     """Two predictors, linear and prototype, learn from one set of pseudo-labels."""
 
+    sums: Tensor  # (C, K, D), features of this step by the prototype they belong to
+    counts: Tensor  # (C, K), how many
+
     def __init__(self, student: Segmentor, options: PrototypeOptions, setting: Setting) -> None:
         super().__init__(student, options, setting)
         self.options = options
@@ -52,7 +55,9 @@ class Prototype(TeacherMethod):
         self.prototypes = PrototypePredictor(
             student.num_classes, options.prototypes, student.feature_channels, options.temperature
         )
-        self._assigned: Assigned | None = None  # between forward and after_step
+        # Between forward and after_step: buffers, so that a step that is taken back takes them back; not to be saved.
+        self.register_buffer("sums", torch.zeros_like(self.prototypes.prototypes), persistent=False)
+        self.register_buffer("counts", torch.zeros_like(self.prototypes.usage), persistent=False)
 
     def prepare(self, labeled: Iterable[LabeledBatch], clock: Clock) -> None:
         """Algorithm 2: the teacher starts from the student, and K-means on labelled features starts the prototypes."""
@@ -122,13 +127,14 @@ class Prototype(TeacherMethod):
         for start in range(0, len(points), POINTS_AT_ONCE):
             part = slice(start, start + POINTS_AT_ONCE)
             arguments = (features, points[part], target[:, part], kept[:, part], size, first)
-            loss_l, loss_u, *assigned = (
+            loss_l, loss_u, sums, counts = (
                 self._losses_at(*arguments)
                 if len(points) <= POINTS_AT_ONCE
                 else checkpoint(self._losses_at, *arguments, use_reentrant=False)  # pyright: ignore
             )
             on_labeled, on_unlabeled = on_labeled + loss_l, on_unlabeled + loss_u
-            self._assigned = Assigned(*assigned).plus(self._assigned)
+            self.sums += sums
+            self.counts += counts
         weight = self.options.prototype_weight
         per_kept = unlabeled_denominator(kept[first:], valid, self.options.denominator)
         return {
@@ -162,10 +168,11 @@ class Prototype(TeacherMethod):
     def after_step(self, clock: Clock) -> None:
         """The teacher follows the student, the prototypes the features (Eq. 11)."""
         super().after_step(clock)
-        if self._assigned is not None:
+        if self.options.prototype and clock.step >= self.warmup_steps:
             rule = self.options.update_rule if self.options.update else "none"
-            self.prototypes.update(self._assigned, self.options.momentum, rule)
-        self._assigned = None
+            self.prototypes.update(Assigned(self.sums, self.counts), self.options.momentum, rule)
+            self.sums.zero_()
+            self.counts.zero_()
 
     @property
     def predictor(self) -> Predictor:
