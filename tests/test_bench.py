@@ -8,11 +8,11 @@ import pytest
 import torch
 from rich.console import Console
 
+from semiseg.bench import prototypes, step
 from semiseg.bench import run as command
-from semiseg.bench import step
 from semiseg.bench.data import usual_view
 from semiseg.bench.pictures import write_pictures
-from semiseg.bench.prototypes import Case, _inference, _loss_and_gradient, _training
+from semiseg.bench.prototypes import Case, _inference, _loss_and_gradient, _training, make_case
 from semiseg.bench.run import show
 from semiseg.bench.step import StepBench, config_for
 from semiseg.bench.table import Table
@@ -123,6 +123,16 @@ def test_both_prototype_heads_give_one_loss_and_gradient():
     torch.testing.assert_close(case.dense(), case.dense_upsampled(), rtol=1e-5, atol=1e-5)
     assert "Loss and gradient differ by at most" in _training(small_case(), 1, CPU).note
     assert _inference(small_case(), 1, CPU).note.startswith("0 of 714 pixels")
+
+
+def test_the_heads_are_measured_on_features_laid_out_as_those_of_a_step(tmp_path, monkeypatch):
+    bench = step_bench("prototype", tmp_path)
+    in_a_step = bench.method.student(bench.images).features
+    monkeypatch.setattr(prototypes, "SMALL", (9, 11))
+    monkeypatch.setattr(prototypes, "SIZE", (33, 41))
+    measured = make_case(2, CPU).features
+    for layout in (torch.channels_last, torch.contiguous_format):
+        assert measured.is_contiguous(memory_format=layout) == in_a_step.is_contiguous(memory_format=layout)
 
 
 @pytest.mark.parametrize("size", [(60, 80), (34, 40)])

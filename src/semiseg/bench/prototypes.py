@@ -73,6 +73,7 @@ def make_case(images: int, device: torch.device) -> Case:
     predictor.prototypes.normal_(generator=generator)
     predictor.ready.fill_(True)
     features = torch.randn(images, CHANNELS, *SMALL, generator=generator)
+    features = features.contiguous(memory_format=torch.channels_last)  # as the decoder gives them in a run as shipped
     label = torch.randint(CLASSES, (images, *SIZE), generator=generator)
     points = grid_points(*SIZE, 32, generator)
     return Case(features.to(device), label.to(device), points, predictor.to(device))
