@@ -6,6 +6,7 @@ python benchmarks/traces.py RUN OTHER        both trained with --train.log_every
 from __future__ import annotations
 
 import sys
+from math import isnan, nan
 from pathlib import Path
 
 from semiseg.record import read_record
@@ -23,9 +24,15 @@ def compare(run: Path, other: Path) -> None:
     """Print a line for each loss and share."""
     ours, theirs = trace(run), trace(other)
     steps = sorted(ours.keys() & theirs.keys())
+    if not steps:
+        sys.exit("the runs have no step in common: train both with --train.log_every 1")
     print(f"{len(steps)} common steps, {steps[0]} to {steps[-1]}")
-    for name in sorted({name for step in steps for name in ours[step]}):
-        pairs = [(step, ours[step][name], theirs[step][name]) for step in steps if name in ours[step]]
+    for name in sorted({name for step in steps for name in ours[step].keys() | theirs[step].keys()}):
+        pairs = [(step, ours[step].get(name, nan), theirs[step].get(name, nan)) for step in steps]
+        if any(isnan(a) != isnan(b) for _, a, b in pairs):
+            print(f"{name}: at some steps in one of the runs only")
+            continue
+        pairs = [pair for pair in pairs if not isnan(pair[1])]  # a loss on unlabelled images is not there from step 1
         apart = {step: abs(a - b) / max(abs(b), 1e-12) for step, a, b in pairs if a != b}
         if not apart:
             print(f"{name}: equal, every digit")

@@ -116,7 +116,7 @@ def own_batches(start: int, accumulate: int) -> Iterator[tuple[LabeledBatch, Unl
     slots = own_slots(BATCH, accumulate)
     for step in range(start, STEPS):
         labeled, unlabeled = whole_batch(step)
-        yield LabeledBatch(*(part[slots] for part in labeled)), UnlabeledBatch(*(part[slots] for part in unlabeled))
+        yield LabeledBatch(*(part[slots] for part in labeled[:3])), UnlabeledBatch(*(part[slots] for part in unlabeled))
 
 
 def method_of(scenario: Scenario, batch_norm: bool = False) -> Method:

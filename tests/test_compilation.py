@@ -2,6 +2,7 @@
 
 import itertools
 import multiprocessing
+import re
 import shutil
 import signal
 import sys
@@ -21,7 +22,7 @@ from semiseg.method_options import METHOD_OPTIONS
 from semiseg.methods import METHODS
 
 needs_compiler = pytest.mark.skipif(
-    not any(map(shutil.which, compilation.COMPILERS)), reason="torch's compiler needs a C++ compiler"
+    shutil.which(compilation.COMPILER) is None, reason="torch's compiler needs a C++ compiler"
 )
 
 
@@ -89,8 +90,27 @@ def test_an_estimate_does_not_compile(graphs, tmp_path):
 def test_a_machine_without_a_compiler_is_told(monkeypatch):
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
-    with pytest.raises(ValueError, match=r"needs a C\+\+ compiler, and neither g\+\+ nor clang\+\+ is on the PATH"):
+    with pytest.raises(
+        ValueError, match=rf"needs a C\+\+ compiler, and {re.escape(compilation.COMPILER)} is not there"
+    ):
         compile_networks(tiny.segmentor())
+    monkeypatch.setenv("CXX", "my-compiler")
+    with pytest.raises(ValueError, match=r"needs a C\+\+ compiler, and my-compiler is not there"):
+        compile_networks(tiny.segmentor())
+
+
+def test_a_compiler_that_torch_does_not_look_for_does_not_count(monkeypatch, tmp_path):
+    for name in ("g++", "clang++"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    assert compilation.has_compiler()
+    monkeypatch.setenv("CXX", "missing")
+    assert not compilation.has_compiler()
+    monkeypatch.delenv("CXX")
+    (tmp_path / compilation.COMPILER).unlink()
+    assert not compilation.has_compiler()
 
 
 def trained(method: str, compiled: bool, steps: int) -> dict[str, torch.Tensor]:

@@ -287,3 +287,8 @@ def test_a_section_that_stands_twice_is_refused(tmp_path):
 def test_values_out_of_range_name_the_option(key, value):
     with pytest.raises(ConfigError, match=key):
         load_config("demo", {key: value})
+
+
+def test_compiled_networks_are_not_computed_again():
+    with pytest.raises(ConfigError, match=r"train\.compile and network\.checkpoint do not go together"):
+        load_config("demo", {"train.compile": True, "network.checkpoint": True})

@@ -29,6 +29,12 @@ def test_half_the_batch_twice_is_the_same_work_in_half_the_memory():
     assert parts.memory < 0.6 * whole.memory
 
 
+def test_each_of_several_devices_has_its_share():
+    share, whole = config(**{"train.devices": 4}), config(**{"train.batch_labeled": 4, "train.batch_unlabeled": 4})
+    assert count_step(share) == count_step(whole)
+    assert estimate(share, "h100")["devices"] == 4
+
+
 def test_bf16_stores_less_than_fp32():
     assert count_step(config()).memory < 0.7 * count_step(config(**{"train.precision": "fp32"})).memory
 

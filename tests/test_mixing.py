@@ -29,6 +29,11 @@ def box_of(mask: Tensor) -> tuple[int, int, int, int]:
     return top, left, height, width
 
 
+def images(count: int, height: int, width: int) -> Tensor:
+    """Of which only the shape counts."""
+    return torch.empty(1, 1, 1, 1).expand(count, 3, height, width)
+
+
 def batch(count: int, height: int, width: int, seed: int = 0) -> tuple[Tensor, PseudoLabel]:
     """Images whose pixels all differ, and pseudo-labels for them."""
     generator = seeded(seed)
@@ -46,7 +51,7 @@ def test_widths_and_heights_of_half_boxes_at_513(monkeypatch):
     golden = {257: 512, 300: 439, 363: 362, 400: 329, 512: 257}
     widths = torch.tensor(list(golden))
     monkeypatch.setattr(torch, "randint", lambda *args, **kwargs: widths)
-    masks = half_boxes(len(golden), 513, 513, seeded())
+    masks = half_boxes(images(len(golden), 513, 513), seeded())
     assert {box_of(mask)[3]: box_of(mask)[2] for mask in masks} == golden
     share = masks.float().mean((1, 2))
     assert share.min() >= 0.4992
@@ -56,7 +61,7 @@ def test_widths_and_heights_of_half_boxes_at_513(monkeypatch):
 @given(sides, sides, seeds)
 @settings(deadline=None, max_examples=50)
 def test_half_boxes_have_half_the_area_and_reach_the_middle(height, width, seed):
-    for mask in half_boxes(4, height, width, seeded(seed)):
+    for mask in half_boxes(images(4, height, width), seeded(seed)):
         _, _, box_height, box_width = box_of(mask)
         assert width // 2 + 1 <= box_width <= width - 1
         assert box_height == pytest.approx(height * width / 2 / box_width, abs=0.5 + 1e-4)
@@ -65,7 +70,7 @@ def test_half_boxes_have_half_the_area_and_reach_the_middle(height, width, seed)
 
 
 def test_every_width_and_every_place_of_a_half_box_is_drawn():
-    boxes = [box_of(mask) for mask in half_boxes(2000, 8, 8, seeded())]
+    boxes = [box_of(mask) for mask in half_boxes(images(2000, 8, 8), seeded())]
     assert {width for *_, width in boxes} == {5, 6, 7}
     for height, width in {(height, width) for *_, height, width in boxes}:
         places = {(top, left) for top, left, h, w in boxes if (h, w) == (height, width)}
@@ -73,10 +78,10 @@ def test_every_width_and_every_place_of_a_half_box_is_drawn():
 
 
 def test_each_image_has_its_own_box_and_the_generator_decides():
-    masks = half_boxes(8, 33, 47, seeded(1))
+    masks = half_boxes(images(8, 33, 47), seeded(1))
     assert len({box_of(mask) for mask in masks}) > 1
-    assert masks.equal(half_boxes(8, 33, 47, seeded(1)))
-    assert not masks.equal(half_boxes(8, 33, 47, seeded(2)))
+    assert masks.equal(half_boxes(images(8, 33, 47), seeded(1)))
+    assert not masks.equal(half_boxes(images(8, 33, 47), seeded(2)))
 
 
 @pytest.mark.parametrize(("draw", "size"), [(0.0, (40, 30)), (0.5, (28, 42)), (1.0, (20, 60))])
@@ -84,14 +89,14 @@ def test_sizes_of_french_boxes(monkeypatch, draw, size):
     monkeypatch.setattr(torch, "rand", lambda *args, **kwargs: torch.tensor([draw]))
     heights: list[tuple[Tensor, Tensor]] = []
     monkeypatch.setattr("semiseg.mixing._boxes", lambda h, w, *rest: heights.append((h, w)))
-    french_boxes(1, 40, 60, seeded())
+    french_boxes(images(1, 40, 60), seeded())
     assert [(int(h), int(w)) for h, w in heights] == [size]
 
 
 @given(sides, sides, seeds)
 @settings(deadline=None, max_examples=50)
 def test_french_boxes_have_half_the_area(height, width, seed):
-    for mask in french_boxes(4, height, width, seeded(seed)):
+    for mask in french_boxes(images(4, height, width), seeded(seed)):
         _, _, box_height, box_width = box_of(mask)
         rounding = 0.5 * (box_height + box_width) + 0.25
         assert abs(box_height * box_width - height * width / 2) <= rounding
@@ -100,7 +105,7 @@ def test_french_boxes_have_half_the_area(height, width, seed):
 
 
 def test_the_height_of_french_boxes_is_uniform_in_its_logarithm():
-    heights = torch.tensor([box_of(mask)[2] for mask in french_boxes(1000, 64, 64, seeded())])
+    heights = torch.tensor([box_of(mask)[2] for mask in french_boxes(images(1000, 64, 64), seeded())])
     quartiles = torch.quantile(heights / 64, torch.tensor([0.25, 0.5, 0.75]))
     assert quartiles.tolist() == pytest.approx([0.5**0.75, 0.5**0.5, 0.5**0.25], abs=0.03)
 

@@ -122,6 +122,7 @@ def test_on_a_gpu_torch_notices_no_wait_either(tmp_path: Path, name):
         tmp_path, method_of(scenario, batch_norm=True).to(device), accumulate=scenario.accumulate
     )
     run.device = device
+    run.method.to(device)  # the trainer has taken it to its own
     for step in range(6):
         batches = [batch.to(device) for batch in tiny.batches(8, 8, seed=step)]
         if step == run.method.prepare_at:

@@ -107,7 +107,7 @@ def train_step(
 
 def one_by_one(labeled: LabeledBatch) -> list[LabeledBatch]:
     """The batch as `prepare` gets it: one image each."""
-    return [LabeledBatch(*(tensor[i : i + 1] for tensor in labeled)) for i in range(len(labeled.image))]
+    return [LabeledBatch(*(tensor[i : i + 1] for tensor in labeled[:3])) for i in range(len(labeled.image))]
 
 
 def started_predictor(prototypes: Tensor | list, temperature: float = 0.1) -> PrototypePredictor:

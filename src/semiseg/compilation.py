@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -19,7 +20,7 @@ HOW: dict[str, Any] = {
     "dynamic": False,
     "options": {"fallback_random": True},  # dropout draws the numbers that it draws uncompiled
 }
-COMPILERS = ("g++", "clang++")
+COMPILER = "clang++" if sys.platform == "darwin" else "g++"  # the one that torch looks for, unless CXX names another
 
 
 def compile_networks(module: nn.Module) -> None:
@@ -30,8 +31,8 @@ def compile_networks(module: nn.Module) -> None:
     """
     require(
         has_compiler(),
-        f"train.compile needs a C++ compiler, and neither {' nor '.join(COMPILERS)} is on the PATH: install one, name "
-        "yours in the environment variable CXX, or leave --train.compile out",
+        f"train.compile needs a C++ compiler, and {_compiler()} is not there: install {COMPILER}, name yours in the "
+        "environment variable CXX, or leave --train.compile out",
     )
     torch.compiler.reset()
     for part in module.modules():
@@ -40,8 +41,12 @@ def compile_networks(module: nn.Module) -> None:
 
 
 def has_compiler() -> bool:
-    """Whether there is a C++ compiler."""
-    return any(map(shutil.which, (os.environ.get("CXX", ""), *COMPILERS)))
+    """Whether there is the C++ compiler that torch will look for."""
+    return shutil.which(_compiler()) is not None
+
+
+def _compiler() -> str:
+    return os.environ.get("CXX") or COMPILER
 
 
 def uncompiled() -> AbstractContextManager:

@@ -79,6 +79,10 @@ class Config:
         if type(self.method_options) is not expected:
             got = type(self.method_options).__name__
             raise ConfigError(f"method {self.method!r} takes {expected.__name__}, but method_options is {got}")
+        if self.train.compile and self.network.checkpoint:
+            raise ConfigError(
+                "train.compile and network.checkpoint do not go together: torch cannot compile it; take one"
+            )
         if self.seed < 0:
             raise ConfigError(f"seed is {self.seed}; expected a whole number from 0")
         at_once = self.train.batch_unlabeled // self.train.accumulate

@@ -114,11 +114,12 @@ def count_step(config: Config, classes: int = CLASSES) -> Cost:
 
 
 def _step(config: Config, method: Method, optimizer: torch.optim.Optimizer) -> None:
-    parts, train = config.train.accumulate, config.train
+    train = config.train
+    shares = train.accumulate * train.devices  # of a batch
     clock = Clock(train.steps - 1, train.steps, torch.Generator())  # after any warm-up
-    for _ in range(parts):
-        labeled = _labeled(config, train.batch_labeled // parts)
-        unlabeled = _unlabeled(config, train.batch_unlabeled // parts) if method.uses_unlabeled else None
+    for _ in range(train.accumulate):
+        labeled = _labeled(config, train.batch_labeled // shares)
+        unlabeled = _unlabeled(config, train.batch_unlabeled // shares) if method.uses_unlabeled else None
         method(labeled, unlabeled, clock).loss.backward()
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
@@ -181,8 +182,9 @@ def measured_speed(device: torch.device, precision: str) -> Speed:
 def estimate(config: Config, device: str = "here") -> dict[str, Any]:
     """Operations and bytes of a step, memory, seconds and hours of a run, on a PUBLISHED device or the one `here`.
 
-    All steps are counted as steps with unlabelled images; those of a warm-up take less. Data and evaluation are left
-    out. Raises ValueError for a device that is not known.
+    Of each of `train.devices`, with its share of the batch. All steps are counted as steps with unlabelled images;
+    those of a warm-up take less. Data, evaluation and what devices exchange are left out. Raises ValueError for a
+    device that is not known.
     """
     cost, precision = count_step(config), config.train.precision
     here = device == "here"
@@ -190,6 +192,7 @@ def estimate(config: Config, device: str = "here") -> dict[str, Any]:
     seconds = speed.seconds(cost)
     return {
         "method": config.method,
+        "devices": config.train.devices,
         "TFLOP per step": cost.flops / 1e12,
         "GB moved per step": cost.bytes / 1e9,
         "peak memory GB": cost.memory / 1e9,

@@ -58,13 +58,14 @@ def _pixel_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
     return F.cross_entropy(logits.float(), label, ignore_index=IGNORE, reduction="none")
 
 
-def cross_entropy(logits: Tensor, label: Tensor, slices: int = 1) -> Tensor:
+def cross_entropy(logits: Tensor, label: Tensor, slices: int = 1, count: Tensor | None = None) -> Tensor:
     """Mean cross-entropy over the pixels that are not IGNORE (Eq. 5 and 6). Scalar
 
     logits (B, C, H, W) and label (B, H, W), or (N, C) and (N,). Without such a pixel: 0, with a gradient of 0.
+    count: what the sum is divided by, where it is not the number of these pixels (`LabeledBatch.pixels`).
     """
     total = torch.stack(in_slices(_summed_cross_entropy, slices, logits, label)).sum()
-    return total / pixels(label != IGNORE)
+    return total / (pixels(label != IGNORE) if count is None else count)
 
 
 def ohem_cross_entropy(logits: Tensor, label: Tensor, threshold: float, min_kept: int, slices: int = 1) -> Tensor:
@@ -84,11 +85,11 @@ def ohem_cross_entropy(logits: Tensor, label: Tensor, threshold: float, min_kept
     return (pixel_loss * hard).sum() / pixels(hard)
 
 
-def supervised_loss(logits: Tensor, label: Tensor, options: LossOptions) -> Tensor:
-    """The supervised loss the options name. Scalar"""
+def supervised_loss(logits: Tensor, label: Tensor, options: LossOptions, count: Tensor | None = None) -> Tensor:
+    """The supervised loss the options name. Scalar. `count` is that of `cross_entropy`; OHEM counts what it keeps."""
     if options.kind == "ohem":
         return ohem_cross_entropy(logits, label, options.ohem_threshold, options.ohem_min_kept, options.slices)
-    return cross_entropy(logits, label, options.slices)
+    return cross_entropy(logits, label, options.slices, count)
 
 
 def unlabeled_denominator(kept: Tensor, valid: Tensor, denominator: str) -> Tensor:

@@ -13,36 +13,45 @@ from semiseg.distributed import own_rows, rolled, world_size
 from semiseg.types import IGNORE, PseudoLabel
 
 
-def half_boxes(count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
-    """Boxes of half the image's area as U2PL draws them. (count, height, width) bool
+def half_boxes(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Boxes of half the image's area as U2PL draws them. (B, H, W) bool, on the images' device
+
+    image: (B, 3, H, W), of which the shape and the device count. `generator` is on the CPU.
 
     The width is uniform over the integers in [floor(width / 2 + 1), width - 1], the height follows from the area, the
     place is uniform. No side is shorter than half, so the middle of the image is nearly always covered.
     """
-    widths = torch.randint(width // 2 + 1, width, (count * world_size(),), generator=generator)
+    height, width = image.shape[-2:]
+    widths = torch.randint(width // 2 + 1, width, (len(image) * world_size(),), generator=generator)
     heights = (height * width / 2 / widths).round().long()
-    return _boxes(heights, widths, height, width, generator)
+    return _boxes(heights, widths, image, generator)
 
 
-def french_boxes(count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
-    """Boxes of half the area as CutMix-Seg draws them (French et al. 2020). (count, height, width) bool
+def french_boxes(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Boxes of half the area as CutMix-Seg draws them (French et al. 2020). (B, H, W) bool, on the images' device
 
-    The height's share is 0.5 ** U(0, 1), the width's share 0.5 over that.
+    image: as in `half_boxes`. The height's share is 0.5 ** U(0, 1), the width's share 0.5 over that.
     """
-    share = 0.5 ** torch.rand(count * world_size(), generator=generator)
+    height, width = image.shape[-2:]
+    share = 0.5 ** torch.rand(len(image) * world_size(), generator=generator)
     heights = (share * height).round().long()
     widths = (0.5 / share * width).round().long()
-    return _boxes(heights, widths, height, width, generator)
+    return _boxes(heights, widths, image, generator)
 
 
-def _boxes(heights: Tensor, widths: Tensor, height: int, width: int, generator: torch.Generator) -> Tensor:
-    """Boxes at uniform places, of sizes for the whole batch; this process's share. (count, height, width) bool"""
+def _boxes(heights: Tensor, widths: Tensor, image: Tensor, generator: torch.Generator) -> Tensor:
+    """Boxes at uniform places, of sizes for the whole batch; this process's share. (B, H, W) bool
+
+    Their sides travel to the device and are painted there: megabytes from unpinned memory could make the host wait.
+    """
+    height, width = image.shape[-2:]
     top = (torch.rand(len(heights), generator=generator) * (height - heights + 1)).long()
     left = (torch.rand(len(widths), generator=generator) * (width - widths + 1)).long()
-    heights, widths, top, left = (own_rows(each) for each in (heights, widths, top, left))
-    rows, columns = torch.arange(height), torch.arange(width)
-    in_rows = (rows >= top[:, None]) & (rows < (top + heights)[:, None])  # (count, height)
-    in_columns = (columns >= left[:, None]) & (columns < (left + widths)[:, None])  # (count, width)
+    sides = torch.stack([heights, widths, top, left], 1)
+    heights, widths, top, left = own_rows(sides).to(image.device, non_blocking=True).unbind(1)  # each (B,)
+    rows, columns = torch.arange(height, device=image.device), torch.arange(width, device=image.device)
+    in_rows = (rows >= top[:, None]) & (rows < (top + heights)[:, None])  # (B, H)
+    in_columns = (columns >= left[:, None]) & (columns < (left + widths)[:, None])  # (B, W)
     return in_rows[:, :, None] & in_columns[:, None, :]
 
 
@@ -109,5 +118,5 @@ def mix_batch(
     if kind == "classmix":
         shown = pseudo.label.masked_fill(~pseudo.valid, IGNORE)  # what is predicted on padding is no class to keep
         return mix(image, pseudo, class_masks(shown, num_classes, generator) & coin)
-    boxes = half_boxes(len(image), image.shape[-2], image.shape[-1], generator).to(image.device, non_blocking=True)
+    boxes = half_boxes(image, generator)
     return mix(image, pseudo, boxes & coin) if kind == "cutmix" else blank(image, pseudo, boxes & coin)

@@ -222,7 +222,8 @@ class TrainOptions:
     batch_unlabeled: int = 16
     """Unlabelled images per step."""
     accumulate: int = 1
-    """Micro-batches per optimizer step; the batch sizes above are of the whole step."""
+    """Micro-batches per optimizer step; the batch sizes above are of the whole step. BatchNorm, the choice of hard
+    pixels (OHEM), mixes, points and means over unlabelled pixels are each part's own."""
     precision: Literal["fp32", "bf16"] = "bf16"
     """bf16 runs the networks under autocast; losses and prototypes stay in float32."""
     channels_last: bool = True

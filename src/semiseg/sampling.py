@@ -44,12 +44,13 @@ def pick(features: Tensor, points: Tensor, size: tuple[int, int]) -> Tensor:
     table of features; `grid_sample` does the same at half the speed, and loses digits by scaling places to [-1, 1].
     """
     batch, channels, height, width = features.shape
+    points = points.to(features.device, non_blocking=True)  # a few kilobytes; what follows from them is made there
     shared = points if points.dim() == 3 else points.expand(batch, -1, -1)
     rows, columns = _neighbours(shared[..., 0], height, size[0]), _neighbours(shared[..., 1], width, size[1])
     start = torch.arange(batch, device=points.device)[:, None] * height * width
     index = torch.stack([start + y * width + x for y, _ in rows for x, _ in columns], -1)  # (B, N, 4)
     weight = torch.stack([of_row * of_column for _, of_row in rows for _, of_column in columns], -1)
-    index, weight = (part.flatten(0, 1).to(features.device, non_blocking=True) for part in (index, weight))
+    index, weight = index.flatten(0, 1), weight.flatten(0, 1)
     with full_precision(features.device):
         table = features.float().permute(0, 2, 3, 1).reshape(-1, channels)
         picked = F.embedding_bag(index, table, per_sample_weights=weight, mode="sum")

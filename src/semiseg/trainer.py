@@ -16,6 +16,7 @@ from semiseg.checkpoint import BEST, LAST, save_checkpoint
 from semiseg.compilation import uncompiled
 from semiseg.distributed import average_statistics, averaging, copy_from_first, mean_over_ranks, rank, replicated
 from semiseg.evaluate import Evaluation
+from semiseg.losses import pixels
 from semiseg.memory import Attempt
 from semiseg.methods.method import Method
 from semiseg.optim import learning_rate, set_learning_rate
@@ -23,7 +24,7 @@ from semiseg.options import OptimOptions, TrainOptions
 from semiseg.precision import precision_context
 from semiseg.progress import Progress
 from semiseg.record import Record
-from semiseg.types import Clock, LabeledBatch, StepResult, UnlabeledBatch
+from semiseg.types import IGNORE, Clock, LabeledBatch, StepResult, UnlabeledBatch
 
 Batches = Iterator[tuple[LabeledBatch, UnlabeledBatch | None]]
 Results = list[tuple[int, StepResult]]  # each with its step
@@ -218,8 +219,9 @@ class Trainer:
 
 
 def micro_batches(labeled: LabeledBatch, unlabeled: UnlabeledBatch | None, parts: int) -> Batches:
-    """A step's batches in `parts` parts."""
-    chunks = [LabeledBatch(*chunk) for chunk in zip(*(t.chunk(parts) for t in labeled), strict=True)]
+    """A step's batches in `parts` parts, whose means over labelled pixels divide as the whole's does."""
+    count = None if parts == 1 else pixels(labeled.label != IGNORE) / parts
+    chunks = [LabeledBatch(*chunk, pixels=count) for chunk in zip(*(t.chunk(parts) for t in labeled[:3]), strict=True)]
     others: list[UnlabeledBatch | None] = [None] * parts
     if unlabeled is not None:
         others = [UnlabeledBatch(*chunk) for chunk in zip(*(t.chunk(parts) for t in unlabeled), strict=True)]

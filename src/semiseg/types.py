@@ -18,15 +18,18 @@ IGNORE = 255
 
 
 class LabeledBatch(NamedTuple):
-    """Weak views of labelled images. A tuple, so that a loader can pin it and DDP can pass it through."""
+    """Weak views of labelled images. A tuple, so that DDP can pass it through."""
 
     image: Tensor  # (B, 3, H, W) float32, normalised
     label: Tensor  # (B, H, W) int64, 0..C-1 or IGNORE
     index: Tensor  # pyright: ignore  # (B,) int64, position in the labelled list; hides tuple.index, which nobody needs
+    pixels: Tensor | None = None
+    """What a mean over labelled pixels divides by, a scalar, where this is a part of a step; None: its own pixels."""
 
     def to(self, device: torch.device) -> LabeledBatch:
         """The same batch on `device`."""
-        return LabeledBatch(*(tensor.to(device, non_blocking=True) for tensor in self))
+        image, label, index = (tensor.to(device, non_blocking=True) for tensor in self[:3])
+        return LabeledBatch(image, label, index, None if self.pixels is None else self.pixels.to(device))
 
 
 class UnlabeledBatch(NamedTuple):

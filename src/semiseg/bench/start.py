@@ -36,7 +36,13 @@ def bench_start(repeats: int = 5) -> list[Table]:
         seconds = timed(lambda: opened.append(open_dataset(DataOptions(root=root)).unlabeled), cpu)
         rows.append(_row(f"opening {FILES:,} unlabelled files", "s", seconds, LIST_TARGET))
         rows += _growth(opened[0])
-    return [Table("start", rows, "A worker's growth is that of the larger of two, forked, that read from the files.")]
+    return [
+        Table(
+            "start",
+            rows,
+            "The folder is opened once. A worker's growth is that of the larger of two, forked, that read the files.",
+        )
+    ]
 
 
 def _growth(images: ImageSet) -> list[dict[str, Any]]:

@@ -136,8 +136,8 @@ class StepBench:
 
     def floor(self) -> None:
         """Student forward and backward on all images of the step, teacher forward on the unlabelled ones."""
-        with precision_context(self.config.train.precision, self.device):
-            self._teacher_pass()
+        self._teacher_pass()
+        with self._precision():
             logits = self.method.student(self.images).logits
         logits.backward(self.gradient)
         self.optimizer.zero_grad(set_to_none=True)
@@ -177,9 +177,10 @@ class StepBench:
         assert isinstance(method, Prototype)
         assert unlabeled is not None
         clock = self.trainer.clock(1)
-        seen = method.teacher(unlabeled.image).logits
+        with torch.no_grad(), self._precision():
+            seen = method.teacher(unlabeled.image).logits
+            output = method.student(self.images)
         pseudo = pseudo_label(seen, unlabeled.valid)
-        output = self.method.student(self.images)
         logits, features = (maps.detach().requires_grad_() for maps in (output.logits, output.features))
         assert output.aux is None
         options, label = method.options, self.labeled.label
@@ -189,11 +190,13 @@ class StepBench:
             return mix_batch(options.mix, 1.0, unlabeled.image, pseudo, classes, clock.generator)
 
         def linear() -> None:
-            losses = method.linear_losses(SegmentationOutput(logits, features), label, pseudo)
+            with self._precision():
+                losses = method.linear_losses(SegmentationOutput(logits, features), self.labeled, pseudo)
             StepResult(losses, {}).loss.backward()
 
         def prototypes() -> None:
-            losses = method.prototype_losses(features, label, pseudo, clock)
+            with self._precision():
+                losses = method.prototype_losses(features, label, pseudo, clock)
             StepResult(losses, {}).loss.backward()
 
         gradients = [(parameter, torch.zeros_like(parameter)) for parameter in method.student.parameters()]
@@ -217,4 +220,8 @@ class StepBench:
 
     def _teacher_pass(self) -> None:
         if self.unlabeled is not None and isinstance(self.method, TeacherMethod):
-            self.method.teacher(self.unlabeled.image)
+            with self._precision():
+                self.method.teacher(self.unlabeled.image)
+
+    def _precision(self) -> contextlib.AbstractContextManager:
+        return precision_context(self.config.train.precision, self.device)

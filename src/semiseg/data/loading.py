@@ -51,7 +51,10 @@ class Sample(NamedTuple):
 
 
 class Crops(NamedTuple):
-    """A batch of weak views as the loading processes hand them over: in bytes, not yet normalised."""
+    """A batch of weak views as the loading processes hand them over: in bytes, not yet normalised.
+
+    A tuple, so that a loader can pin it.
+    """
 
     image: Tensor  # (B, H, W, 3) uint8
     label: Tensor | None  # (B, H, W) uint8, None for unlabelled images

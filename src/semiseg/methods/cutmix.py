@@ -41,14 +41,13 @@ class CutMix(TeacherMethod):
         image = unlabeled.image
         if self.options.strong:
             image = strong_view(image, self.setting.augment, clock.generator)
-        boxes = french_boxes(len(image), image.shape[-2], image.shape[-1], clock.generator)
-        boxes = boxes.to(image.device, non_blocking=True)
+        boxes = french_boxes(image, clock.generator)
         image, target, valid = (paste(maps, boxes) for maps in (image, target, unlabeled.valid))
         together = torch.cat([labeled.image, image])
         self.teacher.observe(together)
         on_labeled, on_unlabeled = split_output(self.student(together), len(labeled.image))
         confident = target.amax(1) >= self.options.threshold  # (B, H, W)
-        losses = self.supervised(on_labeled, labeled.label)
+        losses = self.supervised(on_labeled, labeled)
         consistency = self.consistency(on_unlabeled.logits, target, confident, valid)
         losses["consistency"] = self.options.unlabeled_weight * consistency
         return StepResult(losses, {"kept": share(confident, valid)})

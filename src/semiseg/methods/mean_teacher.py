@@ -37,7 +37,7 @@ class MeanTeacher(TeacherMethod):
         image = torch.cat([labeled.image, self.noisy(unlabeled.image, clock.generator)])
         self.teacher.observe(image)
         on_labeled, on_unlabeled = split_output(self.student(image), len(labeled.image))
-        losses = self.supervised(on_labeled, labeled.label)
+        losses = self.supervised(on_labeled, labeled)
         distance = softmax_mse(on_unlabeled.logits, target, unlabeled.valid, self.setting.loss.slices)
         losses["consistency"] = self.weight(clock) * distance
         return StepResult(losses, {})

@@ -96,23 +96,24 @@ class Method(nn.Module):
         """What the record should hold of the method's state, and warnings for the user; asked at each evaluation."""
         return {}, []
 
-    def supervised(self, output: SegmentationOutput, label: Tensor) -> dict[str, Tensor]:
-        """The losses on labelled images: Eq. 5 and, where there is an auxiliary head, its own. label (B, H, W)"""
-        losses = {"supervised": supervised_loss(output.logits, label, self.setting.loss)}
+    def supervised(self, output: SegmentationOutput, labeled: LabeledBatch) -> dict[str, Tensor]:
+        """The losses on labelled images: Eq. 5 and, where there is an auxiliary head, its own."""
+        truth = (labeled.label, self.setting.loss, labeled.pixels)
+        losses = {"supervised": supervised_loss(output.logits, *truth)}
         if output.aux is not None:
-            losses["aux"] = self.setting.loss.aux_weight * supervised_loss(output.aux, label, self.setting.loss)
+            losses["aux"] = self.setting.loss.aux_weight * supervised_loss(output.aux, *truth)
         return losses
 
     def supervised_step(self, labeled: LabeledBatch) -> StepResult:
         """A step that learns from labelled images alone."""
-        return StepResult(self.supervised(self.student(labeled.image), labeled.label), {})
+        return StepResult(self.supervised(self.student(labeled.image), labeled), {})
 
 
 def split_output(output: SegmentationOutput, first: int) -> tuple[SegmentationOutput, SegmentationOutput]:
     """The output of cat(labelled, unlabelled) as the two outputs; `first` labelled images."""
 
-    def part(rows: slice) -> SegmentationOutput:
-        aux = None if output.aux is None else output.aux[rows]
-        return SegmentationOutput(output.logits[rows], output.features[rows], aux)
-
-    return part(slice(None, first)), part(slice(first, None))
+    sizes = [first, len(output.logits) - first]  # split, not sliced: the backward pass joins two gradients once
+    logits, features = output.logits.split(sizes), output.features.split(sizes)
+    aux = (None, None) if output.aux is None else output.aux.split(sizes)
+    on_labeled, on_unlabeled = (SegmentationOutput(*parts) for parts in zip(logits, features, aux, strict=True))
+    return on_labeled, on_unlabeled

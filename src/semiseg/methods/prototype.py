@@ -78,7 +78,7 @@ class Prototype(TeacherMethod):
         output = self.student(together)
         losses: dict[str, Tensor] = {}
         if self.options.linear:
-            losses |= self.linear_losses(output, labeled.label, pseudo)
+            losses |= self.linear_losses(output, labeled, pseudo)
         if self.options.prototype:
             losses |= self.prototype_losses(output.features, labeled.label, pseudo, clock)
         kept = pseudo.kept(self.options.threshold)
@@ -101,10 +101,12 @@ class Prototype(TeacherMethod):
         kind, probability = self.options.mix, self.options.mix_probability
         return mix_batch(kind, probability, image, pseudo, self.student.num_classes, clock.generator)
 
-    def linear_losses(self, output: SegmentationOutput, label: Tensor, pseudo: PseudoLabel) -> dict[str, Tensor]:
-        """Eq. 5 and 9. label (B, H, W)"""
-        on_labeled, on_unlabeled = split_output(output, len(label))
-        losses = self.supervised(on_labeled, label)
+    def linear_losses(
+        self, output: SegmentationOutput, labeled: LabeledBatch, pseudo: PseudoLabel
+    ) -> dict[str, Tensor]:
+        """Eq. 5 and 9."""
+        on_labeled, on_unlabeled = split_output(output, len(labeled.image))
+        losses = self.supervised(on_labeled, labeled)
         kept = pseudo.kept(self.options.threshold)
         by_teacher = (on_unlabeled.logits, pseudo.label, kept, pseudo.valid)
         unlabeled = kept_cross_entropy(*by_teacher, self.options.denominator, self.setting.loss.slices)
