@@ -28,10 +28,10 @@ from semiseg.options import require
 from semiseg.provenance import provenance
 
 BENCHMARKS: dict[str, Callable[[torch.device, int], Iterable[Table]]] = {
+    "prototypes": bench_prototypes,  # the first: it takes as many images as free memory holds
     "step": bench_step,
     "options": bench_options,
     "estimate": bench_estimate,
-    "prototypes": bench_prototypes,
     "data": lambda _, repeats: bench_data(repeats),
     "evaluate": bench_evaluate,
     "start": lambda _, repeats: bench_start(repeats),

@@ -80,7 +80,7 @@ def bench_step(device: torch.device, repeats: int = 7) -> Iterator[Table]:
             rows, parts = [], []
             for method in METHODS if number == 0 else EXTREMES:
                 bench = StepBench(config_for(method, options, pictures), device)
-                rows.append(bench.row(repeats))
+                rows.append(bench.row(2 * repeats if method == "prototype" else repeats))  # the one with a target
                 if method == "prototype":
                     parts = bench.parts(repeats)
             ratio = next(row["time ratio"] for row in rows if row["method"] == "prototype")
