@@ -151,7 +151,7 @@ def report(run: Path, /, *others: Path, out: Path | None = None) -> None:
 
 
 def bench(
-    what: Literal["all", "step", "options", "estimate", "prototypes", "data", "evaluate", "start"] = "all",
+    what: Literal["all", "prototypes", "step", "options", "estimate", "data", "evaluate", "start"] = "all",
     /,
     *,
     out: Path = Path("bench.json"),
