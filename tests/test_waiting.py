@@ -97,7 +97,7 @@ def test_normalising_waits_for_nothing(channels_last):
         torch.zeros(2, 8, 9, 3).byte(), torch.zeros(2, 8, 9).byte(), torch.ones(2, 8, 9).bool(), torch.ones(2)
     )
     with nothing_waits():
-        crops.normalised(torch.device("meta"), channels_last)
+        crops.batch(torch.device("meta"), channels_last)
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

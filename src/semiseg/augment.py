@@ -72,8 +72,8 @@ def weak_view(
 
     One scale for both axes: as likely from U(scale_min, 1) as from U(1, scale_max). Where the crop is larger than the
     resized image, a frame goes around it, an odd pixel right or below; it is 0 in the image, `pad_label` in the label
-    and False in `valid`. The label takes the nearest pixel by its middle; U2PL's rounds
-    coordinates down, which moves a shrunk label by up to half a pixel against its image.
+    and False in `valid`. The label takes the nearest pixel by its middle; U2PL's rounds coordinates down, which moves a
+    shrunk label by up to half a pixel against its image.
 
     Args:
         image: (H, W, 3) uint8, RGB.

@@ -61,17 +61,17 @@ class Crops(NamedTuple):
     valid: Tensor  # (B, H, W) bool
     index: Tensor  # pyright: ignore  # (B,) int64, position in the image set; hides tuple.index, which nobody needs
 
-    def normalised(self, device: torch.device, channels_last: bool) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
-        """image (B, 3, H, W) float32, 0 in the frame (the mean colour), label int64, valid and index, on `device`.
+    def batch(self, device: torch.device, channels_last: bool) -> LabeledBatch | UnlabeledBatch:
+        """The batch on `device`, normalised there; the frame is 0, the mean colour.
 
         The bytes travel, from pinned memory without waiting: 32 crops of 513 x 513 are 42 MB, 2 ms on a PCIe 4 link.
-        The arithmetic is the device's.
         """
         image, valid, index = (part.to(device, non_blocking=True) for part in (self.image, self.valid, self.index))
         image = normalise(image).mul_(valid[:, None])
         image = image.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
-        label = None if self.label is None else self.label.to(device, non_blocking=True).long()
-        return image, label, valid, index
+        if self.label is None:
+            return UnlabeledBatch(image, valid, index)
+        return LabeledBatch(image, self.label.to(device, non_blocking=True).long(), index)
 
 
 class StepKeys:
@@ -158,9 +158,8 @@ def training_batches(
     for batch in loader:
         if isinstance(batch, ValueError):
             raise batch
-        labeled, unlabeled = (part and part.normalised(device, train.channels_last) for part in batch)
-        image, label, _, index = labeled
-        yield LabeledBatch(image, label, index), unlabeled and UnlabeledBatch(unlabeled[0], *unlabeled[2:])
+        labeled, unlabeled = (crops and crops.batch(device, train.channels_last) for crops in batch)
+        yield labeled, unlabeled
 
 
 def collate(samples: list[Sample | ValueError]) -> tuple[Crops, Crops | None] | ValueError:
