@@ -28,8 +28,9 @@ def method_of(aux: bool = False, **changes) -> Prototype:
     method.teacher.copy_from(segmentor(seed=1, aux=aux))
     generator = torch.Generator().manual_seed(5)
     head = method.prototypes
-    head.prototypes.copy_(0.3 + torch.rand(head.prototypes.shape, generator=generator))
-    head.ready.fill_(True)
+    if head is not None:
+        head.prototypes.copy_(0.3 + torch.rand(head.prototypes.shape, generator=generator))
+        head.ready.fill_(True)
     return method
 
 
@@ -154,7 +155,10 @@ class SlowStep:
 
     def updated(self, assigned: Assigned) -> np.ndarray:
         """Eq. 11: the prototypes after the step."""
-        options, prototypes = self.method.options, self.method.prototypes.prototypes.double().numpy().copy()
+        options = self.method.options
+        if not options.prototype:
+            return np.zeros(0)
+        prototypes = self.method.prototypes.prototypes.double().numpy().copy()
         for place, features in assigned.items():
             mean = np.mean(features, axis=0)
             for _ in features if options.update_rule == "per_pixel" else [None]:

@@ -65,7 +65,7 @@ def same_runs(found: Trainer, expected: Trainer) -> None:
     """Weights, buffers and momenta, to the bit."""
     same_tensors(found.method.state_dict(), expected.method.state_dict())
     momenta = [
-        {key: state["momentum_buffer"] for key, state in run.optimizer.state_dict()["state"].items()}
+        {key: state["momentum_buffer"] for key, state in run.optimizer.state_dict()["sgd"]["state"].items()}
         for run in (found, expected)
     ]
     same_tensors(*momenta)
@@ -284,7 +284,7 @@ def test_buffers_generators_and_gradients_come_back():
     generator.get_state(), torch.rand(2)
     before = Before.of(method, generator)
     values = {name: buffer.clone() for name, buffer in method.named_buffers()}
-    assert "sums" in values  # what a step puts aside for `after_step` too
+    assert "prototypes.sums" in values  # what a step puts aside for `after_step` too
     drawn = torch.rand(3), torch.rand(3, generator=generator)
     for buffer in method.buffers():
         buffer.fill_(1)

@@ -9,7 +9,7 @@ from sklearn.cluster import KMeans
 from slow_prototype import PLAIN, feature_at, method_of
 from tiny import batches, clock, one_by_one, optimizer_of, segmentor, setting, train_step
 
-import semiseg.methods.prototype as module
+import semiseg.methods.regularizer as module
 from semiseg.method_options import PrototypeOptions
 from semiseg.methods.prototype import Prototype
 
@@ -77,9 +77,8 @@ def test_the_start_takes_so_many_pixels_per_class_and_image(monkeypatch):
 
 def test_without_prototypes_there_is_no_start_and_no_prototype_predictor():
     method = method_of(prototype=False)
-    method.prototypes.ready.fill_(False)
     method.prepare(one_by_one(batches()[0]), clock())
-    assert not method.prototypes.ready.any()
+    assert method.prototypes is None
     assert set(method.predictor(torch.randn(1, 3, 9, 11))) == {"linear"}
     assert method.health() == ({}, [])
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from semiseg.optim import build_optimizer, learning_rate, set_learning_rate
+from semiseg.optim import Optimizer, build_optimizer, learning_rate, set_learning_rate
 from semiseg.options import OptimOptions
 
 POLY = OptimOptions(lr=1e-3, power=0.9)
@@ -21,7 +21,7 @@ def groups(*values: float) -> tuple[list[nn.Parameter], list[dict]]:
     return parameters, [{"role": "encoder", "params": parameters[:1]}, {"role": "head", "params": parameters[1:]}]
 
 
-def step(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], gradients: list[float], rate: float) -> None:
+def step(optimizer: Optimizer, parameters: list[nn.Parameter], gradients: list[float], rate: float) -> None:
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = torch.full_like(parameter, gradient)
     set_learning_rate(optimizer, rate)
@@ -100,3 +100,39 @@ def test_the_schedule_still_governs_after_a_resume(kind):
     step(resumed, again_parameters, [0.5, -0.5], rate=0.03)
     assert [group["lr"] for group in resumed.param_groups] == pytest.approx([0.03, 0.3])
     assert [p.item() for p in again_parameters] == [p.item() for p in parameters]
+
+
+# ---- a group with an optimizer of its own ----
+
+
+def with_own(*values: float) -> tuple[list[nn.Parameter], Optimizer]:
+    """An encoder, a head, and a part with Adam at a fifth of the base rate."""
+    parameters, parts = groups(*values)
+    own = nn.Parameter(torch.tensor([1.0], dtype=torch.float64))
+    parts.append({"role": "head", "params": [own], "kind": "adam", "lr": 0.02, "betas": (0.9, 0.99)})
+    return [*parameters, own], build_optimizer(parts, OptimOptions(lr=0.1, head_lr_factor=10, momentum=0.9))
+
+
+def test_a_group_may_have_an_optimizer_of_its_own():
+    parameters, optimizer = with_own(1.0, 1.0)
+    assert [type(part) for part in optimizer.parts.values()] == [torch.optim.SGD, torch.optim.Adam]
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.1, 1.0, 0.02])
+    adam = optimizer.parts["adam"].param_groups[0]
+    assert (adam["betas"], adam["weight_decay"]) == ((0.9, 0.99), 0)
+    step(optimizer, parameters, [1.0, 1.0, 5.0], rate=0.05)
+    assert parameters[2].item() == pytest.approx(1 - 0.01)  # Adam's first step has the length of its rate
+    assert optimizer.state[parameters[2]]["exp_avg"].item() == pytest.approx(0.5)
+    optimizer.zero_grad()
+    assert all(parameter.grad is None for parameter in parameters)
+
+
+def test_the_state_of_every_kind_comes_back():
+    (parameters, optimizer), (others, resumed) = with_own(1.0, 2.0), with_own(1.0, 2.0)
+    step(optimizer, parameters, [1.0, -1.0, 5.0], rate=0.05)
+    with torch.no_grad():
+        for mine, theirs in zip(others, parameters, strict=True):
+            mine.copy_(theirs)
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for each, its in ((optimizer, parameters), (resumed, others)):
+        step(each, its, [0.5, 0.5, 0.5], rate=0.04)
+    assert [p.item() for p in parameters] == [p.item() for p in others]

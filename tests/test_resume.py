@@ -80,7 +80,7 @@ def same_tensors(found: dict, expected: dict) -> None:
 
 
 def momenta(checkpoint: dict) -> dict:
-    return {key: state["momentum_buffer"] for key, state in checkpoint["optimizer"]["state"].items()}
+    return {key: state["momentum_buffer"] for key, state in checkpoint["optimizer"]["sgd"]["state"].items()}
 
 
 def step_of(config: Config) -> int:

@@ -73,7 +73,8 @@ def batches(
 
 
 def setting(total_steps: int = 10, **changes) -> Setting:
-    return Setting(classes=CLASSES, total_steps=total_steps, **changes)
+    """A second network, for the methods that have one, is another `segmentor`."""
+    return Setting(**{"classes": CLASSES, "total_steps": total_steps, "another": lambda: segmentor(seed=7), **changes})
 
 
 def clock(step: int = 0, total_steps: int = 10, seed: int = 0) -> Clock:

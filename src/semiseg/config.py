@@ -20,7 +20,7 @@ from typing import Any, get_type_hints
 
 import yaml
 
-from semiseg.method_options import METHOD_OPTIONS, SupervisedOptions, TeacherOptions
+from semiseg.method_options import METHOD_OPTIONS, SupervisedOptions, UnlabeledOptions
 from semiseg.option_types import (
     ConfigError,
     check_method,
@@ -62,7 +62,7 @@ class Config:
     """Run folder. None: runs/RECIPE-METHOD-seedS."""
     method: str = "prototype"
     """The method; its own options are listed by `--method NAME --help`."""
-    method_options: SupervisedOptions | TeacherOptions = None  # type: ignore[assignment]  # None: the method's defaults
+    method_options: SupervisedOptions | UnlabeledOptions = None  # type: ignore[assignment]  # None: the defaults
     """The method's own options: an instance of METHOD_OPTIONS[method]."""
     data: DataOptions = field(default_factory=DataOptions)
     augment: AugmentOptions = field(default_factory=AugmentOptions)
@@ -86,7 +86,7 @@ class Config:
         if self.seed < 0:
             raise ConfigError(f"seed is {self.seed}; expected a whole number from 0")
         at_once = self.train.batch_unlabeled // self.train.accumulate
-        if at_once < 2 and isinstance(self.method_options, TeacherOptions) and self.method_options.needs_partner:
+        if at_once < 2 and isinstance(self.method_options, UnlabeledOptions) and self.method_options.needs_partner:
             raise ConfigError(
                 f"{self.method} mixes each unlabelled image with another of its batch, and gets {at_once} at a time: "
                 "raise train.batch_unlabeled or lower train.accumulate to have at least 2"

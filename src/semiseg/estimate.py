@@ -21,7 +21,7 @@ from semiseg.distributed import pick_device
 from semiseg.experiment import build_method
 from semiseg.methods import Method
 from semiseg.networks.segmentor import Segmentor
-from semiseg.optim import build_optimizer
+from semiseg.optim import Optimizer, build_optimizer
 from semiseg.timing import Call, median_seconds
 from semiseg.types import Clock, LabeledBatch, UnlabeledBatch
 
@@ -113,7 +113,7 @@ def count_step(config: Config, classes: int = CLASSES) -> Cost:
     return Cost(traffic.flops - flops, traffic.moved - moved, traffic.peak + fixed)
 
 
-def _step(config: Config, method: Method, optimizer: torch.optim.Optimizer) -> None:
+def _step(config: Config, method: Method, optimizer: Optimizer) -> None:
     train = config.train
     shares = train.accumulate * train.devices  # of a batch
     clock = Clock(train.steps - 1, train.steps, torch.Generator())  # after any warm-up

@@ -21,8 +21,8 @@ from semiseg.evaluate import Evaluation, Evaluator
 from semiseg.launch import resolve_devices
 from semiseg.methods import METHODS, Method, Setting
 from semiseg.model import save_model
-from semiseg.networks import build, with_shared_statistics
-from semiseg.optim import build_optimizer
+from semiseg.networks import Segmentor, build, with_shared_statistics
+from semiseg.optim import Optimizer, build_optimizer
 from semiseg.progress import Progress
 from semiseg.provenance import provenance
 from semiseg.record import Record, write_json
@@ -72,11 +72,16 @@ def build_method(config: Config, classes: tuple[str, ...], weights: bool = True)
     """Network and method of a config, on the CPU, started from config.seed."""
     torch.manual_seed(config.seed)
     network = config.network if weights else replace(config.network, weights="none")
-    student = build(network, len(classes))
-    if config.train.channels_last:
-        student = student.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    setting = Setting(classes, config.train.steps, config.seed, config.loss, config.augment)
-    return METHODS[config.method](student, config.method_options, setting)
+
+    def another() -> Segmentor:
+        """The global generator has moved on since the last one."""
+        made = build(network, len(classes))
+        if config.train.channels_last:
+            made = made.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        return made
+
+    setting = Setting(classes, config.train.steps, config.seed, config.loss, config.augment, another)
+    return METHODS[config.method](another(), config.method_options, setting)
 
 
 def train(config: Config, resume: bool = False, console: Console | None = None) -> Path:
@@ -119,7 +124,7 @@ def _check_agreement(experiment: Experiment, step: int) -> None:
                 )
 
 
-def _restore(saved: dict[str, Any], experiment: Experiment, optimizer: torch.optim.Optimizer) -> State:
+def _restore(saved: dict[str, Any], experiment: Experiment, optimizer: Optimizer) -> State:
     check_same_lists(saved["split"], experiment.dataset.split, saved["split"], experiment.folder)
     experiment.method.load_state_dict(saved["method"])
     optimizer.load_state_dict(saved["optimizer"])
@@ -169,7 +174,7 @@ _FREE = (
 )
 
 
-def build_trainer(experiment: Experiment, optimizer: torch.optim.Optimizer, state: State, bar: Progress) -> Trainer:
+def build_trainer(experiment: Experiment, optimizer: Optimizer, state: State, bar: Progress) -> Trainer:
     """The loop of an experiment, from `state` on, under the live progress `bar`."""
     config, dataset = experiment.config, experiment.dataset
     evaluator = experiment.evaluator(dataset.val)

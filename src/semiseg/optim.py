@@ -2,19 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 
 from semiseg.options import OptimOptions
 
+KINDS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+}
 
-def build_optimizer(groups: Iterable[dict], options: OptimOptions) -> torch.optim.Optimizer:
-    """SGD or AdamW over parameter groups {role: `encoder` or `head`, params: [...]}; weight decay on everything."""
-    scaled = [{**group, "lr_factor": options.head_lr_factor if group["role"] == "head" else 1.0} for group in groups]
-    if options.kind == "adamw":
-        return torch.optim.AdamW(scaled, lr=options.lr, weight_decay=options.weight_decay)
-    return torch.optim.SGD(scaled, lr=options.lr, momentum=options.momentum, weight_decay=options.weight_decay)
+
+class Optimizer:
+    """Optimizers of several kinds, each over its own parameters, that step together."""
+
+    def __init__(self, parts: Mapping[str, torch.optim.Optimizer]) -> None:
+        self.parts = parts
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The groups of all of them."""
+        return [group for part in self.parts.values() for group in part.param_groups]
+
+    @property
+    def state(self) -> dict[torch.Tensor, Any]:
+        """What is remembered of each parameter."""
+        return {parameter: state for part in self.parts.values() for parameter, state in part.state.items()}
+
+    def step(self) -> None:
+        """One step of each."""
+        for part in self.parts.values():
+            part.step()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients."""
+        for part in self.parts.values():
+            part.zero_grad(set_to_none)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state dict of each, by kind."""
+        return {kind: part.state_dict() for kind, part in self.parts.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """What `state_dict` gave. Raises ValueError or KeyError where it is another method's."""
+        for kind, part in self.parts.items():
+            part.load_state_dict(state[kind])
+
+
+def build_optimizer(groups: Iterable[dict], options: OptimOptions) -> Optimizer:
+    """The optimizer of parameter groups {role: `encoder` or `head`, params: [...]}; weight decay on everything.
+
+    A group that names a `kind` of its own gives its own `lr` with it, and nothing of `options` is for it.
+    """
+    by_kind: dict[str, list[dict]] = {}
+    for group in groups:
+        kind = group.get("kind", options.kind)
+        own = {key: value for key, value in group.items() if key not in ("kind", "lr")}
+        factor = group["lr"] / options.lr if "kind" in group else _role_factor(group["role"], options)
+        chosen = {"lr": options.lr * factor, "lr_factor": factor, **({} if "kind" in group else _chosen(options))}
+        by_kind.setdefault(kind, []).append({**chosen, **own})
+    return Optimizer({kind: KINDS[kind](of_kind) for kind, of_kind in by_kind.items()})
+
+
+def _role_factor(role: str, options: OptimOptions) -> float:
+    return options.head_lr_factor if role == "head" else 1.0
+
+
+def _chosen(options: OptimOptions) -> dict[str, float]:
+    decay = {"weight_decay": options.weight_decay}
+    return decay if options.kind == "adamw" else {"momentum": options.momentum, **decay}
 
 
 def learning_rate(step: int, total_steps: int, options: OptimOptions) -> float:
@@ -23,7 +82,7 @@ def learning_rate(step: int, total_steps: int, options: OptimOptions) -> float:
     return options.lr * (1 - step / total_steps) ** options.power * rise
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
     """Give every group the rate times its factor."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["lr_factor"]

@@ -19,7 +19,7 @@ from semiseg.evaluate import Evaluation
 from semiseg.losses import pixels
 from semiseg.memory import Attempt
 from semiseg.methods.method import Method
-from semiseg.optim import learning_rate, set_learning_rate
+from semiseg.optim import Optimizer, learning_rate, set_learning_rate
 from semiseg.options import OptimOptions, TrainOptions
 from semiseg.precision import precision_context
 from semiseg.progress import Progress
@@ -53,7 +53,7 @@ class Trainer:
     """
 
     method: Method
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizer
     train: TrainOptions
     optim: OptimOptions
     seed: int

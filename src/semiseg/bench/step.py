@@ -184,6 +184,7 @@ class StepBench:
         logits, features = (maps.detach().requires_grad_() for maps in (output.logits, output.features))
         assert output.aux is None
         options, label = method.options, self.labeled.label
+        kept = pseudo.kept(options.threshold)
 
         def mixed() -> object:
             classes = method.student.num_classes
@@ -191,12 +192,12 @@ class StepBench:
 
         def linear() -> None:
             with self._precision():
-                losses = method.linear_losses(SegmentationOutput(logits, features), self.labeled, pseudo)
+                losses = method.linear_losses(SegmentationOutput(logits, features), self.labeled, pseudo, kept)
             StepResult(losses, {}).loss.backward()
 
         def prototypes() -> None:
             with self._precision():
-                losses = method.prototype_losses(features, label, pseudo, clock)
+                losses = method.prototype_losses(features, label, pseudo, kept, clock)
             StepResult(losses, {}).loss.backward()
 
         gradients = [(parameter, torch.zeros_like(parameter)) for parameter in method.student.parameters()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
@@ -23,6 +23,8 @@ class Setting:
     seed: int = 0
     loss: LossOptions = field(default_factory=LossOptions)
     augment: AugmentOptions = field(default_factory=AugmentOptions)
+    another: Callable[[], Segmentor] | None = None
+    """Makes a network like the student with another random start (and the same pretrained weights): for two of them."""
 
 
 class Predictor(nn.Module):
@@ -86,7 +88,11 @@ class Method(nn.Module):
         return Predictor(self.student)
 
     def parameter_groups(self) -> list[dict]:
-        """Parameters by role, `encoder` or `head`; the optimizer gives the roles their learning rates."""
+        """Parameters by role, `encoder` or `head`; the optimizer gives the roles their learning rates.
+
+        A group may name an optimizer of its own instead: `kind` (a key of `optim.KINDS`), `lr`, and what else that
+        takes. Its learning rate falls as those of the others do.
+        """
         return [
             {"role": "encoder", "params": self.student.encoder_parameters()},
             {"role": "head", "params": self.student.head_parameters()},

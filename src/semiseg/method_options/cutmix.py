@@ -1,0 +1,29 @@
+"""Options of CutMix-Seg."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from semiseg.method_options.shared import TeacherOptions, require_probability
+
+
+@dataclass(frozen=True)
+class CutMixOptions(TeacherOptions):
+    """CutMix-Seg (French et al. 2020)."""
+
+    threshold: float = 0.97
+    """The batch's loss is scaled by the share of its pixels at or above this confidence."""
+    confidence: Literal["batch", "pixel"] = "batch"
+    """Average that indicator over the batch as the original does, or mask pixel by pixel."""
+    strong: bool = True
+    """Jitter and blur the student's copy."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_probability("threshold", self.threshold)
+
+    @property
+    def needs_partner(self) -> bool:
+        """Always."""
+        return True

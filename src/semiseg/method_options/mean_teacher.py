@@ -1,0 +1,25 @@
+"""Options of Mean Teacher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from semiseg.method_options.shared import TeacherOptions
+from semiseg.options import require
+
+
+@dataclass(frozen=True)
+class MeanTeacherOptions(TeacherOptions):
+    """Mean Teacher (Tarvainen & Valpola 2017), as applied to segmentation."""
+
+    unlabeled_weight: float = 100.0
+    """Weight of the mean squared difference of the two softmaxes, after its ramp."""
+    ramp: float = 0.1
+    """Share of the steps after warm-up over which the weight rises as exp(-5 (1 - t)^2)."""
+    noise: float = 0.0
+    """Standard deviation of the Gaussian noise on the student's normalised image."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 <= self.ramp <= 1, "method.ramp is a share of the steps: between 0 and 1")
+        require(self.noise >= 0, "method.noise cannot be negative")

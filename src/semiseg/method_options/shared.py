@@ -1,0 +1,114 @@
+"""What the options of several methods have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from semiseg.options import require
+
+Mix = Literal["cutmix", "cutout", "classmix", "none"]
+Denominator = Literal["all", "kept", "u2pl"]
+
+
+def require_probability(name: str, value: float) -> None:
+    """Raises ValueError where `method.NAME` is not between 0 and 1."""
+    require(0 <= value <= 1, f"method.{name} is {value}; it is a probability: between 0 and 1")
+
+
+@dataclass(frozen=True)
+class RegularizerOptions:
+    """What `methods.regularizer.PrototypeRegularizer` is told, by the paper's method or by one it is plugged into."""
+
+    per_class: int
+    temperature: float
+    momentum: float
+    update_rule: str  # of Eq. 11: `mean`, `per_pixel` or `none`
+    grid: int | None
+    weight: float
+    init_pixels: int
+
+
+@dataclass(frozen=True)
+class UnlabeledOptions:
+    """What every method that learns from unlabelled images has."""
+
+    warmup: float = 0.0
+    """Share of the steps that are supervised only."""
+    unlabeled_weight: float = 1.0
+    """Weight of the losses on unlabelled images."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.warmup < 1, f"method.warmup is {self.warmup}; it is a share of the steps: 0 <= warmup < 1")
+        require(self.unlabeled_weight >= 0, "method.unlabeled_weight cannot be negative")
+
+    @property
+    def needs_partner(self) -> bool:
+        """Whether an unlabelled image is mixed with another one of its batch."""
+        return False
+
+    @property
+    def regularizer(self) -> RegularizerOptions | None:
+        """The prototype predictor and its losses, where the method has them."""
+        return None
+
+
+@dataclass(frozen=True)
+class TeacherOptions(UnlabeledOptions):
+    """What every method with an averaged teacher has."""
+
+    ema_decay: float = 0.99
+    """The teacher keeps this share of itself per step; early in a run less, 1 - 1/(step + 1)."""
+    teacher_bn: Literal["average", "own"] = "average"
+    """BatchNorm statistics of the teacher: averaged like its weights, or its own from train-mode forwards (U2PL)."""
+    teacher_start: Literal["copy", "average"] = "copy"
+    """After warm-up the teacher is a copy of the student (U2PL), or its average over the warm-up's steps."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 <= self.ema_decay < 1, f"method.ema_decay is {self.ema_decay}; expected 0 <= decay < 1")
+        require(
+            self.teacher_start == "copy" or self.teacher_bn == "average",
+            "method.teacher_start average needs method.teacher_bn average: in the warm-up the teacher sees no image "
+            "from which to gather statistics of its own",
+        )
+
+
+@dataclass(frozen=True)
+class PlugInOptions(UnlabeledOptions):
+    """The paper's regularizer in another method: a prototype predictor beside its own, with the same pseudo-labels."""
+
+    prototypes: bool = False
+    """Add the prototype predictor and its losses (Xu et al. 2022, Eq. 2, 6, 10 and 11) to this method."""
+    prototypes_per_class: int = 4
+    """K, with `prototypes`."""
+    prototype_temperature: float = 0.1
+    """T of Eq. 2, with `prototypes`."""
+    prototype_momentum: float = 0.99
+    """Alpha of Eq. 11, with `prototypes`."""
+    prototype_grid: int | None = 32
+    """One random point per cell of a grid x grid enters the prototype losses and updates. None: every pixel."""
+    prototype_weight: float = 1.0
+    """Weight of both prototype losses, with `prototypes`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.prototypes_per_class >= 1, "method.prototypes_per_class must be at least 1")
+        require(self.prototype_temperature > 0, "method.prototype_temperature must be positive")
+        require(0 <= self.prototype_momentum <= 1, "method.prototype_momentum: between 0 and 1")
+        require(self.prototype_grid is None or self.prototype_grid >= 1, "method.prototype_grid must be at least 1")
+
+    @property
+    def regularizer(self) -> RegularizerOptions | None:
+        """None unless `prototypes`."""
+        if not self.prototypes:
+            return None
+        return RegularizerOptions(
+            self.prototypes_per_class,
+            self.prototype_temperature,
+            self.prototype_momentum,
+            "mean",
+            self.prototype_grid,
+            self.prototype_weight,
+            init_pixels=20_000,
+        )

@@ -1,0 +1,10 @@
+"""Options of the supervised baseline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SupervisedOptions:
+    """Labelled images only: the floor every other method must beat."""
