@@ -1,0 +1,43 @@
+"""Every method has a page, and the page names what there is."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from semiseg.config import load_config
+from semiseg.method_options import METHOD_OPTIONS
+
+PAGES = Path(__file__).parent.parent / "docs" / "methods"
+
+
+def page(name: str) -> str:
+    return (PAGES / f"{name}.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", METHOD_OPTIONS)
+def test_a_page_has_its_parts_and_names_every_option(name):
+    text = page(name)
+    assert text.startswith(f"# {name}\n")
+    for part in ("Options", "Differences", "Cost", "Command"):
+        assert re.search(rf"^## {part}", text, re.MULTILINE), part
+    options = {field.name for field in fields(METHOD_OPTIONS[name])}
+    shared = {option for option in options if option.startswith("prototype_") or option == "prototypes_per_class"}
+    missing = sorted(option for option in options - shared if f"`{option}`" not in text)
+    assert missing == []
+    assert not shared or "`prototypes`" in text
+
+
+@pytest.mark.parametrize("name", METHOD_OPTIONS)
+def test_a_pages_commands_are_commands(name):
+    found = re.findall(r"uv run semiseg train (\S+) (.*)", page(name))
+    assert found
+    for recipe, rest in found:
+        words = rest.split()
+        overrides = {key.removeprefix("--"): value for key, value in zip(words[::2], words[1::2], strict=True)}
+        assert load_config(recipe, overrides).method == name
+
+
+def test_there_is_no_page_of_a_method_that_is_not_there():
+    assert {path.stem for path in PAGES.glob("*.md")} - {"README"} == set(METHOD_OPTIONS)
