@@ -158,5 +158,6 @@ def train_all(folder: Path) -> dict[str, dict[str, Any]]:
 def evaluate(images: ImageSet, predictor: Predictor, limit: int | None) -> tuple[dict[str, Any], list[Any]]:
     """The scores, and the matrices that no rounding touches."""
     evaluator = Evaluator(images, tiny.CLASSES, 1.0, EvaluationOptions(), "fp32", torch.device("cpu"))
-    found = evaluator(predictor, 0.5, limit)
-    return found.to_dict(), [(name, matrix.counts) for name, matrix in found.confusion.items()] + [found.kept.counts]
+    found = evaluator(predictor, 0.5, limit, each=True)
+    matrices = [(name, matrix.counts, found.by_image[name]) for name, matrix in found.confusion.items()]
+    return found.to_dict(), [*matrices, found.kept.counts]

@@ -237,6 +237,16 @@ def test_scores_add_up_over_the_set_and_not_over_images():
     assert whole.miou != pytest.approx(np.mean([part.miou for part in parts]), abs=0.01)
 
 
+def test_the_counts_of_single_images_are_those_of_each_alone_and_only_on_request():
+    found = evaluator(Pictures())(predictor(), each=True)
+    assert list(found.by_image) == ["linear", "prototype"]
+    for name, counts in found.by_image.items():
+        alone_counts = [evaluator(alone(index))(predictor()).confusion[name].counts for index in range(len(SIZES))]
+        assert counts.tolist() == np.stack(alone_counts).tolist()
+    assert evaluator(Pictures())(predictor()).by_image == {}
+    assert evaluator(Pictures())(predictor(), limit=2, each=True).by_image["linear"].shape == (2, 3, 3)
+
+
 def test_evaluating_leaves_every_part_of_a_method_in_its_own_mode():
     """A teacher left in train mode would label with dropout and the batch's statistics from then on."""
     method = METHODS["prototype"](tiny.segmentor(dropout=0.5), PrototypeOptions(), tiny.setting()).train()

@@ -20,6 +20,7 @@ from semiseg.checkpoint import load_checkpoint, save_checkpoint
 from semiseg.config import Config, load_config, save_config
 from semiseg.data.scenes import CLASSES
 from semiseg.experiment import train
+from semiseg.metrics import ConfusionMatrix
 from semiseg.options import DataOptions, EvaluationOptions
 from semiseg.record import read_record
 from semiseg.runs import evaluate_run
@@ -52,7 +53,7 @@ def evaluations(run: Path) -> list[dict]:
 def test_a_finished_run_has_its_files_and_no_others(run):
     files = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
     checkpoints, model = {"checkpoints/best.pt", "checkpoints/last.pt"}, {"model/model.json", "model/model.safetensors"}
-    assert files == {"config.yaml", "metrics.jsonl", "result.json"} | checkpoints | model
+    assert files == {"config.yaml", "metrics.jsonl", "result.json", "confusions.npz"} | checkpoints | model
 
 
 def test_the_result_says_where_it_came_from(result):
@@ -71,6 +72,36 @@ def test_the_result_says_where_it_came_from(result):
     assert result["commit"] is None or re.fullmatch(r"[0-9a-f]{40}(-dirty)?", result["commit"])
     assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", result["date"])
     assert result["classes"] == list(CLASSES)
+
+
+def test_the_result_says_what_it_took(run, result):
+    state = load_checkpoint(run / "checkpoints/last.pt")["state"]
+    assert 0 < state["evaluating"] < state["seconds"]
+    images = 12 * (2 + 2)  # labelled and unlabelled, of twelve steps
+    assert result["images_per_second"] == pytest.approx(images / (state["seconds"] - state["evaluating"]))
+    assert 2**26 < result["peak_bytes"] < 2**34
+    weights = state_of_the_student(run)
+    assert result["parameters"]["trained"] == weights
+    assert result["parameters"]["used"] >= weights  # the teacher, which has as many, and the prototypes are none
+
+
+def state_of_the_student(run: Path) -> int:
+    """How many weights it has, counted in the checkpoint: all but BatchNorm's statistics."""
+    state = load_checkpoint(run / "checkpoints/last.pt")["method"]
+    kept = ("running_mean", "running_var", "num_batches_tracked")
+    return sum(t.numel() for name, t in state.items() if name.startswith("student.") and not name.endswith(kept))
+
+
+def test_the_counts_of_every_image_add_up_to_the_score(run, result):
+    scores = result["last"]["val"]
+    with np.load(run / "confusions.npz") as counts:
+        assert counts["names"].tolist() == [f"val-{index:04d}" for index in range(3)]
+        assert sorted(counts) == ["linear", "names", "prototype"]
+        for predictor in ("linear", "prototype"):
+            each = counts[predictor]
+            assert each.dtype == np.int64
+            assert each.sum((1, 2)).tolist() == [32 * 40] * 3
+            assert 100 * ConfusionMatrix(each.sum(0)).miou() == scores[predictor]["miou"]
 
 
 def test_best_and_last_are_named_and_are_those_of_the_record(run, result):

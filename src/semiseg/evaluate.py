@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain, zip_longest
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,8 @@ class Evaluation:
     classes: tuple[str, ...]
     tally: Tally
     threshold: float | None
+    by_image: dict[str, np.ndarray] = field(default_factory=dict)
+    """Predictor -> counts (N, C, C) int64 of each image, in the set's order; only where they were asked for."""
 
     @property
     def confusion(self) -> dict[str, ConfusionMatrix]:
@@ -143,24 +146,29 @@ class Evaluator:
         threshold: float | None = None,
         limit: int | None = None,
         progress: Callable[[int, int], None] | None = None,
+        each: bool = False,
     ) -> Evaluation:
         """Score the first `limit` images (None: all); `progress(done, of)` is called after each.
 
-        Several processes share the images, and each gets the scores of all. Raises ValueError where no image has a
-        labelled pixel.
+        Several processes share the images, and each gets the scores of all; with `each` the counts of every single
+        image too. Raises ValueError where no image has a labelled pixel.
         """
         count = min(limit or len(self.images), len(self.images))
         own = range(rank(), count, world_size())
         tally = nothing = Tally({}, ConfusionMatrix.empty(len(self.classes)), Calibration.empty())
+        counts: list[dict[str, np.ndarray]] = []  # of each own image, by predictor
         with eval_mode(predictor):
             for done, (logits, label) in enumerate(self._predictions(predictor, own), 1):
-                tally += self._tally(logits, label, threshold)
+                found = self._tally(logits, label, threshold)
+                tally += found
+                if each:
+                    counts.append({name: matrix.counts for name, matrix in found.confusion.items()})
                 if progress is not None:
                     progress(done, len(own))
         tally = sum(gathered(tally), nothing)
         if not any(matrix.counts.any() for matrix in tally.confusion.values()):
             raise ValueError(f"the {count} {self.images.name} images have no labelled pixel to score: all are {IGNORE}")
-        return Evaluation(self.classes, tally, threshold)
+        return Evaluation(self.classes, tally, threshold, _in_order(gathered(counts)))
 
     def _predictions(self, predictor: Predictor, indices: range) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
         """Image by image, the logits (1, C, H, W) of each predictor and the label (H, W) they are held against."""
@@ -186,3 +194,10 @@ class Evaluator:
             ConfusionMatrix.of(predicted, label.masked_fill(~sure, IGNORE), count),
             Calibration.of(confidence, predicted, label),
         )
+
+
+def _in_order(shares: list[list[dict[str, np.ndarray]]]) -> dict[str, np.ndarray]:
+    """Counts (N, C, C) by predictor from each process's images, of which it has every `len(shares)`-th."""
+    images = [counts for row in zip_longest(*shares) for counts in row if counts is not None]
+    names = dict.fromkeys(chain.from_iterable(images))
+    return {name: np.stack([counts[name] for counts in images]) for name in names}

@@ -25,10 +25,12 @@ from semiseg.networks import Segmentor, build, with_shared_statistics
 from semiseg.optim import Optimizer, build_optimizer
 from semiseg.progress import Progress
 from semiseg.provenance import provenance
-from semiseg.record import Record, write_json
+from semiseg.record import Record, write_arrays, write_json
+from semiseg.timing import process_peak
 from semiseg.trainer import State, Trainer
 
 METRICS, CONFIG, RESULT = "metrics.jsonl", "config.yaml", "result.json"
+CONFUSIONS = "confusions.npz"  # of the last step: `names` (N,) of the validation images, each predictor's counts (N, C, C)
 
 
 @dataclass(frozen=True)
@@ -158,13 +160,19 @@ def _checkpoint(config: Config, resume: bool) -> dict[str, Any] | None:
 
 def _check_same_run(config: Config, saved: Config, folder: Path) -> None:
     """Resuming with other options would be neither the old run nor a new one."""
-    ours, theirs = (flatten(config_to_dict(c)) for c in (config, saved))
-    changed = [key for key in ours if ours[key] != theirs.get(key) and key not in ("run", "recipe", *_FREE)]
+    changed = changed_options(config, saved)
     if changed:
-        listed = ", ".join(f"{key} was {theirs.get(key)!r} and is {ours[key]!r}" for key in changed[:5])
         raise ValueError(
-            f"{folder} was started with other options: {listed}. Resume with the same, or use another --run"
+            f"{folder} was started with other options: {', '.join(changed[:5])}. Resume with the same, or use another "
+            "--run"
         )
+
+
+def changed_options(config: Config, saved: Config) -> list[str]:
+    """In what `config` would give another run than `saved`, as `optim.lr was 0.02 and is 0.5`."""
+    ours, theirs = (flatten(config_to_dict(c)) for c in (config, saved))
+    keys = [key for key in ours if ours[key] != theirs.get(key) and key not in ("run", "recipe", *_FREE)]
+    return [f"{key} was {theirs.get(key)!r} and is {ours[key]!r}" for key in keys]
 
 
 # Change nothing in the weights; that the images are the same is checked by the lists.
@@ -220,16 +228,18 @@ def build_trainer(experiment: Experiment, optimizer: Optimizer, state: State, ba
 def finish(experiment: Experiment, state: State, bar: Progress) -> None:
     """Score the method as the last step left it, then the best checkpoint; save that for use, write result.json."""
     config, dataset = experiment.config, experiment.dataset
-    scores = {"last": {"step": state.step, **score_sets(experiment)}}
+    last = score_sets(experiment)
+    scores = {"last": {"step": state.step, **_written(last)}}
     scores["best"] = scores["last"]
     if state.best_step != state.step:
         if rank() == 0:
             experiment.method.load_state_dict(load_checkpoint(experiment.checkpoints / BEST)["method"])
         copy_from_first(experiment.method)
-        scores["best"] = {"step": state.best_step, **score_sets(experiment)}
+        scores["best"] = {"step": state.best_step, **_written(score_sets(experiment))}
     if rank() > 0:
         return
     save_model(experiment.folder / "model", experiment.method.predictor, config, dataset)
+    write_arrays(experiment.folder / CONFUSIONS, {"names": list(dataset.val.names), **last["val"].by_image})
     write_json(
         experiment.folder / RESULT,
         {
@@ -243,6 +253,7 @@ def finish(experiment: Experiment, state: State, bar: Progress) -> None:
             "split": dataset.split,
             "classes": list(dataset.classes),
             "seconds": round(state.seconds, 1),
+            **_costs(experiment, state),
             **provenance(experiment.device),
         },
     )
@@ -261,12 +272,31 @@ def _line(scores: Mapping[str, Any], name: str, subset: str) -> str:
     )
 
 
-def score_sets(experiment: Experiment) -> dict[str, Any]:
-    """Scores of the method as it stands on val and, where there is one, on test."""
+def _costs(experiment: Experiment, state: State) -> dict[str, Any]:
+    """What the run took beside its seconds; the images are those of the batches, labelled and unlabelled."""
+    method, train = experiment.method, experiment.config.train
+    images = train.batch_labeled + (train.batch_unlabeled if method.uses_unlabeled else 0)
+    trained = [each for group in method.parameter_groups() for each in group["params"]]
+    return {
+        "images_per_second": state.step * images / max(state.seconds - state.evaluating, 1e-9),
+        "peak_bytes": process_peak(experiment.device),
+        "parameters": {
+            name: sum(each.numel() for each in several)
+            for name, several in (("trained", trained), ("used", method.predictor.parameters()))
+        },
+    }
+
+
+def _written(scores: Mapping[str, Evaluation]) -> dict[str, Any]:
+    return {subset: found.to_dict() for subset, found in scores.items()}
+
+
+def score_sets(experiment: Experiment) -> dict[str, Evaluation]:
+    """Scores of the method as it stands on val, with those of each image, and, where there is one, on test."""
     sets = {name: images for name, images in experiment.dataset.image_sets.items() if name in ("val", "test")}
     method = experiment.method
     with uncompiled():
         return {
-            name: experiment.evaluator(images)(method.predictor, method.threshold).to_dict()
+            name: experiment.evaluator(images)(method.predictor, method.threshold, each=name == "val")
             for name, images in sets.items()
         }

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 from semiseg.checkpoint import write_atomically
 from semiseg.distributed import rank
@@ -51,6 +55,12 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
     """Write a JSON file atomically; NaN becomes null."""
     text = json.dumps(plain(document), indent=2, ensure_ascii=False) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def write_arrays(path: Path, arrays: Mapping[str, ArrayLike]) -> None:
+    """Write arrays by name into a compressed .npz file, atomically."""
+    made = {name: np.asarray(values) for name, values in arrays.items()}
+    write_atomically(path, lambda file: np.savez_compressed(file, allow_pickle=False, **made))
 
 
 def plain(value: Any) -> Any:

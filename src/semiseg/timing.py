@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -53,6 +55,14 @@ def peak_bytes(call: Call, device: torch.device) -> int:
         held += change
         most = max(most, held)
     return most
+
+
+def process_peak(device: torch.device) -> int:
+    """Most bytes this process has held so far: of tensors on a GPU, of memory in all on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _allocations(seen: Any) -> list[int]:

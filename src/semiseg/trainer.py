@@ -42,6 +42,7 @@ class State:
     best: float = -math.inf  # mIoU of the best evaluation so far, in per cent
     best_step: int = 0
     seconds: float = 0.0  # spent so far, interruptions left out
+    evaluating: float = 0.0  # of these, spent on evaluations
     accumulate: int | None = None  # micro-batches per step, where memory asked for more than the options
 
 
@@ -94,7 +95,8 @@ class Trainer:
                 self.log()
             if evaluate:
                 self.evaluation()
-                self.state.seconds = time.monotonic() - started
+                before, self.state.seconds = self.state.seconds, time.monotonic() - started
+                self.state.evaluating += self.state.seconds - before
             if evaluate or checkpoint:
                 self.save(LAST)
         return self.state
