@@ -27,7 +27,7 @@ TIERS = (
     ("experiment",),
     ("runs", "estimate"),
     ("report", "bench"),
-    ("demo",),
+    ("demo", "comparison"),
     ("command_options", "commands"),
     ("cli",),
 )

@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from semiseg.comparison.run import compare
     from semiseg.config import Config, load_config, save_config
     from semiseg.data import DATASETS, open_dataset
     from semiseg.experiment import train
@@ -34,6 +35,7 @@ __all__ = [
     "ConfigError",
     "Method",
     "Model",
+    "compare",
     "evaluate_run",
     "load_config",
     "load_model",
@@ -51,6 +53,7 @@ _HOME = {
     "ConfigError": "option_types",
     "Method": "methods.method",
     "Model": "model",
+    "compare": "comparison.run",
     "evaluate_run": "runs",
     "load_config": "config",
     "load_model": "model",

@@ -16,7 +16,12 @@ from cyclopts import App
 from cyclopts.exceptions import CycloptsError, UnknownOptionError
 
 from semiseg import commands
-from semiseg.command_options import join_booleans, with_evaluation_options, with_train_options
+from semiseg.command_options import (
+    join_booleans,
+    with_compare_options,
+    with_evaluation_options,
+    with_train_options,
+)
 from semiseg.launch import STOPPED, AloneError, first_to_fail, is_first, launch
 from semiseg.option_types import methods_with, repair
 
@@ -50,6 +55,7 @@ def build_app(tokens: Sequence[str] = ()) -> App:
         suppress_keyboard_interrupt=False,  # `main` tells how to go on
     )
     app.command(with_train_options(commands.train, tokens), name="train")
+    app.command(with_compare_options(commands.compare, tokens), name="compare")
     app.command(with_train_options(commands.estimate, tokens), name="estimate")
     app.command(with_evaluation_options(commands.evaluate), name="evaluate")
     others = (commands.predict, commands.demo, commands.report, commands.bench, commands.methods, commands.recipes)
@@ -94,6 +100,8 @@ def _stopped(tokens: Sequence[str]) -> int:
     if tokens[:1] == ["train"]:
         again = [*tokens, *([] if "--resume" in tokens else ["--resume"])]
         print(f"semiseg: to go on from the last checkpoint: semiseg {shlex.join(again)}", file=sys.stderr)
+    if tokens[:1] == ["compare"]:
+        print(f"semiseg: to go on, the same again: semiseg {shlex.join(tokens)}", file=sys.stderr)
     return 130
 
 

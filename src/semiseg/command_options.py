@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
 from semiseg.config import Config, config_to_dict, flatten, load_config
+from semiseg.method_options import METHOD_OPTIONS
 from semiseg.option_types import attribute_docs, option_help, option_types
 
 Command = Callable[..., None]
 
 _SHORT = {"train.devices": "--devices"}  # options with a second, shorter name
+_SHORT_HERE = {"train.steps": "--steps"}  # of a comparison
 _ORDER = ["", "method", "data", "augment", "network", "loss", "optim", "train", "evaluation"]
 
 
@@ -38,6 +40,33 @@ def _named_config(tokens: Sequence[str]) -> Config:
     return load_config(recipe or "folder", chosen if recipe else {k: v for k, v in chosen.items() if k == "method"})
 
 
+def with_compare_options(command: Command, tokens: Sequence[str]) -> Command:
+    """`command` with the options that all runs of a comparison share, and those of any method as words."""
+    if tokens[:1] != [command.__name__]:
+        return _with_options(command, [])
+    values = flatten(config_to_dict(_named_config([token for token in tokens if not token.startswith("--method")])))
+    texts = attribute_docs(Config) | option_help("supervised")
+    own = ("recipe", "run", "seed", "method", "train.devices")  # which the comparison sets
+    options = [
+        _parameter(key, kind, texts[key], values[key], _SHORT_HERE)
+        for key, kind in option_types("supervised").items()
+        if key not in own
+    ]
+    return _with_options(command, [*options, *_options_of_any_method()])
+
+
+def _options_of_any_method() -> list[inspect.Parameter]:
+    """The methods' own options; words, as what is a number to one may be a switch to another."""
+    texts: dict[str, str] = {}
+    owners: dict[str, list[str]] = {}
+    for method in METHOD_OPTIONS:
+        for key, text in option_help(method).items():
+            if key.startswith("method."):
+                texts.setdefault(key, text)
+                owners.setdefault(key, []).append(method)
+    return [_parameter(key, str, f"{text} Of {', '.join(owners[key])}.") for key, text in texts.items()]
+
+
 def with_evaluation_options(command: Command) -> Command:
     """`command` with the options of the evaluation."""
     texts = option_help("supervised")
@@ -47,11 +76,13 @@ def with_evaluation_options(command: Command) -> Command:
     )
 
 
-def _parameter(key: str, kind: Any, text: str, default: object = None) -> inspect.Parameter:
+def _parameter(
+    key: str, kind: Any, text: str, default: object = None, short: Mapping[str, str] = _SHORT
+) -> inspect.Parameter:
     """One option as cyclopts reads it; `default` is for the help only."""
     section, _, name = key.rpartition(".")
     spec = Parameter(
-        name=[f"--{key}", _SHORT[key]] if key in _SHORT else f"--{key}",
+        name=[f"--{key}", short[key]] if key in short else f"--{key}",
         help=text,
         negative=f"--{section}.no-{name}" if kind is bool else (),
         show_default=_shown if default is not None else False,

@@ -42,6 +42,47 @@ def train(recipe: str, /, *, resume: bool = False, **options: Any) -> None:
     print(report.write_report(run))
 
 
+def compare(
+    recipe: str,
+    /,
+    *,
+    methods: str = "all",
+    labeled: str | None = None,
+    seeds: str = "0",
+    out: Path | None = None,
+    jobs: Annotated[int | None, Parameter(name=["--jobs", "--devices"])] = None,
+    **options: Any,
+) -> None:
+    """Hold methods against supervised-only training: same labelled batches, same steps, one table.
+
+    Runs what is not yet done, so that a stopped comparison goes on with the same command. Takes the options of `train`
+    for all runs; each method takes those of --method.NAME that it has.
+
+    Parameters
+    ----------
+    recipe
+        A shipped recipe, or a YAML file.
+    methods
+        Names with commas between them, or all; supervised is always added.
+    labeled
+        Sets of labelled images with commas between them: a list file; N for DATA/splits/N/labeled.txt; the name of a
+        published split, or the end of it. Default: the recipe's.
+    seeds
+        Whole numbers with commas between them.
+    out
+        Folder for the runs and compare.html, .md and .json. Default: runs/compare-RECIPE.
+    jobs
+        Runs at a time. Default: one on each GPU, or one on the CPU, whose threads several share.
+    """
+    from semiseg.comparison import grid
+
+    made = grid.make_grid(recipe, methods, labeled, seeds, out, options)  # a mistake is told before torch is imported
+    grid.check_jobs(jobs)
+    from semiseg.comparison import run
+
+    run.require_all(run.run_grid(made, jobs))
+
+
 def estimate(recipe: str, /, *, device: str = "here", **options: Any) -> None:
     """Tell what a recipe costs before it is run: operations, memory, hours. Takes the options of `train`.
 

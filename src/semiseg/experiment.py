@@ -30,7 +30,9 @@ from semiseg.timing import process_peak
 from semiseg.trainer import State, Trainer
 
 METRICS, CONFIG, RESULT = "metrics.jsonl", "config.yaml", "result.json"
-CONFUSIONS = "confusions.npz"  # of the last step: `names` (N,) of the validation images, each predictor's counts (N, C, C)
+CONFUSIONS = (
+    "confusions.npz"  # of the last step: `names` (N,) of the validation images, each predictor's counts (N, C, C)
+)
 
 
 @dataclass(frozen=True)

@@ -45,9 +45,10 @@ class Progress:
         """A line of its own."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=not self.live)
 
-    def step(self, step: int, values: Mapping[str, float]) -> None:
-        """Show the step's losses, the share of pseudo-labels kept, the last mIoU, and the time left."""
-        figures = " ".join(f"{name} {_short(name, value)}" for name, value in values.items())
+    def step(self, step: int, values: Mapping[str, float], note: str = "") -> None:
+        """Show the step's losses, the share of pseudo-labels kept, the last mIoU, and the time left; before, `note`."""
+        words = [f"{name} {_short(name, value)}" for name, value in values.items()]
+        figures = " ".join([note, *words] if note else words)
         if self.miou is not None:
             figures += f" mIoU {self.miou:.1f}"
         self.bar.update(self.task, completed=step, figures=figures)
@@ -55,7 +56,8 @@ class Progress:
         if not self.live and (now - self.last_line >= QUIET_SECONDS or step == self.total):
             self.last_line = now
             left = (now - self.began) / max(step - self.start, 1) * (self.total - step)
-            self.say(f"{self.title} step {step}/{self.total} {figures} left {_clock(left)}")
+            estimate = f" left {_clock(left)}" if step > self.start else ""
+            self.say(f"{self.title} step {step}/{self.total} {figures}{estimate}")
 
     def evaluation(self, step: int, miou: float, warnings: list[str]) -> None:
         """Show a score and what the method warns of."""

@@ -16,6 +16,8 @@ from semiseg.report.pictures import gallery
 from semiseg.report.runs import Run, number, read_runs
 
 REPORT = "report.html"
+TEMPLATES = Path(__file__).parent
+"""Folder of the page's template, and of the style sheet that other pages share."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def summary(runs: list[Path]) -> str:
 
 def _write(out: Path, runs: list[Run], title: str, verdict: str) -> Path:
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     text = environment.get_template("report.html.jinja").render(
         title=title,

@@ -1,0 +1,1 @@
+"""Methods held against supervised-only training: a grid of runs, and one table of what they gave."""

@@ -1,0 +1,178 @@
+"""Which runs a comparison is made of: one for each method, set of labelled images and seed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from semiseg.comparison.labels import CHOSEN_HERE, LabeledSet, labeled_set, recipes_own
+from semiseg.config import Config, Flat, flatten, load_config
+from semiseg.method_options import METHOD_OPTIONS
+from semiseg.option_types import ConfigError, check_method, option_types, repair
+
+REFERENCE = "supervised"
+"""What every method is held against."""
+
+_SET_HERE = {"method": "--methods", "seed": "--seeds", "run": "--out", **dict.fromkeys(CHOSEN_HERE, "--labeled")}
+"""Options of a run that the comparison sets, and by which of its own they are chosen."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run."""
+
+    method: str
+    labels: str
+    seed: int
+    config: Config
+
+    @property
+    def name(self) -> str:
+        """That of its folder."""
+        return self.config.run_folder.name
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"{self.method}, {self.labels} labels, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The runs, the reference's first of each seed, and how they were asked for."""
+
+    recipe: str
+    out: Path
+    methods: tuple[str, ...]
+    labels: tuple[str, ...]
+    seeds: tuple[int, ...]
+    cells: tuple[Cell, ...]
+    reference_added: bool  # nobody asked for it
+    command: str
+
+    @property
+    def config(self) -> Config:
+        """That of the first run: data, network, schedule and evaluation are those of all."""
+        return self.cells[0].config
+
+
+def make_grid(
+    recipe: str | Path,
+    methods: str | Iterable[str] = "all",
+    labeled: str | Iterable[str] | None = None,
+    seeds: str | Iterable[int] = "0",
+    out: Path | None = None,
+    overrides: Mapping[str, object] | None = None,
+) -> Grid:
+    """The grid that the words of a command line, or lists of them, describe. Raises ConfigError for what is wrong."""
+    flat = flatten(overrides or {})
+    _check_free(flat)
+    asked = _methods(methods)
+    names = tuple(dict.fromkeys([REFERENCE, *asked]))
+    _check_method_options(flat, names)
+    base = load_config(recipe, _for_method(flat, REFERENCE))
+    sets = _labeled_sets(labeled, base)
+    numbers = _seeds(seeds)
+    folder = out or Path("runs") / f"compare-{base.recipe}"
+    cells = tuple(
+        _cell(recipe, flat, method, chosen, seed, folder) for seed in numbers for chosen in sets for method in names
+    )
+    labels = tuple(chosen.name for chosen in sets)
+    typed = None if labeled is None else ",".join(_words(labeled))
+    command = _command(str(recipe), ",".join(_words(methods)), typed, numbers, out, flat)
+    return Grid(base.recipe, folder, names, labels, numbers, cells, REFERENCE not in asked, command)
+
+
+def check_jobs(jobs: int | None) -> None:
+    """Raise ConfigError for a number of runs at a time that cannot be."""
+    if jobs is not None and jobs < 1:
+        raise ConfigError(f"--jobs is {jobs}; expected 1 or more")
+
+
+def _cell(recipe: str | Path, flat: Flat, method: str, chosen: LabeledSet, seed: int, out: Path) -> Cell:
+    labels = re.sub(r"[^\w.-]+", "-", chosen.name)
+    own = {"method": method, "seed": seed, "run": out / f"{labels}-{method}-seed{seed}"}
+    config = load_config(recipe, {**_for_method(flat, method), **chosen.overrides, **own})
+    return Cell(method, chosen.name, seed, config)
+
+
+# What was asked for ---------------------------------------------------------------------------------------------------
+
+
+def _words(value: str | Iterable[object]) -> list[str]:
+    """`a,b` or ["a", "b"] as words, each once."""
+    parts = value.split(",") if isinstance(value, str) else [str(part) for part in value]
+    return list(dict.fromkeys(part.strip() for part in parts if part.strip()))
+
+
+def _methods(value: str | Iterable[str]) -> list[str]:
+    words = _words(value)
+    if not words:
+        raise ConfigError(f"--methods names none; expected all, or some of {', '.join(METHOD_OPTIONS)}")
+    if "all" in words:
+        return list(METHOD_OPTIONS)
+    return [check_method(word, "--methods: ") for word in words]
+
+
+def _seeds(value: str | Iterable[int]) -> tuple[int, ...]:
+    words = _words(value)
+    if not words or not all(re.fullmatch("[0-9]+", word) for word in words):
+        raise ConfigError(f"--seeds is {','.join(words)!r}; expected whole numbers from 0, such as 0,1,2")
+    return tuple(dict.fromkeys(map(int, words)))
+
+
+def _labeled_sets(value: str | Iterable[str] | None, base: Config) -> list[LabeledSet]:
+    words = [] if value is None else _words(value)
+    sets = [labeled_set(each, base.data) for each in words] or [recipes_own(base.data)]
+    names = [chosen.name for chosen in sets]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"--labeled {','.join(words)}: two of these are called {twice!r}; give the lists other names")
+    return sets
+
+
+# Options of the runs --------------------------------------------------------------------------------------------------
+
+
+def _check_free(flat: Flat) -> None:
+    for key in flat:
+        if key in _SET_HERE:
+            raise ConfigError(f"--{key}: a comparison has this of its own; use {_SET_HERE[key]}")
+    if str(flat.get("train.devices", 1)) != "1":
+        raise ConfigError("--train.devices: a comparison gives each run one device; --jobs says how many run at a time")
+
+
+def _check_method_options(flat: Flat, methods: Iterable[str]) -> None:
+    valid = {key for method in methods for key in option_types(method)}
+    for key in flat:
+        if key.startswith("method.") and key not in valid:
+            raise ConfigError(f"--{key}: none of the compared methods has such an option; {repair(key, sorted(valid))}")
+
+
+def _for_method(flat: Flat, method: str) -> Flat:
+    """`flat` without the options that are other methods' own: a method takes those that it has."""
+    own = option_types(method)
+    return {key: value for key, value in flat.items() if not key.startswith("method.") or key in own}
+
+
+# The command ----------------------------------------------------------------------------------------------------------
+
+
+def _command(recipe: str, methods: str, labeled: str | None, seeds: Iterable[int], out: Path | None, flat: Flat) -> str:
+    """The command line that makes this grid."""
+    words = ["semiseg", "compare", recipe, "--methods", methods]
+    words += [] if labeled is None else ["--labeled", labeled]
+    words += ["--seeds", ",".join(map(str, seeds))]
+    words += [] if out is None else ["--out", str(out)]
+    for key, value in flat.items():
+        words += [f"--{key}", *_typed(value)]
+    return shlex.join(words)
+
+
+def _typed(value: object) -> list[str]:
+    if isinstance(value, bool) or value is None:
+        return [str(value).lower()]
+    return [str(part) for part in value] if isinstance(value, list | tuple) else [str(value)]

@@ -1,0 +1,167 @@
+"""The processes of a comparison: each run in its own, as many at a time as there are places for them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import connection
+from multiprocessing.process import BaseProcess
+
+import torch
+from rich.console import Console
+
+from semiseg.comparison.folders import is_finished, log_of, steps_done
+from semiseg.comparison.grid import Cell
+from semiseg.comparison.worker import ERROR, train_into
+from semiseg.launch import GRACE
+from semiseg.progress import Progress
+
+Place = dict[str, str]
+"""What a run finds in its environment: its GPU, or nothing."""
+
+AfterEach = Callable[[dict[str, str]], object]
+
+POLL = 1.0  # seconds between two looks at the records
+
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+_QUOTED = 300  # characters of a log, of a run that did not say why it ended
+_PRELOADED = ["semiseg.comparison.worker"]
+
+
+def find_places(device: str, jobs: int | None) -> list[Place]:
+    """Where runs go, one at a time in each: every GPU, or one place on the CPU; `jobs` asks for another number.
+
+    With more jobs than GPUs, GPUs are shared. Raises ValueError where runs are bound to one GPU.
+    """
+    gpus = _gpus() if device in ("auto", "cuda") else []
+    count = jobs or max(1, len(gpus))
+    if not gpus:
+        return [{} for _ in range(count)]
+    return [{_VISIBLE: gpus[number % len(gpus)]} for number in range(count)]
+
+
+def _gpus() -> list[str]:
+    """Each GPU as CUDA_VISIBLE_DEVICES names it."""
+    count = torch.cuda.device_count()
+    named = [name for name in os.environ.get(_VISIBLE, "").split(",") if name]
+    return named[:count] if named else [str(number) for number in range(count)]
+
+
+@dataclass
+class _Started:
+    cell: Cell
+    process: BaseProcess
+    log_size: int  # before it printed anything
+
+    def failure(self) -> str | None:
+        """Why it ended before its time; None where all is well."""
+        code = self.process.exitcode
+        if code == 0:
+            return None
+        with log_of(self.cell).open("rb") as file:
+            file.seek(self.log_size)
+            printed = file.read().decode("utf-8", "replace")
+        _, mark, message = printed.rpartition(ERROR)
+        if mark:
+            return message.strip()
+        if code is not None and code < 0:
+            name = signal.Signals(-code).name
+            often = "; often this means that the machine ran out of memory" if name == "SIGKILL" else ""
+            return f"it was ended by {name}{often}"
+        return f"it ended with status {code} after printing: {printed.strip()[-_QUOTED:] or 'nothing'}"
+
+
+def run_cells(
+    cells: Sequence[Cell], places: Sequence[Place], after_each: AfterEach, console: Console
+) -> dict[str, str]:
+    """Run what is not finished; returns why runs failed, by their name.
+
+    `after_each` is called with these after each run. Others go on where one fails. None outlives this call, nor this process: Ctrl-C ends all.
+    """
+    return _Pool(cells, places, after_each, console).run()
+
+
+class _Pool:
+    def __init__(
+        self,
+        cells: Sequence[Cell],
+        places: Sequence[Place],
+        after_each: AfterEach,
+        console: Console,
+    ) -> None:
+        self.waiting = [cell for cell in cells if not is_finished(cell)]
+        self.places = places
+        self.after_each = after_each
+        self.steps = {cell.name: cell.config.train.steps if is_finished(cell) else steps_done(cell) for cell in cells}
+        total = sum(cell.config.train.steps for cell in cells)
+        self.bar = Progress("compare", total, sum(self.steps.values()), console)
+        self.threads = max(1, torch.get_num_threads() // len(places))
+        self.context = multiprocessing.get_context("forkserver")  # which imports torch once for all
+        self.context.set_forkserver_preload(_PRELOADED)
+        self.running: dict[int, _Started] = {}  # by place
+        self.failures: dict[str, str] = {}
+
+    def run(self) -> dict[str, str]:
+        with self.bar:
+            try:
+                while self.waiting or self.running:
+                    self._fill()
+                    connection.wait([started.process.sentinel for started in self.running.values()], POLL)
+                    for place, started in list(self.running.items()):
+                        if started.process.exitcode is not None:
+                            del self.running[place]
+                            self._collect(started)
+                    self._show()
+            finally:
+                _end([started.process for started in self.running.values()])
+        return self.failures
+
+    def _fill(self) -> None:
+        for place, environment in enumerate(self.places):
+            if place not in self.running and self.waiting:
+                self.running[place] = self._start(self.waiting.pop(0), environment)
+
+    def _start(self, cell: Cell, environment: Place) -> _Started:
+        log = log_of(cell)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        size = log.stat().st_size if log.exists() else 0
+        process = self.context.Process(
+            target=train_into, args=(cell.config, log, environment, self.threads), name=cell.name
+        )
+        process.start()
+        return _Started(cell, process, size)
+
+    def _collect(self, started: _Started) -> None:
+        started.process.join()
+        why = started.failure()
+        if why is not None:
+            self.failures[started.cell.name] = why
+            self.bar.say(f"failed: {started.cell.title} ({log_of(started.cell)}): {why}")
+        else:
+            self.steps[started.cell.name] = started.cell.config.train.steps
+            self.bar.say(f"done: {started.cell.title}")
+        self.after_each(self.failures)
+
+    def _show(self) -> None:
+        for started in self.running.values():
+            self.steps[started.cell.name] = steps_done(started.cell)
+        done = [f"{s.cell.name} {self.steps[s.cell.name]}/{s.cell.config.train.steps}" for s in self.running.values()]
+        if done:
+            so_far = min(sum(self.steps.values()), self.bar.total - 1)  # what is still running is not done
+            self.bar.step(so_far, {}, f"{len(self.waiting)} waiting, running: {', '.join(done)}")
+
+
+def _end(processes: Sequence[BaseProcess]) -> None:
+    """End the processes with all that they started. A run may be killed at any moment."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for process in processes:
+            if process.exitcode is None and process.pid is not None:
+                with suppress(ProcessLookupError):  # not yet its own session, or just ended
+                    os.killpg(process.pid, number)
+                process.kill() if number == signal.SIGKILL else process.terminate()
+        for process in processes:
+            process.join(GRACE)

@@ -1,0 +1,221 @@
+"""What the finished runs of a comparison say, as one document of plain types: the source of all its views."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from semiseg.comparison.folders import is_finished, read_counts, read_result
+from semiseg.comparison.grid import REFERENCE, Cell, Grid
+from semiseg.comparison.published import is_blender, meaning, published
+from semiseg.comparison.statistics import DRAWS, paired_interval, spread
+from semiseg.data.splits import PUBLISHED
+
+Document = dict[str, Any]
+
+_ENDS = {"first": min, "last": max}
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """A finished run."""
+
+    cell: Cell
+    result: dict[str, Any]
+    names: np.ndarray  # (N,) of the validation images
+    counts: np.ndarray  # (N, C, C) of the headline predictor, after the last step
+
+    def miou(self, which: str) -> float:
+        """The headline's, per cent, of the `last` or the `best` checkpoint."""
+        return self.result[which]["val"]["miou"]
+
+
+def build_document(grid: Grid, failures: Mapping[str, str], places: int) -> Document:
+    """The table of what is finished. `failures` says why runs failed, by name; `places` how many ran at a time.
+
+    Raises ValueError where finished runs of one set of labels were trained or scored on different images.
+    """
+    found = [_read(cell) for cell in grid.cells if is_finished(cell)]
+    _check_same_images(found)
+    config, results = grid.config, [outcome.result for outcome in found]
+    return {
+        "recipe": grid.recipe,
+        "preset": config.preset,
+        "steps": config.train.steps,
+        "batch": {"labeled": config.train.batch_labeled, "unlabeled": config.train.batch_unlabeled},
+        "network": f"{config.network.name}, {config.network.encoder}",
+        "evaluation": config.evaluation.label,
+        "scale": config.data.scale,
+        "seeds": list(grid.seeds),
+        "methods": list(grid.methods),
+        "reference": REFERENCE,
+        "runs": {"finished": len(found), "of": len(grid.cells), "at_a_time": places},
+        "labeled": [_section(grid, labels, found, failures) for labels in grid.labels],
+        "notes": _notes(grid, found),
+        "command": grid.command,
+        "versions": _distinct(results, "versions"),
+        "hardware": _distinct(results, "hardware"),
+        "commit": _merged(result["commit"] for result in results),
+        "date": {name: pick((r["date"] for r in results), default=None) for name, pick in _ENDS.items()},
+    }
+
+
+def _read(cell: Cell) -> _Outcome:
+    result = read_result(cell)
+    return _Outcome(cell, result, *read_counts(cell, result))
+
+
+def _check_same_images(outcomes: Sequence[_Outcome]) -> None:
+    """Runs of one set of labels have the same lists, and all runs the same validation images in the same order."""
+    firsts: dict[str, _Outcome] = {}
+    for outcome in outcomes:
+        first = firsts.setdefault(outcome.cell.labels, outcome)
+        ours, theirs = outcome.result["split"], first.result["split"]
+        other = [name for name in theirs if name in ours and ours[name]["sha256"] != theirs[name]["sha256"]]
+        if other or outcome.names.tolist() != outcomes[0].names.tolist():
+            raise ValueError(
+                f"{outcome.cell.config.run_folder} was trained or scored on other images than "
+                f"{first.cell.config.run_folder}: {', '.join(other) or 'val'}. Delete one of them, and compare again"
+            )
+
+
+# One set of labels ----------------------------------------------------------------------------------------------------
+
+
+def _section(grid: Grid, labels: str, outcomes: Sequence[_Outcome], failures: Mapping[str, str]) -> Document:
+    """The rows of one set of labels."""
+    own = [outcome for outcome in outcomes if outcome.cell.labels == labels]
+    split = next(cell.config.data.split for cell in grid.cells if cell.labels == labels)
+    by_method = {method: {o.cell.seed: o for o in own if o.cell.method == method} for method in grid.methods}
+    missing = {
+        method: [
+            {"seed": cell.seed, "why": failures.get(cell.name, "not finished yet")}
+            for cell in grid.cells
+            if (cell.labels, cell.method) == (labels, method) and cell.seed not in by_method[method]
+        ]
+        for method in grid.methods
+    }
+    return {
+        "name": labels,
+        "published_split": split,
+        "meaning": meaning(split) if split in PUBLISHED else None,
+        "split": own[0].result["split"] if own else None,
+        "rows": [
+            {**_row(method, by_method[method], by_method[REFERENCE], split), "missing": missing[method]}
+            for method in grid.methods
+        ],
+    }
+
+
+def _row(method: str, ours: Mapping[int, _Outcome], theirs: Mapping[int, _Outcome], split: str | None) -> Document:
+    runs = list(ours.values())
+    known = published(method, split)
+    row: Document = {
+        "method": method,
+        "predictor": runs[0].result["last"]["val"]["headline"] if runs else None,
+        "last": _scores(ours, "last"),
+        "best": _scores(ours, "best"),
+        "difference": None if method == REFERENCE else _difference(ours, theirs),
+        "published": None if known is None else {"miou": known.miou, "source": known.source},
+    }
+    for key in ("seconds", "images_per_second", "peak_bytes"):
+        row[key] = _mean([run.result[key] for run in runs])
+    row["parameters"] = runs[0].result["parameters"] if runs else None
+    row["hardware"] = _distinct([run.result for run in runs], "hardware")
+    return row
+
+
+def _scores(runs: Mapping[int, _Outcome], which: str) -> Document:
+    """mIoU of the `last` or `best` checkpoint: mean and standard deviation over seeds, and each seed's."""
+    values = [run.miou(which) for run in runs.values()]
+    by_seed = {str(seed): run.miou(which) for seed, run in runs.items()}
+    return {"mean": _mean(values), "deviation": spread(values), "by_seed": by_seed}
+
+
+def _difference(ours: Mapping[int, _Outcome], theirs: Mapping[int, _Outcome]) -> Document | None:
+    """To the reference, over the seeds that both have finished; mIoU in per cent."""
+    seeds = [seed for seed in ours if seed in theirs]
+    if not seeds:
+        return None
+    mine, reference = (np.stack([runs[seed].counts for seed in seeds]) for runs in (ours, theirs))  # (S, N, C, C)
+    found = paired_interval(mine, reference)
+    return {
+        "miou": 100 * found.difference,
+        "low": 100 * found.low,
+        "high": 100 * found.high,
+        "verdict": found.verdict,
+        "seeds": seeds,
+        "by_seed": {str(seed): ours[seed].miou("last") - theirs[seed].miou("last") for seed in seeds},
+    }
+
+
+# What is said beside the rows -----------------------------------------------------------------------------------------
+
+
+def _notes(grid: Grid, outcomes: Sequence[_Outcome]) -> list[str]:
+    """How to read the table."""
+    splits = {cell.config.data.split for cell in grid.cells}
+    blenders = {is_blender(split) for split in splits if split is not None} - {None}
+    known = any(published(method, split) for method in grid.methods for split in splits)
+    said = {
+        _SCORES: True,
+        _SAME: True,
+        f"{REFERENCE} was added: it is what the others are held against.": grid.reference_added,
+        _how_sure(len(grid.seeds)): True,
+        _BLENDERS: len(blenders) > 1,
+        _PUBLISHED: known,
+        _COSTS: bool(outcomes),
+    }
+    return [note for note, holds in said.items() if holds]
+
+
+_SCORES = (
+    "mIoU in per cent of the headline predictor on the validation images. Last: after the last step, which no score "
+    "chose. Best: of the evaluation with the highest score on these same images, so it flatters."
+)
+_SAME = "Every method had the same network, schedule, steps and evaluation and, for a seed, the same labelled batches."
+_BLENDERS = (
+    "This table holds both meanings of `blender`, that of U2PL's lists and that of CPS's, ST++'s and UniMatch's. Their "
+    "rows do not compare, even where the number of labels is the same."
+)
+_PUBLISHED = (
+    "Published: what the source says of this method and split, with its own code, network and steps, of its best epoch "
+    "on the validation images; on ResNet-101 unless the source says otherwise."
+)
+_COSTS = (
+    "Seconds are of training with its evaluations, images/s of training alone (labelled and unlabelled images), memory "
+    "is the most a run held; means over seeds. Parameters: trained / in the predictor that is scored."
+)
+
+
+def _how_sure(seeds: int) -> str:
+    drawn = "images and the seeds" if seeds > 1 else "images"
+    words = (
+        f"Difference: to {REFERENCE}, last against last, with a 95 % interval from {DRAWS:,} draws of the validation "
+        f"{drawn} with replacement, the same draws for both (paired bootstrap). Helped or hurt: the interval lies wholly "
+        "above or below 0."
+    )
+    if seeds == 1:
+        return f"{words} There is one seed: the interval is over images alone, and another seed may lie outside of it."
+    return (
+        f"{words} Of how much seeds differ, {seeds} seeds show {100 * (seeds - 1) / seeds:.0f} % (in variance): where that "
+        "is most of the uncertainty, the interval is too narrow."
+    )
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return statistics.fmean(values) if values else None
+
+
+def _distinct(results: Sequence[Mapping[str, Any]], key: str) -> dict[str, str | None]:
+    """Each thing that the runs' results say under `key`, all of it where they differ."""
+    names = dict.fromkeys(name for result in results for name in result[key])
+    return {name: _merged(result[key].get(name) for result in results) for name in names}
+
+
+def _merged(values: Iterable[Any]) -> str | None:
+    return ", ".join(dict.fromkeys(str(value) for value in values if value is not None)) or None

@@ -1,0 +1,212 @@
+"""The document of a comparison as JSON, Markdown and one self-contained HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from semiseg.checkpoint import write_atomically
+from semiseg.comparison.table import Document
+from semiseg.record import write_json
+from semiseg.report.page import TEMPLATES
+
+NAME = "compare"
+HEAD = (
+    "method", "mIoU, last", "mIoU, best", "difference", "verdict", "published", "seconds", "images/s", "memory, GB",
+    "parameters, M",
+)  # fmt: skip
+
+_NAMED = 4  # of so many methods, the headline names each
+_NONE = "–"
+_MINUS = "−"
+
+
+def write_views(document: Document, out: Path) -> dict[str, Path]:
+    """Write compare.json, compare.md and compare.html into `out`; returns the paths by ending."""
+    paths = {ending: out / f"{NAME}.{ending}" for ending in ("json", "md", "html")}
+    write_json(paths["json"], document)
+    for ending, text in (("md", markdown(document)), ("html", html(document))):
+        write_atomically(paths[ending], lambda file, text=text: file.write(text.encode()))
+    return paths
+
+
+def headline(document: Document) -> str:
+    """The comparison in one sentence for each set of labels."""
+    return ". ".join(f"{labels_title(section)}: {_verdicts(section)}" for section in document["labeled"])
+
+
+def title(document: Document) -> str:
+    """What was compared."""
+    preset = f" ({document['preset']})" if document["preset"] else ""
+    seeds = ", ".join(map(str, document["seeds"]))
+    return f"{document['recipe']}{preset}, {document['steps']:,} steps, seeds {seeds}"
+
+
+def labels_title(section: Mapping[str, Any]) -> str:
+    """A set of labels, and how many images it has."""
+    if section["split"] is None or str(section["split"]["labeled"]["count"]) == section["name"]:
+        return f"{section['name']} labels"
+    return f"{section['name']} ({section['split']['labeled']['count']} labels)"
+
+
+def _verdicts(section: Mapping[str, Any]) -> str:
+    found: dict[str, list[str]] = {"helped": [], "no reliable difference": [], "hurt": []}
+    for row in section["rows"]:
+        if row["difference"] is not None:
+            found[row["difference"]["verdict"]].append(f"{row['method']} {signed(row['difference']['miou'])}")
+    few = sum(map(len, found.values())) <= _NAMED
+    counts = {verdict: ", ".join(names) if few else str(len(names)) for verdict, names in found.items() if names}
+    return "; ".join(f"{verdict}: {words}" for verdict, words in counts.items()) or "nothing to compare yet"
+
+
+# Cells ----------------------------------------------------------------------------------------------------------------
+
+
+def cells(row: Mapping[str, Any]) -> list[str]:
+    """One row under HEAD."""
+    difference, parameters = row["difference"], row["parameters"]
+    return [
+        row["method"],
+        with_deviation(row["last"]),
+        with_deviation(row["best"]),
+        _NONE if difference is None else interval(difference),
+        _NONE if difference is None else difference["verdict"],
+        _NONE if row["published"] is None else f"{row['published']['miou']:.2f}",
+        _number(row["seconds"], ".0f"),
+        _number(row["images_per_second"], ".1f"),
+        _number(None if row["peak_bytes"] is None else row["peak_bytes"] / 1e9, ".2f"),
+        _NONE if parameters is None else f"{parameters['trained'] / 1e6:.2f} / {parameters['used'] / 1e6:.2f}",
+    ]
+
+
+def with_deviation(scores: Mapping[str, Any]) -> str:
+    """`53.21 ± 0.40`, the latter where there are seeds enough."""
+    if scores["mean"] is None:
+        return _NONE
+    return f"{scores['mean']:.2f}" + ("" if scores["deviation"] is None else f" ± {scores['deviation']:.2f}")
+
+
+def interval(difference: Mapping[str, Any]) -> str:
+    """`+1.94 [+1.02, +2.80]`."""
+    low, high = signed(difference["low"]), signed(difference["high"])
+    return f"{signed(difference['miou'])} [{low}, {high}]"
+
+
+def signed(value: float) -> str:
+    """With its sign; what rounds to nothing has none."""
+    text = f"{value:+.2f}".replace("-", _MINUS)
+    return text[1:] if text[1:] == "0.00" else text
+
+
+def _number(value: float | None, form: str) -> str:
+    return _NONE if value is None else f"{value:{form}}"
+
+
+def missing_words(row: Mapping[str, Any]) -> list[str]:
+    """Which runs of a row are missing, and why."""
+    return [f"{row['method']}, seed {each['seed']}, is missing: {each['why']}" for each in row["missing"]]
+
+
+def facts(document: Document) -> list[tuple[str, str]]:
+    """Where the figures come from."""
+    runs, date, batch = document["runs"], document["date"], document["batch"]
+    commit = document["commit"]
+    versions = ", ".join(f"{name} {version}" for name, version in document["versions"].items() if version)
+    hardware = "; ".join(f"{name} {value}" for name, value in document["hardware"].items() if value)
+    pairs = [
+        ("command", document["command"]),
+        ("runs", f"{runs['finished']} of {runs['of']} finished, {runs['at_a_time']} at a time"),
+        ("network", document["network"]),
+        ("batch", f"{batch['labeled']} labelled and {batch['unlabeled']} unlabelled images"),
+        ("evaluation", f"{document['evaluation']}, images at {document['scale']:g} of their size"),
+        ("hardware", hardware),
+        ("versions", versions),
+        ("commit", commit or ""),
+        ("runs finished", " to ".join(dict.fromkeys(each for each in (date["first"], date["last"]) if each))),
+    ]
+    return [(name, value) for name, value in pairs if value]
+
+
+def sources(section: Mapping[str, Any]) -> list[str]:
+    """Where the published figures of a section stand."""
+    rows = [row for row in section["rows"] if row["published"] is not None]
+    return [f"{row['method']} {row['published']['miou']:.2f}: {row['published']['source']}" for row in rows]
+
+
+# Markdown -------------------------------------------------------------------------------------------------------------
+
+
+def markdown(document: Document) -> str:
+    """The page in Markdown."""
+    lines = [f"# Comparison: {title(document)}", "", f"{headline(document)}.", ""]
+    for section in document["labeled"]:
+        lines += _markdown_section(section)
+    lines += ["## How to read it", "", *(f"- {note}" for note in document["notes"]), ""]
+    lines += ["## Where it comes from", "", "    " + document["command"], ""]
+    lines += [f"- {name}: {value}" for name, value in facts(document)[1:]]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_section(section: Mapping[str, Any]) -> list[str]:
+    lines = [f"## {labels_title(section)}", ""]
+    lines += [f"{section['meaning']}.", ""] if section["meaning"] else []
+    lines += [_markdown_row(HEAD), _markdown_row(["---"] + ["---:"] * (len(HEAD) - 1))]
+    lines += [_markdown_row(cells(row)) for row in section["rows"]]
+    lines.append("")
+    told = [words for row in section["rows"] for words in missing_words(row)]
+    told += [f"published {words}" for words in sources(section)]
+    told += [
+        f"{name}: {split['count']} images, {split['name']}, sha256 of the sorted names {split['sha256']}"
+        for name, split in (section["split"] or {}).items()
+    ]
+    return [*lines, *(f"- {' '.join(words.split())}" for words in told), ""]
+
+
+def _markdown_row(values: tuple[str, ...] | list[str]) -> str:
+    return "| " + " | ".join(value.replace("|", "\\|") for value in values) + " |"
+
+
+# HTML -----------------------------------------------------------------------------------------------------------------
+
+
+def html(document: Document) -> str:
+    """The page in HTML: no network, no script, light and dark, in the style of the reports."""
+    environment = Environment(
+        loader=FileSystemLoader([Path(__file__).parent, TEMPLATES]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    names = (cells, labels_title, missing_words, sources)
+    return environment.get_template("compare.html.jinja").render(
+        title=f"Comparison: {title(document)}",
+        verdict=headline(document),
+        document=document,
+        head=HEAD,
+        facts=facts(document),
+        bars=[_bars(section) for section in document["labeled"]],
+        **{function.__name__: function for function in names},
+    )
+
+
+def _bars(section: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """By method, where its interval lies on one scale for all rows: low, high, middle and zero, in per cent of it."""
+    found = {row["method"]: row["difference"] for row in section["rows"] if row["difference"] is not None}
+    ends = [value for each in found.values() for value in (each["low"], each["high"], 0.0)]
+    low, width = min(ends, default=0.0), (max(ends, default=0.0) - min(ends, default=0.0)) or 1.0
+
+    def place(value: float) -> float:
+        return round(4 + 92 * (value - low) / width, 1)
+
+    return {
+        method: {
+            "low": place(each["low"]),
+            "high": place(each["high"]),
+            "middle": place(each["miou"]),
+            "zero": place(0.0),
+        }
+        for method, each in found.items()
+    }

@@ -1,0 +1,59 @@
+"""The process of one run: its own session, its log, its share of the machine, and its end with that of its parent."""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Mapping
+from multiprocessing import connection
+from pathlib import Path
+from threading import Thread
+
+import torch
+from rich.console import Console
+
+from semiseg import experiment
+from semiseg.config import Config
+
+ERROR = "semiseg: error: "
+"""What follows it in a log, up to the end, is why the run failed."""
+
+_WIDTH = 120
+
+
+def train_into(config: Config, log: Path, environment: Mapping[str, str], threads: int) -> None:
+    """Train, or go on with, a run; what it prints is appended to `log`. The exit status is 1 where it failed."""
+    os.setsid()  # Ctrl-C is the parent's to answer, and one signal ends this process with those that load for it
+    Thread(target=_end_with_parent, daemon=True).start()
+    os.environ.update(environment)  # before the first use of a GPU
+    _print_into(log)
+    torch.set_num_threads(threads)
+    try:
+        experiment.train(config, resume=True, console=Console(file=sys.stdout, width=_WIDTH))
+    except Exception as error:
+        message = str(error)
+        if not isinstance(error, ValueError):  # ours, not the user's
+            traceback.print_exc()
+            message = f"{type(error).__name__}: {error}"
+        print(f"{ERROR}{message}", file=sys.stderr, flush=True)
+        os._exit(1)  # at once: loading processes may still have work
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os.killpg(0, signal.SIGKILL)
+
+
+def _print_into(log: Path) -> None:
+    with log.open("ab") as file:
+        for descriptor in (1, 2):
+            os.dup2(file.fileno(), descriptor)
+    for stream in (sys.stdout, sys.stderr):
+        assert isinstance(stream, io.TextIOWrapper)
+        stream.reconfigure(encoding="utf-8", line_buffering=True)
