@@ -55,8 +55,8 @@ def compare(
 ) -> None:
     """Hold methods against supervised-only training: same labelled batches, same steps, one table.
 
-    Runs what is not yet done, so that a stopped comparison goes on with the same command. Takes the options of `train`
-    for all runs; each method takes those of --method.NAME that it has.
+    Runs what is not yet done, so that a stopped comparison goes on with the same command. Options of `train` are for
+    all runs; of those of the methods, each method takes what it has.
 
     Parameters
     ----------

@@ -1,4 +1,7 @@
-"""What `--labeled` may say: a list file, a split of the data's own folder, a published split, or a number."""
+"""What `--labeled` may say: a list file, a split of the data's own folder, a published split, or a number.
+
+No torch when this is imported: a mistake in the options is answered at once.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from semiseg.config import Flat
-from semiseg.data.splits import PUBLISHED
 from semiseg.option_types import ConfigError, nearest
 from semiseg.options import DataOptions
 
@@ -36,7 +38,7 @@ def labeled_set(words: str, data: DataOptions) -> LabeledSet:
         return LabeledSet(words, {"data.scenes.labeled": _count(words, "of drawn scenes only a number")})
     if any(path.is_file() for path in (data.root / words, Path(words))):
         return _list_file(words, data)
-    if data.dataset in {split.dataset for split in PUBLISHED.values()}:
+    if data.dataset != "folder":
         name = _published(words, data.dataset)
         return LabeledSet(name, {"data.split": name, "data.labeled": None})
     return _of_folder(words, data)
@@ -66,6 +68,8 @@ def _list_name(words: str) -> str:
 
 
 def _published(words: str, dataset: str) -> str:
+    from semiseg.data.splits import PUBLISHED
+
     names = [name for name, split in PUBLISHED.items() if split.dataset == dataset]
     found = [name for name in names if name == words or name.endswith(f"/{words}")]
     if len(found) != 1:

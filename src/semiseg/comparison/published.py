@@ -54,13 +54,13 @@ _MEANINGS = {
         for count in (92, 183, 366, 732, 1464)
     ),
     _U2PL_BLENDER: tuple(
-        f"blender as U2PL released it: of {count} labelled images {fine} are finely annotated ({share}); figures on other "
-        "papers' blender lists do not compare"
+        f"blender as U2PL released it: of {count} labelled images {fine} are finely annotated ({share}); figures on "
+        "other papers' blender lists do not compare"
         for count, fine, share in ((662, 662, "all"), (1323, 1323, "all"), (2646, 1464, "55 %"), (5291, 1464, "28 %"))
     ),
     _CPS_BLENDER: tuple(
-        f"blender as CPS, ST++ and UniMatch have it: drawn from all 10,582, so that of {count} labelled images {fine} are "
-        "finely annotated (14 to 15 %); figures on U2PL's blender lists do not compare"
+        f"blender as CPS, ST++ and UniMatch have it: drawn from all 10,582, so that of {count} labelled images {fine} "
+        "are finely annotated (14 to 15 %); figures on U2PL's blender lists do not compare"
         for count, fine in ((662, 93), (1323, 193), (2646, 388))
     ),
 }

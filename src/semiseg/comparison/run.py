@@ -113,7 +113,7 @@ def _announce(grid: Grid, places: int, console: Console) -> None:
 def _conclude(document: Document, out: Path, console: Console) -> None:
     for section in document["labeled"]:
         for row in section["rows"]:
-            method, last, _, difference, verdict, *_ = cells(row)
+            method, last, difference, verdict, *_ = cells(row)
             _say(console, f"{labels_title(section)}: {method} {last}, {difference} {verdict}")
             for words in missing_words(row):
                 _say(console, words)

@@ -80,7 +80,8 @@ def run_cells(
 ) -> dict[str, str]:
     """Run what is not finished; returns why runs failed, by their name.
 
-    `after_each` is called with these after each run. Others go on where one fails. None outlives this call, nor this process: Ctrl-C ends all.
+    `after_each` is called with these after each run. Others go on where one fails. None outlives this
+    call, nor this process: Ctrl-C ends all.
     """
     return _Pool(cells, places, after_each, console).run()
 

@@ -10,7 +10,8 @@ what makes an image hard, or a seed's labelled batches lucky, is in both scores 
     interval = the 2.5 and the 97.5 percentile of the differences
 
 With one seed only images are drawn, and the interval says nothing of other seeds. With few, seeds can only be drawn
-among those few: of two, a half of how seeds differ is seen in the interval, of S, 1 - 1/S.
+among those few, and the interval is too narrow: HELD says how often it holds the truth where seeds are all the
+uncertainty there is. Where images are, it holds it in 95 of 100 cases.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ Verdict = Literal["helped", "no reliable difference", "hurt"]
 
 DRAWS = 10_000
 LEVEL = 0.95
+HELD = {2: 50, 3: 74, 4: 79, 5: 85, 10: 90}
+"""Seeds -> in how many of 100 cases the interval holds the truth where normally distributed seeds decide alone."""
+
 _AT_ONCE = 500  # draws; their weights over the images are one matrix
 
 

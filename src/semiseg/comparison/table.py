@@ -12,7 +12,7 @@ import numpy as np
 from semiseg.comparison.folders import is_finished, read_counts, read_result
 from semiseg.comparison.grid import REFERENCE, Cell, Grid
 from semiseg.comparison.published import is_blender, meaning, published
-from semiseg.comparison.statistics import DRAWS, paired_interval, spread
+from semiseg.comparison.statistics import DRAWS, HELD, paired_interval, spread
 from semiseg.data.splits import PUBLISHED
 
 Document = dict[str, Any]
@@ -196,14 +196,15 @@ def _how_sure(seeds: int) -> str:
     drawn = "images and the seeds" if seeds > 1 else "images"
     words = (
         f"Difference: to {REFERENCE}, last against last, with a 95 % interval from {DRAWS:,} draws of the validation "
-        f"{drawn} with replacement, the same draws for both (paired bootstrap). Helped or hurt: the interval lies wholly "
-        "above or below 0."
+        f"{drawn} with replacement, the same draws for both (paired bootstrap). Helped or hurt: the interval lies "
+        "wholly above or below 0."
     )
     if seeds == 1:
         return f"{words} There is one seed: the interval is over images alone, and another seed may lie outside of it."
+    held = HELD[max(known for known in HELD if known <= seeds)]
     return (
-        f"{words} Of how much seeds differ, {seeds} seeds show {100 * (seeds - 1) / seeds:.0f} % (in variance): where that "
-        "is most of the uncertainty, the interval is too narrow."
+        f"{words} With {seeds} seeds it is too narrow where seeds decide more than images do: in the worst case it holds "
+        f"the truth in about {held} of 100 cases, not in 95."
     )
 
 

@@ -15,7 +15,7 @@ from semiseg.report.page import TEMPLATES
 
 NAME = "compare"
 HEAD = (
-    "method", "mIoU, last", "mIoU, best", "difference", "verdict", "published", "seconds", "images/s", "memory, GB",
+    "method", "mIoU, last", "difference", "verdict", "mIoU, best", "published", "seconds", "images/s", "memory, GB",
     "parameters, M",
 )  # fmt: skip
 
@@ -57,9 +57,12 @@ def _verdicts(section: Mapping[str, Any]) -> str:
     for row in section["rows"]:
         if row["difference"] is not None:
             found[row["difference"]["verdict"]].append(f"{row['method']} {signed(row['difference']['miou'])}")
-    few = sum(map(len, found.values())) <= _NAMED
-    counts = {verdict: ", ".join(names) if few else str(len(names)) for verdict, names in found.items() if names}
-    return "; ".join(f"{verdict}: {words}" for verdict, words in counts.items()) or "nothing to compare yet"
+    count = sum(map(len, found.values()))
+    if count > _NAMED:
+        helped, neither, hurt = (len(names) for names in found.values())
+        return f"{helped} of {count} methods helped, {neither} made no reliable difference, {hurt} hurt"
+    words = [f"{verdict}: {', '.join(names)}" for verdict, names in found.items() if names]
+    return "; ".join(words) or "nothing to compare yet"
 
 
 # Cells ----------------------------------------------------------------------------------------------------------------
@@ -71,9 +74,9 @@ def cells(row: Mapping[str, Any]) -> list[str]:
     return [
         row["method"],
         with_deviation(row["last"]),
-        with_deviation(row["best"]),
         _NONE if difference is None else interval(difference),
         _NONE if difference is None else difference["verdict"],
+        with_deviation(row["best"]),
         _NONE if row["published"] is None else f"{row['published']['miou']:.2f}",
         _number(row["seconds"], ".0f"),
         _number(row["images_per_second"], ".1f"),
