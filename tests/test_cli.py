@@ -11,6 +11,7 @@ import pytest
 
 import semiseg
 import semiseg.data as semiseg_data
+from semiseg import comparison
 from semiseg.cli import main
 from semiseg.config import load_config, shipped_recipes
 from semiseg.method_options import METHOD_OPTIONS
@@ -163,6 +164,25 @@ def test_report_of_one_run_and_of_several(calls, capsys):
     assert verdict == "b against a: +1.0 mIoU"
 
 
+def test_compare_hands_on_a_grid_and_tells_of_what_is_missing(monkeypatch, capsys):
+    calls = []
+    stands_in = SimpleNamespace(
+        run_grid=lambda grid, jobs: calls.append((grid, jobs)) or "document",
+        require_all=lambda document: calls.append(document),
+    )
+    monkeypatch.setitem(sys.modules, "semiseg.comparison.run", stands_in)
+    monkeypatch.setattr(comparison, "run", stands_in, raising=False)
+    line = "compare demo --methods cutmix,prototype --labeled 5,6 --seeds 0,2 --steps 9 --devices 3 --out there"
+    assert enter(f"{line} --method.strong true --data.cache false --network.aspp_rates 1 2 3") == 0
+    (grid, jobs), document = calls
+    assert (jobs, document) == (3, "document")
+    assert (grid.methods, grid.labels, grid.seeds) == (("supervised", "cutmix", "prototype"), ("5", "6"), (0, 2))
+    config = grid.cells[-1].config
+    assert (config.train.steps, config.data.cache, config.network.aspp_rates) == (9, False, (1, 2, 3))
+    assert (config.method, config.seed, config.method_options.strong) == ("prototype", 2, True)
+    assert config.run_folder == Path("there/6-prototype-seed2")
+
+
 def test_methods_and_recipes_are_listed(capsys):
     assert main(["methods"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(METHOD_OPTIONS)
@@ -233,6 +253,12 @@ def test_evaluate_help_names_its_options(capsys):
         ("train folder --preset gpus", "there is no preset 'gpus'; did you mean gpu?"),
         ("train folder --data.scale 9", "data.scale is 9.0; expected 0 < scale <= 4 (in "),
         ("train folder --data.cache maybe", "maybe"),
+        ("compare folder --methods cutmx", "--methods: there is no method 'cutmx'; did you mean cutmix?"),
+        ("compare folder --seed 3", "Unknown option: --seed. Did you mean --seeds?"),
+        ("compare folder --steps many", 'Invalid value for --steps: unable to convert "many" into int.'),
+        ("compare folder --method.treshold 1", "Did you mean --method.threshold?"),
+        ("compare folder --methods supervised --method.threshold 1", "none of the compared methods has such an option"),
+        ("compare folder --labeled 3 --data.root no/such", "data.root is no/such, which is no folder"),
         ("evaluate runs/x --set tset", 'Invalid value "tset" for --set. Choose from: "val", "test".'),
         ("evaluate runs/x --evaluation.protocl slide", "Did you mean --evaluation.protocol?"),
         ("predict runs/x", "IMAGES"),
@@ -312,10 +338,14 @@ SLOW = {"torch", "torchvision", "timm", "cv2", "sklearn", "numpy"}
         (["--help"], 0),
         (["train", "--help"], 0),
         (["train", "voc-classic", "--method", "cutmix", "--help"], 0),
+        (["compare", "--help"], 0),
+        (["compare", "folder", "--help"], 0),
         (["methods"], 0),
         (["recipes"], 0),
         (["train", "folder", "--data.labled", "x"], 2),
         (["train", "folder", "--data.scale", "9"], 2),
+        (["compare", "folder", "--methods", "protoype"], 2),
+        (["compare", "folder", "--methods", "cutmix", "--data.labled", "x"], 2),
     ],
 )
 def test_help_lists_and_mistakes_answer_without_the_slow_libraries(arguments, status):

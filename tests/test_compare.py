@@ -201,7 +201,6 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(recipe, tmp_path):
 
 def enter(tokens: list[str], printed: Path) -> None:
     """The command line in this process, whose output goes to a file."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     with printed.open("wb") as file:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
@@ -215,24 +214,44 @@ def wait_until(condition, seconds: float) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_no_run_outlives_its_comparison(recipe, tmp_path, number):
-    tokens = ["compare", str(recipe), "--methods", "cutmix", "--steps", "1000000", "--out", str(tmp_path / "out")]
-    process = multiprocessing.get_context("forkserver").Process(target=enter, args=(tokens, tmp_path / "printed"))
-    process.start()
-    record = tmp_path / "out/4-supervised-seed0/metrics.jsonl"
-    wait_until(lambda: record.exists() and record.stat().st_size > 0, 300)
-    os.kill(process.pid, number)
-    process.join(60)
-    assert process.exitcode == (130 if number == signal.SIGINT else -signal.SIGKILL)
+def stands_still(record: Path) -> bool:
+    """Whether nobody writes to a record that gets a line every few milliseconds."""
     time.sleep(0.5)
     size = record.stat().st_size
     time.sleep(1.5)
-    assert record.stat().st_size == size
-    if number == signal.SIGINT:
-        printed = (tmp_path / "printed").read_text()
-        assert f"semiseg: to go on, the same again: semiseg compare {recipe} --methods cutmix" in printed
-        assert "supervised, seed 0, is missing: not finished yet" in (tmp_path / "out/compare.md").read_text()
+    return record.stat().st_size == size
+
+
+def endless(recipe: Path, out: Path) -> list[str]:
+    return ["compare", str(recipe), "--methods", "cutmix", "--steps", "1000000", "--out", str(out)]
+
+
+def test_a_stopped_comparison_ends_its_runs_and_says_how_to_go_on(recipe, tmp_path, monkeypatch, capsys):
+    def interrupted(cell) -> int:
+        steps = steps_done(cell)
+        if steps > 0:
+            raise KeyboardInterrupt
+        return steps
+
+    steps_done = running.steps_done
+    monkeypatch.setattr(running, "steps_done", interrupted)
+    assert cli.main(endless(recipe, tmp_path / "out")) == 130
+    assert stands_still(tmp_path / "out/4-supervised-seed0/metrics.jsonl")
+    printed = capsys.readouterr().err
+    assert f"semiseg: to go on, the same again: semiseg compare {recipe} --methods cutmix" in printed
+    assert "supervised, seed 0, is missing: not finished yet" in (tmp_path / "out/compare.md").read_text()
+
+
+def test_no_run_outlives_a_killed_comparison(recipe, tmp_path):
+    process = multiprocessing.get_context("forkserver").Process(
+        target=enter, args=(endless(recipe, tmp_path / "out"), tmp_path / "printed")
+    )
+    process.start()
+    record = tmp_path / "out/4-supervised-seed0/metrics.jsonl"
+    wait_until(lambda: record.exists() and record.stat().st_size > 0, 300)
+    process.kill()
+    process.join(60)
+    assert stands_still(record)
 
 
 # The table ------------------------------------------------------------------------------------------------------------

@@ -203,8 +203,8 @@ def _how_sure(seeds: int) -> str:
         return f"{words} There is one seed: the interval is over images alone, and another seed may lie outside of it."
     held = HELD[max(known for known in HELD if known <= seeds)]
     return (
-        f"{words} With {seeds} seeds it is too narrow where seeds decide more than images do: in the worst case it holds "
-        f"the truth in about {held} of 100 cases, not in 95."
+        f"{words} With {seeds} seeds it is too narrow where seeds decide more than images do: in the worst case it "
+        f"holds the truth in about {held} of 100 cases, not in 95."
     )
 
 
