@@ -22,17 +22,17 @@ RESIDUAL = ("drop_path", "drop_path1")
 class Recomputed(nn.Module):
     """Mixed into the class of a block."""
 
-    def forward(self, *arguments: Any) -> Any:
+    def forward(self, *arguments: Any, **named: Any) -> Any:
         """What the block computes; where a gradient is wanted, only its arguments are kept."""
         block = super().forward
         if not torch.is_grad_enabled():
-            return block(*arguments)
+            return block(*arguments, **named)
 
         def contexts() -> tuple[contextlib.AbstractContextManager, contextlib.AbstractContextManager]:
             return contextlib.nullcontext(), counting_nothing(self)
 
         # The state of torch's generators is restored for the second time, so that dropout draws the same.
-        return checkpoint(block, *arguments, use_reentrant=False, context_fn=contexts)
+        return checkpoint(block, *arguments, use_reentrant=False, context_fn=contexts, **named)
 
 
 @contextlib.contextmanager
@@ -67,13 +67,15 @@ def encoder_blocks(encoder: nn.Module) -> list[nn.Module]:
     Raises ValueError for an encoder that has neither.
     """
     blocks = _outermost_residual(encoder)
-    stages = [child for child in encoder.children() if _convolutions(child) > 1]
+    while len(parts := list(encoder.children())) == 1:  # a wrapping
+        (encoder,) = parts
+    stages = [child for child in parts if _convolutions(child) > 1]
     if not blocks and len(stages) > 1:
         return stages
     if not blocks:
         raise ValueError(
             "network.checkpoint finds neither residual blocks nor stages in this network.encoder; leave it off, or "
-            "take a ResNet, ConvNeXt, RegNet, EfficientNet or MobileNet"
+            "take a ResNet, ConvNeXt, RegNet, EfficientNet, MobileNet or ViT"
         )
     return blocks
 
