@@ -21,7 +21,8 @@ from semiseg.evaluate import Evaluation, Evaluator
 from semiseg.launch import resolve_devices
 from semiseg.methods import METHODS, Method, Setting
 from semiseg.model import save_model
-from semiseg.networks import build, with_shared_statistics
+from semiseg.network_options import require_multiple
+from semiseg.networks import ViTEncoder, build, with_shared_statistics
 from semiseg.optim import build_optimizer
 from semiseg.progress import Progress
 from semiseg.provenance import provenance
@@ -69,10 +70,15 @@ def build_experiment(config: Config, weights: bool = True) -> Experiment:
 
 
 def build_method(config: Config, classes: tuple[str, ...], weights: bool = True) -> Method:
-    """Network and method of a config, on the CPU, started from config.seed."""
+    """Network and method of a config, on the CPU, started from config.seed.
+
+    Raises ValueError for a network that cannot be had, or crops that a ViT cannot cut into patches.
+    """
     torch.manual_seed(config.seed)
     network = config.network if weights else replace(config.network, weights="none")
     student = build(network, len(classes))
+    if isinstance(student.encoder, ViTEncoder):
+        require_multiple(*student.encoder.patch, config.augment.crop_height, config.augment.crop_width)
     if config.train.channels_last:
         student = student.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     setting = Setting(classes, config.train.steps, config.seed, config.loss, config.augment)

@@ -49,7 +49,8 @@ class NetworkOptions:
     aux: bool = False
     """An auxiliary head on the map before the deepest, as U2PL has on Cityscapes."""
     weights: str = "hub"
-    """First weights of the encoder: `hub` (ImageNet or as its name says, downloaded once), `none` (random), or a file."""
+    """First weights of the encoder: `hub` (ImageNet, or as its name says; downloaded once), `none` (random), or a file.
+    """
     checkpoint: bool = False
     """Give the activations inside blocks back and compute them again in the backward pass: a fraction of the memory, a
     third more time, the same numbers."""

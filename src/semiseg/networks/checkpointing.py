@@ -67,9 +67,7 @@ def encoder_blocks(encoder: nn.Module) -> list[nn.Module]:
     Raises ValueError for an encoder that has neither.
     """
     blocks = _outermost_residual(encoder)
-    while len(parts := list(encoder.children())) == 1:  # a wrapping
-        (encoder,) = parts
-    stages = [child for child in parts if _convolutions(child) > 1]
+    stages = [stage for stage in _parts(encoder) if _convolutions(stage) > 1]
     if not blocks and len(stages) > 1:
         return stages
     if not blocks:
@@ -84,6 +82,13 @@ def _outermost_residual(module: nn.Module) -> list[nn.Module]:
     if any(hasattr(module, name) for name in RESIDUAL):
         return [module]
     return [block for child in module.children() for block in _outermost_residual(child)]
+
+
+def _parts(module: nn.Module) -> list[nn.Module]:
+    """What a module calls, below wrappings of one part; a list of modules is not called, but its members are."""
+    while len(children := list(module.children())) == 1:
+        (module,) = children
+    return [part for child in children for part in (child if isinstance(child, nn.ModuleList) else [child])]
 
 
 def _convolutions(module: nn.Module) -> int:

@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import timm
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from semiseg.networks.encoders import fetch, load_weights, read_tensors, weights_file
 from semiseg.networks.segmentor import Segmentor
-from semiseg.options import NetworkOptions, require
+from semiseg.options import NetworkOptions
 from semiseg.types import SegmentationOutput
 
 MULTIPLE = 32
 """Of pixels: sides that every encoder and decoder of that library takes."""
 
+_REFUSALS = (AssertionError, AttributeError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
 _TIMM = "tu-"  # before names of timm's models, in that library
 
 
@@ -113,7 +113,15 @@ def smp_parts(options: NetworkOptions, num_classes: int) -> tuple[SmpEncoder, Sm
     _require_known(name, library.encoders.get_encoder_names())
     try:
         model: Any = library.create_model(kind, name, encoder_weights=None, classes=num_classes)
-    except (AssertionError, AttributeError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+    except (
+        AssertionError,
+        AttributeError,
+        KeyError,
+        NotImplementedError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise ValueError(
             f"network.name {options.name} cannot be built on network.encoder {name} (segmentation-models-pytorch: "
             f"{type(error).__name__}: {error}); resnet34 and mobilenet_v2 go with all, mit_b0 with smp:Segformer"
