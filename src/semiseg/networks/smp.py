@@ -24,6 +24,10 @@ MULTIPLE = 32
 """Of pixels: sides that every encoder and decoder of that library takes."""
 
 _REFUSALS = (AssertionError, AttributeError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
+PROBE_SIZE = (64, 96)
+"""No square: an encoder that takes one size only is refused at once and not by some image later."""
+
+_REFUSALS = (AssertionError, AttributeError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
 _TIMM = "tu-"  # before names of timm's models, in that library
 
 
@@ -113,22 +117,16 @@ def smp_parts(options: NetworkOptions, num_classes: int) -> tuple[SmpEncoder, Sm
     _require_known(name, library.encoders.get_encoder_names())
     try:
         model: Any = library.create_model(kind, name, encoder_weights=None, classes=num_classes)
-    except (
-        AssertionError,
-        AttributeError,
-        KeyError,
-        NotImplementedError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, 3, *PROBE_SIZE))
+    except _REFUSALS as error:
         raise ValueError(
             f"network.name {options.name} cannot be built on network.encoder {name} (segmentation-models-pytorch: "
             f"{type(error).__name__}: {error}); resnet34 and mobilenet_v2 go with all, mit_b0 with smp:Segformer"
         ) from error
     if options.weights != "none":
         _load(model.encoder, options, library.encoders.encoders)
-    encoder = SmpEncoder(model.encoder)
+    encoder = SmpEncoder(model.train().encoder)
     return encoder, SmpDecoder(model.decoder, model.segmentation_head, encoder)
 
 
@@ -158,8 +156,8 @@ def _load(encoder: Any, options: NetworkOptions, encoders: dict[str, Any]) -> No
         encoder.load_state_dict(read_tensors(path))  # the library's own, which leaves classifiers out
     except RuntimeError as error:
         raise ValueError(
-            f"{path} does not fit network.encoder {name}: {' '.join(str(error).split())[:300]}. Expected the tensors of "
-            "segmentation-models-pytorch's encoder of that name"
+            f"{path} does not fit network.encoder {name}: {' '.join(str(error).split())[:300]}. Expected the tensors "
+            "of segmentation-models-pytorch's encoder of that name"
         ) from error
 
 

@@ -56,10 +56,8 @@ class ViTEncoder(nn.Module):
 
     def fitted(self, image: Tensor) -> tuple[int, int]:
         """Height and width of the nearest image of whole patches; halves count up."""
-        height, width = (
-            max(int(length / patch + 0.5), 1) * patch
-            for length, patch in zip(image.shape[-2:], self.patch, strict=True)
-        )
+        sides = zip(image.shape[-2:], self.patch, strict=True)
+        height, width = (max(int(length / patch + 0.5), 1) * patch for length, patch in sides)
         return height, width
 
 
