@@ -14,6 +14,8 @@ import semiseg
 SOURCE = Path(semiseg.__file__).parent
 
 TIERS = (
+    ("checks",),
+    ("network_options",),
     ("types", "options", "launch", "checkpoint", "precision", "progress", "provenance", "timing"),
     ("method_options", "distributed"),
     ("option_types",),
@@ -112,7 +114,7 @@ def test_the_trainer_knows_no_method_dataset_or_network_by_name():
 
 
 def test_the_package_and_the_command_line_are_there_without_torch():
-    heavy = ("torch", "torchvision", "timm", "sklearn", "cv2")
+    heavy = ("torch", "torchvision", "timm", "segmentation_models_pytorch", "sklearn", "cv2")
     code = f"import semiseg, semiseg.cli, sys; print([name for name in {heavy} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from semiseg.network_options import NAMES
 from semiseg.networks import NETWORKS, build
 from semiseg.networks.deeplabv3plus import DeepLabV3Plus
 from semiseg.networks.segmentor import Segmentor
@@ -75,12 +76,19 @@ def test_the_papers_feature_maps(side, low, deep):
 # ---- the contract ----
 
 
+ENCODERS = {"deeplabv3plus": "resnet10t", "dpt": "test_vit"}
+
+
+def test_the_registry_has_the_names_that_the_option_takes():
+    assert tuple(NETWORKS) == NAMES
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 @given(height=st.integers(33, 300), width=st.integers(33, 300), aux=st.booleans())
 @settings(max_examples=8, deadline=None)
 def test_any_size_comes_back_at_its_own_size(name, height, width, aux):
     with torch.device("meta"):
-        network = build(small(name=name, aux=aux), num_classes=5)
+        network = build(small(name=name, encoder=ENCODERS.get(name, "resnet18"), aux=aux), num_classes=5)
         output = network(torch.empty(2, 3, height, width))
     assert output.logits.shape == (2, 5, height, width)
     assert output.features.shape[:2] == (2, network.feature_channels)

@@ -1,11 +1,14 @@
 """A segmentor of a few hundred parameters and batches for it: what the tests of the methods train."""
 
 import torch
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from semiseg.methods.method import Method, Setting
+from semiseg.networks.dpt import DPT
 from semiseg.networks.segmentor import Segmentor
+from semiseg.networks.vit import ViTEncoder, spread_layers
 from semiseg.prototypes import PrototypePredictor
 from semiseg.types import IGNORE, Clock, LabeledBatch, StepResult, UnlabeledBatch
 
@@ -53,6 +56,26 @@ def segmentor(num_classes: int = 3, seed: int = 0, aux: bool = False, dropout: f
     network = Segmentor(Encoder(), Decoder(num_classes, dropout), head, num_classes)
     with torch.no_grad():
         network.decoder.classifier[1].weight.mul_(3)
+    return network.train()
+
+
+def vit_segmentor(num_classes: int = 3, seed: int = 0, aux: bool = False, dropout: float = 0.0) -> Segmentor:
+    """The real ViT encoder with the real DPT decoder, 57,000 parameters, on patches of 4 pixels.
+
+    Random weights, larger than at the usual start: images differ, and predictions are confident and doubtful alike.
+    """
+    torch.manual_seed(seed)
+    model = VisionTransformer(16, 4, embed_dim=16, depth=4, num_heads=2, num_classes=0, dynamic_img_size=True)
+    encoder = ViTEncoder(model, spread_layers(4))
+    head = nn.Conv2d(encoder.width, num_classes, 1) if aux else None
+    network = Segmentor(encoder, DPT(encoder.width, num_classes, channels=16, dropout=dropout), head, num_classes)
+    with torch.no_grad():
+        for layer in network.modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+                layer.weight.mul_(10 if isinstance(layer, nn.Linear) else 1.7)
+                if layer.bias is not None:
+                    layer.bias.zero_()
+        network.decoder.classifier[1].weight.mul_(2)
     return network.train()
 
 

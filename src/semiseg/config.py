@@ -83,6 +83,7 @@ class Config:
             raise ConfigError(
                 "train.compile and network.checkpoint do not go together: torch cannot compile it; take one"
             )
+        self.network.check_crop(self.augment.crop_height, self.augment.crop_width)
         if self.seed < 0:
             raise ConfigError(f"seed is {self.seed}; expected a whole number from 0")
         at_once = self.train.batch_unlabeled // self.train.accumulate

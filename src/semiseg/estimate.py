@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
@@ -96,6 +98,17 @@ class Traffic(TorchDispatchMode):
         self.living -= self._storages.pop(key)
 
 
+class FusedAttention(TorchFunctionMode):
+    """Attention as devices have it: the meta device would write out a matrix of all pairs of tokens."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        named = kwargs or {}
+        plain = func is F.scaled_dot_product_attention and len(args) == 3 and named.get("attn_mask") is None
+        if plain and all(tensor.is_meta for tensor in args):
+            return torch.ops.aten._scaled_dot_product_flash_attention(*args)[0]
+        return func(*args, **named)
+
+
 def count_step(config: Config, classes: int = CLASSES) -> Cost:
     """The cost of a step with unlabelled images, by running it on the meta device."""
     config = replace(config, train=replace(config.train, channels_last=False))
@@ -106,7 +119,7 @@ def count_step(config: Config, classes: int = CLASSES) -> Cost:
     there = [*method.parameters(), *method.buffers()]
     fixed = sum(tensor.numel() * tensor.element_size() for tensor in there)
     flops = moved = 0
-    with Traffic(*there) as traffic:
+    with Traffic(*there) as traffic, FusedAttention():
         for _ in range(COUNTED):
             flops, moved = traffic.flops, traffic.moved
             _step(config, method, optimizer)

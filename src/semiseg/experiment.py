@@ -21,7 +21,8 @@ from semiseg.evaluate import Evaluation, Evaluator
 from semiseg.launch import resolve_devices
 from semiseg.methods import METHODS, Method, Setting
 from semiseg.model import save_model
-from semiseg.networks import Segmentor, build, with_shared_statistics
+from semiseg.network_options import require_multiple
+from semiseg.networks import Segmentor, ViTEncoder, build, with_shared_statistics
 from semiseg.optim import Optimizer, build_optimizer
 from semiseg.progress import Progress
 from semiseg.provenance import provenance
@@ -73,13 +74,18 @@ def build_experiment(config: Config, weights: bool = True) -> Experiment:
 
 
 def build_method(config: Config, classes: tuple[str, ...], weights: bool = True) -> Method:
-    """Network and method of a config, on the CPU, started from config.seed."""
+    """Network and method of a config, on the CPU, started from config.seed.
+
+    Raises ValueError for a network that cannot be had, or crops that a ViT cannot cut into patches.
+    """
     torch.manual_seed(config.seed)
     network = config.network if weights else replace(config.network, weights="none")
 
     def another() -> Segmentor:
         """The global generator has moved on since the last one."""
         made = build(network, len(classes))
+        if isinstance(made.encoder, ViTEncoder):
+            require_multiple(*made.encoder.patch, config.augment.crop_height, config.augment.crop_width)
         if config.train.channels_last:
             made = made.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         return made

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -67,7 +68,7 @@ def load_model(folder: Path) -> Model:
             raise ValueError(f"{path} is not there; a finished `semiseg train` writes it into its run folder")
     try:
         about = json.loads(description.read_text("utf-8"))
-        network = NetworkOptions(**about["network"] | {"aspp_rates": tuple(about["network"]["aspp_rates"])})
+        network = NetworkOptions(**{key: _as_option(value) for key, value in about["network"].items()})
         predictor = _empty_predictor(network, len(about["classes"]), about["prototypes"], about["headline"])
         predictor.load_state_dict(load_file(weights))
         classes, colors = tuple(about["classes"]), tuple((r, g, b) for r, g, b in about["colors"])
@@ -77,6 +78,11 @@ def load_model(folder: Path) -> Model:
         raise ValueError(
             f"{folder} does not hold a model of this version of semiseg, or it is damaged: {error}"
         ) from error
+
+
+def _as_option(value: object) -> Any:
+    """A value of a JSON file as options have it, with tuples where that has lists."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _empty_predictor(network: NetworkOptions, num_classes: int, prototypes: dict | None, headline: str) -> Predictor:

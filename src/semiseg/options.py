@@ -9,11 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-
-def require(condition: bool, message: str) -> None:
-    """Raise ValueError(message) unless `condition`: for the user's mistakes in an option."""
-    if not condition:
-        raise ValueError(message)
+from semiseg.checks import require as require
+from semiseg.network_options import NetworkOptions as NetworkOptions
 
 
 @dataclass(frozen=True)
@@ -129,38 +126,6 @@ class AugmentOptions:
         for name in ("flip", "flip_vertical", "jitter_probability", "gray_probability", "blur_probability"):
             require(0 <= getattr(self, name) <= 1, f"augment.{name} is a probability: between 0 and 1")
         require(0 <= self.hue <= 0.5, "augment.hue is in turns: between 0 and 0.5")
-
-
-@dataclass(frozen=True)
-class NetworkOptions:
-    """The segmentor: encoder, decoder, and where its first weights come from."""
-
-    name: Literal["deeplabv3plus"] = "deeplabv3plus"
-    """The decoder."""
-    encoder: str = "resnet101s"
-    """Any timm encoder that gives a pyramid of features; `resnet101s` is the paper's deep-stem ResNet-101."""
-    output_stride: Literal[8, 16, 32] = 8
-    """Input size over the size of the deepest features; 32 leaves the encoder undilated."""
-    multi_grid: bool = True
-    """Dilations 4, 8, 16 in the last stage at output stride 8 (ResNets only), as in U2PL and the paper."""
-    channels: int = 256
-    """Width of the decoder; features have twice as many channels. 256 is the paper's."""
-    aspp_rates: tuple[int, int, int] = (12, 24, 36)
-    """Dilations of the three atrous branches."""
-    dropout: float = 0.1
-    """Channel dropout in the decoder's head and classifier."""
-    aux: bool = False
-    """An auxiliary head on the third stage, as U2PL has on Cityscapes."""
-    weights: str = "hub"
-    """First weights of the encoder: `hub` (ImageNet, downloaded once), `none` (random), or a file."""
-    checkpoint: bool = False
-    """Give the activations inside blocks back and compute them again in the backward pass: a fraction of the memory, a
-    third more time, the same numbers."""
-
-    def __post_init__(self) -> None:
-        require(self.channels >= 8, "network.channels must be at least 8")
-        require(0 <= self.dropout < 1, "network.dropout: expected 0 <= dropout < 1")
-        require(min(self.aspp_rates) >= 1, f"network.aspp_rates are {self.aspp_rates}; each must be at least 1")
 
 
 @dataclass(frozen=True)

@@ -22,17 +22,17 @@ RESIDUAL = ("drop_path", "drop_path1")
 class Recomputed(nn.Module):
     """Mixed into the class of a block."""
 
-    def forward(self, *arguments: Any) -> Any:
+    def forward(self, *arguments: Any, **named: Any) -> Any:
         """What the block computes; where a gradient is wanted, only its arguments are kept."""
         block = super().forward
         if not torch.is_grad_enabled():
-            return block(*arguments)
+            return block(*arguments, **named)
 
         def contexts() -> tuple[contextlib.AbstractContextManager, contextlib.AbstractContextManager]:
             return contextlib.nullcontext(), counting_nothing(self)
 
         # The state of torch's generators is restored for the second time, so that dropout draws the same.
-        return checkpoint(block, *arguments, use_reentrant=False, context_fn=contexts)
+        return checkpoint(block, *arguments, use_reentrant=False, context_fn=contexts, **named)
 
 
 @contextlib.contextmanager
@@ -67,13 +67,13 @@ def encoder_blocks(encoder: nn.Module) -> list[nn.Module]:
     Raises ValueError for an encoder that has neither.
     """
     blocks = _outermost_residual(encoder)
-    stages = [child for child in encoder.children() if _convolutions(child) > 1]
+    stages = [stage for stage in _parts(encoder) if _convolutions(stage) > 1]
     if not blocks and len(stages) > 1:
         return stages
     if not blocks:
         raise ValueError(
             "network.checkpoint finds neither residual blocks nor stages in this network.encoder; leave it off, or "
-            "take a ResNet, ConvNeXt, RegNet, EfficientNet or MobileNet"
+            "take a ResNet, ConvNeXt, RegNet, EfficientNet, MobileNet or ViT"
         )
     return blocks
 
@@ -82,6 +82,13 @@ def _outermost_residual(module: nn.Module) -> list[nn.Module]:
     if any(hasattr(module, name) for name in RESIDUAL):
         return [module]
     return [block for child in module.children() for block in _outermost_residual(child)]
+
+
+def _parts(module: nn.Module) -> list[nn.Module]:
+    """What a module calls, below wrappings of one part; a list of modules is not called, but its members are."""
+    while len(children := list(module.children())) == 1:
+        (module,) = children
+    return [part for child in children for part in (child if isinstance(child, nn.ModuleList) else [child])]
 
 
 def _convolutions(module: nn.Module) -> int:

@@ -7,6 +7,7 @@ the classification model without its head.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,10 @@ MULTI_GRID = (4, 8, 16)
 PROBE_SIZE = (129, 173)
 """Odd on both sides, so that an encoder which needs multiples of 32 is refused at once and not by some image later."""
 
-_FAMILIES = "ResNets, ResNeXts, RegNets, ConvNeXts, EfficientNets and MobileNets take every output stride"
+_FAMILIES = (
+    "ResNets, ResNeXts, RegNets, ConvNeXts, EfficientNets and MobileNets take every output stride; plain ViTs go with "
+    "--network.name dpt"
+)
 
 
 def build_encoder(options: NetworkOptions) -> tuple[nn.Module, list[int]]:
@@ -38,7 +42,7 @@ def build_encoder(options: NetworkOptions) -> tuple[nn.Module, list[int]]:
     Raises ValueError if timm has no such model, if the model cannot give that pyramid, or if its weights cannot be had.
     """
     name = options.encoder
-    _require_known(name)
+    require_known(name)
     indices, widths = _pyramid(name, options.output_stride)
     encoder = _create(name, options.output_stride, out_indices=indices)
     cfg: dict[str, Any] = encoder.pretrained_cfg  # pyright: ignore[reportAssignmentType]
@@ -48,8 +52,16 @@ def build_encoder(options: NetworkOptions) -> tuple[nn.Module, list[int]]:
     if options.multi_grid and options.output_stride == 8:
         _set_multi_grid(encoder)
     if options.weights != "none":
-        load_weights(encoder, _download(name, cfg) if options.weights == "hub" else Path(options.weights).expanduser())
+        load_weights(encoder, weights_file(options, name, cfg))
     return encoder, widths
+
+
+def weights_file(options: NetworkOptions, name: str, cfg: Mapping[str, Any]) -> Path:
+    """Where the first weights of timm's model `name` with this pretrained_cfg are: in the user's file, or the hub's.
+
+    Raises ValueError where the hub has none or cannot be reached.
+    """
+    return _download(name, cfg) if options.weights == "hub" else Path(options.weights).expanduser()
 
 
 def load_weights(encoder: nn.Module, path: Path) -> None:
@@ -57,7 +69,14 @@ def load_weights(encoder: nn.Module, path: Path) -> None:
 
     Raises ValueError if the file is missing, unreadable, or lacks or misshapes any of the encoder's tensors.
     """
-    state = {_wrapped_key(encoder, key): value for key, value in _read(path).items()}
+    load_tensors(encoder, {_wrapped_key(encoder, key): value for key, value in read_tensors(path).items()}, path)
+
+
+def load_tensors(encoder: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Load the whole encoder in place from `state`, read from `path`; what else it holds is ignored.
+
+    Raises ValueError that names tensors of the encoder which are missing or have another shape.
+    """
     # Counters of batches seen, unused at a fixed BatchNorm momentum, are absent from files older than PyTorch 0.4.1.
     expected = {key: value for key, value in encoder.state_dict().items() if not key.endswith("num_batches_tracked")}
     missing = [key for key in expected if key not in state]
@@ -77,7 +96,8 @@ def load_weights(encoder: nn.Module, path: Path) -> None:
     encoder.load_state_dict(state, strict=False)
 
 
-def _require_known(name: str) -> None:
+def require_known(name: str) -> None:
+    """Raises ValueError with the nearest names where timm has no model `name`, with or without a tag."""
     tagged = "." in name  # architecture.tag names one of several trainings, such as resnet50.a1_in1k
     known = timm.list_pretrained() if tagged else timm.list_models()
     if name in known or (timm.is_model(name) and not tagged):  # is_model knows old names too
@@ -135,7 +155,8 @@ def _wrapped_key(encoder: nn.Module, key: str) -> str:
     return f"{flat}.{rest}" if hasattr(encoder, flat) else key
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Every tensor of a .safetensors, .pth or .pt file by name. Raises ValueError if there is none to be read."""
     require(
         path.is_file(),
         f"network.weights: there is no file {path}; expected `hub`, `none`, or a .safetensors, .pth or .pt file",
@@ -150,7 +171,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def _download(name: str, cfg: dict[str, Any]) -> Path:
+def _download(name: str, cfg: Mapping[str, Any]) -> Path:
     """The hub's weight file of a timm model, from the cache if it is there."""
     repo = cfg.get("hf_hub_id")
     require(
@@ -158,12 +179,19 @@ def _download(name: str, cfg: dict[str, Any]) -> Path:
         f"timm has no weights on the hub for network.encoder {name}; "
         "give a file with --network.weights FILE, or start at random with --network.weights none",
     )
-    file = cfg.get("hf_hub_filename") or "model.safetensors"
+    return fetch(name, str(repo), cfg.get("hf_hub_filename") or "model.safetensors")
+
+
+def fetch(name: str, repo: str, file: str, revision: str | None = None) -> Path:
+    """A file of the hub, from the cache if it is there: the first weights of encoder `name`.
+
+    Raises ValueError that says how to get it onto a machine without a connection.
+    """
     try:
-        return Path(hf_hub_download(str(repo), file))
+        return Path(hf_hub_download(repo, file, revision=revision))
     except Exception as error:  # offline, refused, full disk...: the repair is the same for all
         raise ValueError(
-            f"the ImageNet weights of network.encoder {name} could not be downloaded ({type(error).__name__}). "
+            f"the weights of network.encoder {name} could not be downloaded ({type(error).__name__}). "
             f"Fetch {file} of {repo} from the Hugging Face hub on a connected machine (`hf download {repo} {file}`), "
             "put it anywhere on this one and pass --network.weights FILE; "
             "or start from random weights with --network.weights none"

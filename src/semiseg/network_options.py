@@ -1,0 +1,91 @@
+"""The options of the network, and what they say of the crops it is trained on.
+
+No torch here: `semiseg --help` reads this file and must answer at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from semiseg.checks import require
+
+NAMES = (
+    *("deeplabv3plus", "dpt"),
+    *("smp:Unet", "smp:UnetPlusPlus", "smp:MAnet", "smp:Linknet", "smp:FPN", "smp:PSPNet"),
+    *("smp:DeepLabV3", "smp:DeepLabV3Plus", "smp:UPerNet", "smp:Segformer"),
+)
+"""The networks; those after `smp:` have their names in segmentation-models-pytorch."""
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """The segmentor: encoder, decoder, and where its first weights come from."""
+
+    name: str = "deeplabv3plus"
+    """`deeplabv3plus`, the paper's decoder on any CNN of timm; `dpt`, the decoder for plain ViTs; or a network of
+    segmentation-models-pytorch at its own settings: `smp:Unet`, `smp:UnetPlusPlus`, `smp:MAnet`, `smp:Linknet`,
+    `smp:FPN`, `smp:PSPNet`, `smp:DeepLabV3`, `smp:DeepLabV3Plus`, `smp:UPerNet`, `smp:Segformer`."""
+    encoder: str = "resnet101s"
+    """A timm model that gives a pyramid of features (`resnet101s` is the paper's deep-stem ResNet-101); for `dpt` a ViT
+    of timm such as `vit_small_patch14_dinov2`; for `smp:` networks an encoder of that library, or `tu-` and a timm
+    model."""
+    output_stride: Literal[8, 16, 32] = 8
+    """Input size over the size of the deepest features; 32 leaves the encoder undilated. Of `deeplabv3plus`."""
+    multi_grid: bool = True
+    """Dilations 4, 8, 16 in the last stage at output stride 8 (ResNets only), as in U2PL and the paper."""
+    channels: int = 256
+    """Width of the decoder. Features of `deeplabv3plus` have twice as many channels, and 256 is the paper's; those of
+    `dpt` have so many, and 64, 128, 256 go with ViT-S, B, L. `smp:` networks have their own."""
+    aspp_rates: tuple[int, int, int] = (12, 24, 36)
+    """Dilations of the three atrous branches. Of `deeplabv3plus`."""
+    layers: tuple[int, int, int, int] | None = None
+    """Blocks of the ViT whose tokens `dpt` reads, counted from 0. None: 2 5 8 11 of 12, 4 11 17 23 of 24, else evenly
+    spread."""
+    dropout: float = 0.1
+    """Channel dropout in the decoder's head and classifier; `smp:` networks have their own."""
+    aux: bool = False
+    """An auxiliary head on the map before the deepest, as U2PL has on Cityscapes."""
+    weights: str = "hub"
+    """First weights of the encoder: `hub` (ImageNet, or as its name says; downloaded once), `none` (random), or a file.
+    """
+    checkpoint: bool = False
+    """Give the activations inside blocks back and compute them again in the backward pass: a fraction of the memory, a
+    third more time, the same numbers."""
+
+    def __post_init__(self) -> None:
+        require(self.name in NAMES, f"network.name is {self.name!r}; {_nearest_name(self.name)}")
+        require(self.channels >= 8, "network.channels must be at least 8")
+        require(0 <= self.dropout < 1, "network.dropout: expected 0 <= dropout < 1")
+        require(min(self.aspp_rates) >= 1, f"network.aspp_rates are {self.aspp_rates}; each must be at least 1")
+        require(
+            self.layers is None or (min(self.layers) >= 0 and sorted(set(self.layers)) == list(self.layers)),
+            f"network.layers are {self.layers}; expected four blocks counted from 0, from shallow to deep",
+        )
+
+    def check_crop(self, height: int, width: int) -> None:
+        """Raises ValueError where the encoder's name tells its patch and crops of this size are no multiple of it."""
+        named = re.search(r"patch(\d+)", self.encoder)
+        if self.name == "dpt" and named:
+            require_multiple(int(named[1]), int(named[1]), height, width)
+
+
+def require_multiple(patch_height: int, patch_width: int, height: int, width: int) -> None:
+    """Raises ValueError with the nearest sizes for crops that are no multiple of a ViT's patch."""
+    for side, patch, length in (("height", patch_height, height), ("width", patch_width, width)):
+        below = length // patch * patch
+        nearest = " or ".join(str(size) for size in (below, below + patch) if size >= 32)
+        require(
+            length % patch == 0,
+            f"augment.crop_{side} is {length}, and this network.encoder cuts images into patches of {patch} pixels: "
+            f"make it a multiple, {nearest}",
+        )
+
+
+def _nearest_name(name: str) -> str:
+    lower = {known.lower(): known for known in NAMES}
+    close = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.5)
+    hint = f"did you mean {lower[close[0]]}? " if close else ""
+    return f"{hint}Expected one of: {', '.join(NAMES)}"
