@@ -51,7 +51,7 @@ class SegmentationOutput:
     logits: Tensor  # (B, C, H, W), always at input size
     features: Tensor  # (B, D, h, w), what the classifier reads
     aux: Tensor | None = None  # (B, C, H, W), the auxiliary head's logits
-    deepest: Tensor | None = None  # (B, X, h', w'), the encoder's last map, in train mode, of the images that came
+    deepest: Tensor | None = None  # (B, X, h', w'), the encoder's last map of the images that came; with gradient only
 
 
 @dataclass(frozen=True)

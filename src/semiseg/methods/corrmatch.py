@@ -82,7 +82,7 @@ class CorrMatch(SemiSupervised):
 
     def correlation(self, output: SegmentationOutput, clock: Clock) -> Correlation:
         """z of the formula, and what A is made of, for the images that the student was shown."""
-        assert output.deepest is not None, "the student is in train mode"
+        assert output.deepest is not None, "a step has gradients"
         return self.correlate(output.deepest, output.logits[: len(output.deepest)], clock.generator)
 
     def match(self, logits: Tensor, target: PseudoLabel) -> Tensor:

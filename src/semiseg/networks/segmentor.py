@@ -56,7 +56,7 @@ class Segmentor(nn.Module):
         height, width = image.shape[-2:]
         pyramid = self.encode(image)
         output = self.decode(pyramid if perturb is None else perturb(pyramid), (height, width))
-        deepest = pyramid[-1] if self.training else None
+        deepest = pyramid[-1] if torch.is_grad_enabled() else None  # else it may be let go
         return SegmentationOutput(output.logits, output.features, output.aux, deepest)
 
     @torch.no_grad()
