@@ -18,8 +18,10 @@ TIERS = (
     ("method_options", "distributed"),
     ("option_types",),
     ("config",),
-    ("augment", "channel_dropout", "mixing", "sampling", "losses", "metrics", "prototypes", "pseudo_labels")
-    + ("optim", "predict", "record"),
+    (
+        *("augment", "channel_dropout", "mixing", "sampling", "losses", "metrics", "prototypes", "pseudo_labels"),
+        *("optim", "predict", "record"),
+    ),
     ("data", "networks"),
     ("teacher", "correlation", "compilation"),
     ("methods",),

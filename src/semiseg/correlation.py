@@ -107,14 +107,14 @@ def propagate(
 def regions(giving: Tensor, taking: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
     """Where rows of one image's A, brought to `size`, are above their middle. giving (C, n), taking (C, N) -> (n, H, W)
 
-    A row that is the same everywhere has no region.
+    A row that is the same everywhere has no region, whatever rounding makes of it.
     """
     with full_precision(giving.device):
         rows = shares(giving[None], taking[None])  # (1, n, N)
         full = resize(rows.unflatten(2, grid), size)[0]  # (n, H, W)
     least, most = full.aminmax(dim=2)
     middle = (least.amin(1) + most.amax(1)) / 2
-    return full > middle[:, None, None]
+    return full > (1 + 1e-6) * middle[:, None, None]
 
 
 def spread(

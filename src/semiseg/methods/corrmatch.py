@@ -71,7 +71,7 @@ class CorrMatch(SemiSupervised):
         losses["correlation"] = supervised_loss(correlation.logits[:first], *truth)
         weight = self.options.unlabeled_weight / 4
         unlabeled_losses = {
-            "strong": weight * self.match(on_strong.logits, strong.target),
+            "unlabeled": weight * self.match(on_strong.logits, strong.target),
             "soft": weight * self.divergence(on_strong.logits, on_weak.logits, strong),
             "perturbed": weight * self.match(on_perturbed.logits, pseudo),
             "correlation_strong": weight / 2 * self.match(self.correlation(on_strong, clock).logits, strong.target),

@@ -43,7 +43,7 @@ class FixMatch(SemiSupervised):
         on_strong = self.student(strong.image)
         losses: dict[str, Tensor] = self.supervised(on_labeled, labeled)
         matched = match(on_strong.logits, strong.target, self.options.threshold, self.setting.loss.slices)
-        losses["strong"] = self.options.unlabeled_weight * matched
+        losses["unlabeled"] = self.options.unlabeled_weight * matched
         if self.prototypes is not None:
             features = torch.cat([on_labeled.features, on_strong.features])
             kept = strong.target.kept(self.options.threshold)

@@ -50,14 +50,12 @@ class UniMatch(SemiSupervised):
 
         weight = self.options.unlabeled_weight
         losses: dict[str, Tensor] = self.supervised(on_labeled, labeled)
-        losses["strong"] = weight / 4 * self.match(on_first.logits, first.target)
-        losses["second_strong"] = weight / 4 * self.match(on_second.logits, second.target)
+        losses["unlabeled"] = weight / 4 * self.match(on_first.logits, first.target)
+        losses["unlabeled_second"] = weight / 4 * self.match(on_second.logits, second.target)
         losses["perturbed"] = weight / 2 * self.match(on_perturbed.logits, pseudo)
         if self.prototypes is not None:
-            features, kept = (
-                torch.cat([on_labeled.features, on_first.features]),
-                first.target.kept(self.options.threshold),
-            )
+            features = torch.cat([on_labeled.features, on_first.features])
+            kept = first.target.kept(self.options.threshold)
             losses |= self.prototype_losses(features, labeled.label, first.target, kept, clock)
         return StepResult(scaled(losses, 1 / 2), {"kept": share(pseudo.kept(self.options.threshold), pseudo.valid)})
 

@@ -52,8 +52,8 @@ class UniMatchV2(TeacherMethod):
 
         weight, slices = self.options.unlabeled_weight, self.setting.loss.slices
         losses: dict[str, Tensor] = self.supervised(on_labeled, labeled)
-        losses["strong"] = weight / 2 * match(on_first.logits, first.target, self.options.threshold, slices)
-        losses["second_strong"] = weight / 2 * match(on_second.logits, second.target, self.options.threshold, slices)
+        losses["unlabeled"] = weight / 2 * match(on_first.logits, first.target, self.options.threshold, slices)
+        losses["unlabeled_second"] = weight / 2 * match(on_second.logits, second.target, self.options.threshold, slices)
         features, kept = output.features[: count + len(unlabeled.image)], first.target.kept(self.options.threshold)
         losses |= self.prototype_losses(features, labeled.label, first.target, kept, clock)
         return StepResult(scaled(losses, 1 / 2), {"kept": share(pseudo.kept(self.options.threshold), pseudo.valid)})
