@@ -15,10 +15,12 @@ from semiseg.channel_dropout import complementary_factors
 from semiseg.method_options import METHOD_OPTIONS, FixMatchOptions, UniMatchOptions, UniMatchV2Options
 from semiseg.methods import METHODS
 from semiseg.methods.fixmatch import FixMatch
+from semiseg.methods.matching import match
 from semiseg.methods.method import Method
 from semiseg.methods.unimatch import UniMatch
 from semiseg.methods.unimatch_v2 import UniMatchV2
 from semiseg.mixing import small_boxes
+from semiseg.types import PseudoLabel
 
 THRESHOLD = 0.55
 
@@ -146,16 +148,18 @@ def test_at_threshold_0_every_pixel_of_an_image_teaches(name):
     assert method_of(name, threshold=0.0)(*batches(), clock()).stats["kept"] == 1
 
 
-@family
-def test_padding_of_an_unlabelled_image_is_not_asked_for(name):
-    """The same logits, other labels and answers there: a network of 1 x 1 convolutions sees no neighbours."""
-    labeled, unlabeled = batches()
-    method = method_of(name, threshold=0.0, unlabeled_weight=1.0)
-    everywhere = method(labeled, unlabeled._replace(valid=torch.ones_like(unlabeled.valid)), clock()).losses
-    method = method_of(name, threshold=0.0, unlabeled_weight=1.0)
-    inside = method(labeled, unlabeled, clock()).losses
-    assert inside["supervised"] == everywhere["supervised"]
-    assert inside["unlabeled"] != everywhere["unlabeled"]
+def test_what_is_not_valid_or_not_kept_does_not_matter():
+    generator = torch.Generator().manual_seed(0)
+    logits, wild = 3 * torch.randn(2, 2, 3, 5, 6, generator=generator)
+    label, other = torch.randint(0, 3, (2, 2, 5, 6), generator=generator).byte()
+    confidence = torch.rand(2, 5, 6, generator=generator).half()
+    valid = torch.rand(2, 5, 6, generator=generator) < 0.7
+    target = PseudoLabel(label, confidence, valid)
+    used = target.kept(0.5)
+    changed = PseudoLabel(label.where(used, other), confidence.masked_fill(~valid, 1), valid)
+    found = match(logits.where(used[:, None], wild), changed, 0.5, 1)
+    torch.testing.assert_close(found, match(logits, target, torch.tensor(0.5), 1))
+    assert 0 < int(used.sum()) < int(valid.sum()) < valid.numel()
 
 
 @family
