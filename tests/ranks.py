@@ -85,6 +85,25 @@ SCENARIOS = {
     "mean_teacher": Scenario("mean_teacher", {**WARMUP, "noise": 0.3, "unlabeled_weight": 3.0}),
     "cutmix": Scenario("cutmix", {**WARMUP, "threshold": 0.6}, loss=LossOptions(slices=3)),
     "cutmix in parts": Scenario("cutmix", {**WARMUP, "threshold": 0.6, "confidence": "pixel"}, accumulate=2),
+    "fixmatch": Scenario(
+        "fixmatch",
+        {"warmup": 2 / STEPS, "threshold": 0.5, "prototypes": True, "prototype_grid": 4, "prototypes_per_class": 2},
+    ),
+    "unimatch": Scenario("unimatch", {"warmup": 2 / STEPS, "threshold": 0.5, "prototypes": True}, aux=True),
+    "unimatch in parts": Scenario(
+        "unimatch", {"warmup": 2 / STEPS, "threshold": 0.5}, loss=OHEM, accumulate=2, checkpoint=True
+    ),
+    "unimatch_v2": Scenario("unimatch_v2", {**WARMUP, "threshold": 0.5, "prototypes": True, "prototype_grid": 4}),
+    "unimatch_v2 in parts": Scenario("unimatch_v2", {**WARMUP, "threshold": 0.5}, accumulate=2),
+    "corrmatch": Scenario(
+        "corrmatch",
+        {"warmup": 2 / STEPS, "threshold": 0.5, "threshold_momentum": 0.9, "regions": 20, "correlation_channels": 8},
+        loss=LossOptions(slices=2),
+    ),
+    "corrmatch in parts": Scenario(
+        "corrmatch", {"warmup": 2 / STEPS, "threshold": 0.5, "soft_target": "unmixed", "correlation_channels": 8},
+        accumulate=2,
+    ),
     "prototype": Scenario(
         "prototype",
         {**WARMUP, "threshold": 0.5, "strong": True, "mix_probability": 0.7, "grid": 4, "prototypes": 2},
@@ -121,14 +140,21 @@ def own_batches(start: int, accumulate: int) -> Iterator[tuple[LabeledBatch, Unl
 
 def method_of(scenario: Scenario, batch_norm: bool = False) -> Method:
     student = tiny.segmentor(aux=scenario.aux)
-    if not batch_norm:
-        for block in (student.encoder.shallow, student.encoder.deep):
-            block[1] = nn.GroupNorm(1, block[1].num_features)
     if scenario.checkpoint:
         for block in (student.encoder.shallow, student.encoder.deep):
             recompute(block)
     options = METHOD_OPTIONS[scenario.method](**scenario.options)
-    return METHODS[scenario.method](student, options, tiny.setting(STEPS, loss=scenario.loss))
+    method = METHODS[scenario.method](student, options, tiny.setting(STEPS, loss=scenario.loss))
+    return method if batch_norm else without_batch_norm(method)
+
+
+def without_batch_norm(method: Method) -> Method:
+    """Each image is normalised on its own instead, in whichever process it is."""
+    for module in list(method.modules()):
+        for name, layer in module.named_children():
+            if isinstance(layer, nn.BatchNorm2d):
+                setattr(module, name, nn.GroupNorm(1, layer.num_features))
+    return method
 
 
 def train(folder: Path, name: str, batch_norm: bool = False) -> dict[str, Any]:

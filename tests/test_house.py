@@ -20,9 +20,12 @@ TIERS = (
     ("method_options", "distributed"),
     ("option_types",),
     ("config",),
-    ("augment", "mixing", "sampling", "losses", "metrics", "prototypes", "pseudo_labels", "optim", "predict", "record"),
+    (
+        *("augment", "channel_dropout", "mixing", "sampling", "losses", "metrics", "prototypes", "pseudo_labels"),
+        *("optim", "predict", "record"),
+    ),
     ("data", "networks"),
-    ("teacher", "compilation"),
+    ("teacher", "correlation", "compilation"),
     ("methods",),
     ("model", "evaluate", "memory"),
     ("trainer", "inference"),
@@ -36,12 +39,12 @@ TIERS = (
 """Rooms of the house, lowest first: a file imports from lower tiers, or from its own folder."""
 
 SEEN_BY_METHODS = {
-    "types", "options", "method_options", "augment", "mixing", "sampling", "losses", "prototypes", "pseudo_labels",
-    "teacher", "networks.segmentor", "methods",
+    "types", "options", "method_options", "augment", "mixing", "channel_dropout", "sampling", "losses", "prototypes",
+    "pseudo_labels", "teacher", "correlation", "networks.segmentor", "methods",
 }  # fmt: skip
 """All that a method knows of: no file, no config, no optimizer, no dataset."""
 
-NO_SYNC = ("methods", "mixing", "losses", "prototypes", "sampling", "teacher")
+NO_SYNC = ("methods", "mixing", "channel_dropout", "losses", "prototypes", "sampling", "teacher", "correlation")
 """Rooms of the training step, in which nothing waits for the device."""
 
 FILES = {

@@ -13,6 +13,7 @@ from semiseg.losses import (
     cross_entropy,
     kept_cross_entropy,
     kept_cross_entropy_sum,
+    kept_divergence,
     ohem_cross_entropy,
     softmax_mse,
     softmax_squared_distance,
@@ -205,6 +206,20 @@ def test_squared_distances_equal_the_slow_twin(seed, weighted):
     assert float(softmax_mse(logits, target, weight)) == pytest.approx(expected / 4, rel=1e-4)
 
 
+@given(seeds)
+@settings(deadline=None, max_examples=30)
+def test_divergence_equals_the_slow_twin(seed):
+    logits, _, kept, valid = case(seed)
+    target = case(seed + 1)[0].softmax(1)
+    target[0, 0] = 0.0  # a class that is impossible takes no part
+    total = 0.0
+    for b, y, x in np.argwhere(kept.numpy()):
+        p = softmax(logits[b, :, y, x].tolist())
+        total += sum(q * math.log(q / p[c]) for c, q in enumerate(target[b, :, y, x].tolist()) if q > 0)
+    expected = total / max(int(valid.sum()), 1)
+    assert float(kept_divergence(logits, target, kept, valid)) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
 def test_scaling_all_weights_leaves_a_distance():
     logits, _, _, valid = case(0)
     target = torch.full((2, 4, 3, 5), 0.25)
@@ -229,6 +244,7 @@ def every_loss(logits: Tensor, label: Tensor, kept: Tensor, valid: Tensor) -> di
         **{name: kept_cross_entropy(logits, label, kept, valid, name) for name in DENOMINATORS},
         "mse": softmax_mse(logits, target, valid),
         "distance": softmax_squared_distance(logits, target, valid),
+        "divergence": kept_divergence(logits, target, kept, valid),
         "distance_float": softmax_squared_distance(logits, target, valid.float()),
     }
 

@@ -15,6 +15,7 @@ from semiseg.losses import (
     in_slices,
     kept_cross_entropy,
     kept_cross_entropy_sum,
+    kept_divergence,
     ohem_cross_entropy,
     softmax_mse,
     softmax_squared_distance,
@@ -47,6 +48,9 @@ LOSSES = {
     "kept_sum": lambda logits, label, kept, target, slices: kept_cross_entropy_sum(logits, label, kept, slices),
     "kept": lambda logits, label, kept, target, slices: kept_cross_entropy(
         logits, label.byte(), kept, label != IGNORE, "u2pl", slices
+    ),
+    "divergence": lambda logits, label, kept, target, slices: kept_divergence(
+        logits, target, kept, label != IGNORE, slices
     ),
     "mse": lambda logits, label, kept, target, slices: softmax_mse(logits, target, kept, slices),
     "distance": lambda logits, label, kept, target, slices: softmax_squared_distance(

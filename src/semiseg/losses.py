@@ -129,6 +129,20 @@ def kept_cross_entropy(
     return kept_cross_entropy_sum(logits, label, kept, slices) / unlabeled_denominator(kept, valid, denominator)
 
 
+def kept_divergence(logits: Tensor, target: Tensor, kept: Tensor, valid: Tensor, slices: int = 1) -> Tensor:
+    """KL(target || softmax(logits)) of the kept pixels, summed, over the number of the valid ones. Scalar
+
+    logits (B, C, H, W); target (B, C, H, W) probabilities; kept and valid (B, H, W) bool. CorrMatch. Without a kept
+    pixel: 0.
+    """
+    divergence = torch.cat(in_slices(_divergence, slices, logits, target))  # (B, H, W)
+    return (divergence * kept).sum() / pixels(valid)
+
+
+def _divergence(logits: Tensor, target: Tensor) -> Tensor:
+    return F.kl_div(logits.float().log_softmax(1), target, reduction="none").sum(1)
+
+
 def softmax_mse(logits: Tensor, target: Tensor, valid: Tensor, slices: int = 1) -> Tensor:
     """Squared difference of two class distributions, mean over classes and over the valid pixels. Scalar
 

@@ -12,6 +12,8 @@ from torch import Tensor
 from semiseg.distributed import own_rows, rolled, world_size
 from semiseg.types import IGNORE, PseudoLabel
 
+TRIES = 256  # for a box that is inside; at the largest area about one in fifteen is
+
 
 def half_boxes(image: Tensor, generator: torch.Generator) -> Tensor:
     """Boxes of half the image's area as U2PL draws them. (B, H, W) bool, on the images' device
@@ -39,15 +41,41 @@ def french_boxes(image: Tensor, generator: torch.Generator) -> Tensor:
     return _boxes(heights, widths, image, generator)
 
 
-def _boxes(heights: Tensor, widths: Tensor, image: Tensor, generator: torch.Generator) -> Tensor:
-    """Boxes at uniform places, of sizes for the whole batch; this process's share. (B, H, W) bool
+def small_boxes(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Boxes as UniMatch draws them (Yang et al. 2023). (B, H, W) bool, on the images' device
 
-    Their sides travel to the device and are painted there: megabytes from unpinned memory could make the host wait.
+    image: as in `half_boxes`. Every second image has one, by its own coin. Its area is U(0.02, 0.4) of the image's; its
+    aspect, U(0.3, 1/0.3), and its corner, uniform over the image, are drawn together until the box is inside. Of
+    TRIES draws one nearly always is, in a square image; where none is, as may be in a long and narrow one, the image
+    has no box.
     """
+    height, width = image.shape[-2:]
+    count = len(image) * world_size()
+    coin, area = torch.rand(2, count, generator=generator)
+    aspect, down, right = torch.rand(3, count, TRIES, generator=generator)
+    area, aspect = (0.02 + 0.38 * area[:, None]) * height * width, 0.3 + (1 / 0.3 - 0.3) * aspect
+    tried = [(area * aspect).sqrt(), (area / aspect).sqrt(), down * height, right * width]
+    sides = torch.stack(tried, -1).long()  # (B, TRIES, 4)
+    inside = (sides[..., 0] + sides[..., 2] <= height) & (sides[..., 1] + sides[..., 3] <= width)
+    first = inside.int().argmax(1)  # (B,)
+    there = (coin < 0.5) & inside.any(1)
+    return _painted(sides[torch.arange(count), first] * there[:, None], image)
+
+
+def _boxes(heights: Tensor, widths: Tensor, image: Tensor, generator: torch.Generator) -> Tensor:
+    """Boxes at uniform places, of sizes for the whole batch; this process's share. (B, H, W) bool"""
     height, width = image.shape[-2:]
     top = (torch.rand(len(heights), generator=generator) * (height - heights + 1)).long()
     left = (torch.rand(len(widths), generator=generator) * (width - widths + 1)).long()
-    sides = torch.stack([heights, widths, top, left], 1)
+    return _painted(torch.stack([heights, widths, top, left], 1), image)
+
+
+def _painted(sides: Tensor, image: Tensor) -> Tensor:
+    """This process's share of the boxes of the whole batch: height, width, top and left (B, 4). (B, H, W) bool
+
+    They travel to the device and are painted there: megabytes from unpinned memory could make the host wait.
+    """
+    height, width = image.shape[-2:]
     heights, widths, top, left = own_rows(sides).to(image.device, non_blocking=True).unbind(1)  # each (B,)
     rows, columns = torch.arange(height, device=image.device), torch.arange(width, device=image.device)
     in_rows = (rows >= top[:, None]) & (rows < (top + heights)[:, None])  # (B, H)

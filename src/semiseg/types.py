@@ -51,6 +51,7 @@ class SegmentationOutput:
     logits: Tensor  # (B, C, H, W), always at input size
     features: Tensor  # (B, D, h, w), what the classifier reads
     aux: Tensor | None = None  # (B, C, H, W), the auxiliary head's logits
+    deepest: Tensor | None = None  # (B, X, h', w'), the encoder's last map of the images that came; with gradient only
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,19 @@ class PseudoLabel:
     confidence: Tensor  # (B, H, W) float16, in [0, 1]
     valid: Tensor  # (B, H, W) bool, False on padding
 
-    def kept(self, threshold: float) -> Tensor:
+    def kept(self, threshold: float | Tensor) -> Tensor:
         """Pixels that may teach: inside the image and with confidence >= threshold (Eq. 9). (B, H, W) bool
+
+        threshold: a number, or a scalar on the same device.
 
         Both sides are rounded alike, so a pixel that reaches the threshold is kept whatever the dtype; in float16 one
         that is short of it by less than two roundings (4.9e-4 between 0.5 and 1) may be kept too.
         """
-        limit = self.confidence.new_full((), threshold)  # on the device, in the confidence's own precision
+        limit = (  # on the device, in the confidence's own precision
+            threshold.to(self.confidence.dtype)
+            if isinstance(threshold, Tensor)
+            else self.confidence.new_full((), threshold)
+        )
         return self.valid & (self.label != IGNORE) & (self.confidence >= limit)
 
 

@@ -1,15 +1,23 @@
 """The methods: the only list of them. Their options stand under the same names in `semiseg.method_options`."""
 
+from semiseg.methods.corrmatch import CorrMatch
 from semiseg.methods.cutmix import CutMix
+from semiseg.methods.fixmatch import FixMatch
 from semiseg.methods.mean_teacher import MeanTeacher
 from semiseg.methods.method import Method, Predictor, Setting
 from semiseg.methods.prototype import Prototype
 from semiseg.methods.supervised import Supervised
+from semiseg.methods.unimatch import UniMatch
+from semiseg.methods.unimatch_v2 import UniMatchV2
 
 METHODS = {
     "supervised": Supervised,
     "mean_teacher": MeanTeacher,
     "cutmix": CutMix,
+    "fixmatch": FixMatch,
+    "unimatch": UniMatch,
+    "unimatch_v2": UniMatchV2,
+    "corrmatch": CorrMatch,
     "prototype": Prototype,
 }
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from semiseg.types import SegmentationOutput
+
+TRIAL = 224  # pixels: a multiple of every stride and every patch in use
 
 
 def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -41,10 +46,26 @@ class Segmentor(nn.Module):
             aux = _upsample(self.aux_head(pyramid[-2]), size)  # (B, C, H, W)
         return SegmentationOutput(_upsample(logits, size), features, aux)
 
-    def forward(self, image: Tensor) -> SegmentationOutput:
-        """Logits of a normalised image (B, 3, H, W), of any height and width, at its own size."""
+    def forward(
+        self, image: Tensor, perturb: Callable[[list[Tensor]], list[Tensor]] | None = None
+    ) -> SegmentationOutput:
+        """Logits of a normalised image (B, 3, H, W), of any height and width, at its own size.
+
+        perturb: makes of the pyramid the one that is decoded; it may hold more images than came.
+        """
         height, width = image.shape[-2:]
-        return self.decode(self.encode(image), (height, width))
+        pyramid = self.encode(image)
+        output = self.decode(pyramid if perturb is None else perturb(pyramid), (height, width))
+        deepest = pyramid[-1] if torch.is_grad_enabled() else None  # else it may be let go
+        return SegmentationOutput(output.logits, output.features, output.aux, deepest)
+
+    @torch.no_grad()
+    def scales(self) -> list[tuple[int, int]]:
+        """Channels and stride (pixels) of every map of the pyramid, tried out on an image of TRIAL x TRIAL pixels."""
+        training, device = self.training, next(self.parameters()).device
+        maps = self.eval().encode(torch.zeros(1, 3, TRIAL, TRIAL, device=device))
+        self.train(training)
+        return [(each.shape[1], round(TRIAL / each.shape[-1])) for each in maps]
 
     def encoder_parameters(self) -> list[nn.Parameter]:
         """The parameters that start from ImageNet and take the plain learning rate."""

@@ -1,0 +1,113 @@
+"""CorrMatch (Sun et al., CVPR 2024): UniMatch with one strong view, and labels that spread along correlations.
+
+    label, confidence = student(u); then label spreads over the regions of A that are certain and of one class
+    s    = CutMix of strong views of u; label, confidence and softmax q of student(u) mixed alike
+    f    = decoder(encoder(u) with channels dropped)
+    z(.) = student(.) handed on by A, the correlations of `semiseg.correlation`
+    H(p) = CE(p, label) where confidence >= tau, over all valid pixels
+    loss = 1/2 (1/2 CE(student(x), y) + 1/2 CE(z(x), y)
+                + w/4 (H(student(s)) + KL(q || student(s)) where confidence >= tau + H(f) + 1/2 (H(z(s)) + H(z(u)))))
+    tau <- 0.999 tau + 0.001 * mean over the predicted classes of their greatest confidence in the batch
+
+Differences from the paper and the authors' code: 1. those of `fixmatch` but for the prototypes, and 7 and 8 of
+`unimatch`; 2. in the KL term q is mixed as the image is, where the code compares the mixed view with the unmixed
+prediction, inside the boxes that of another picture (`soft_target` unmixed); 3. labels spread before they are mixed,
+so all of an image's regions count and its partner's labels have spread too, where in the code they spread outside the
+box alone; regions are judged by the labels before any of them spread; 4. tau moves after the step, by the confidences
+of all of its images inside the picture; 5. f2 has no bias, which the softmax would not notice; 6. A is of the encoder's
+last map at whatever stride it has, and is computed in parts.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from semiseg.channel_dropout import with_dropped
+from semiseg.correlation import Correlation, CorrelationHead, followed, greatest_by_class, propagate
+from semiseg.losses import kept_divergence, share, supervised_loss
+from semiseg.method_options import CorrMatchOptions
+from semiseg.methods.matching import Mixed, match, mixed_strong_view, scaled
+from semiseg.methods.method import Setting, split_output
+from semiseg.methods.semi_supervised import SemiSupervised
+from semiseg.mixing import paste
+from semiseg.networks.segmentor import Segmentor
+from semiseg.pseudo_labels import pseudo_label
+from semiseg.types import Clock, LabeledBatch, PseudoLabel, SegmentationOutput, StepResult, UnlabeledBatch
+
+
+class CorrMatch(SemiSupervised):
+    """Where an image is like itself, one label holds."""
+
+    tau: Tensor  # () float32, the confidence from which a pseudo-label teaches
+    greatest: Tensor  # (C,) float32, with which each class was predicted in this step
+
+    def __init__(self, student: Segmentor, options: CorrMatchOptions, setting: Setting) -> None:
+        super().__init__(student, options, setting)
+        self.options = options
+        width, _ = student.scales()[-1]
+        self.correlate = CorrelationHead(width, student.num_classes, options.correlation_channels)
+        self.register_buffer("tau", torch.tensor(options.threshold))
+        # Between the passes and `after_step`: a buffer, so that a step that is taken back takes it back; not saved.
+        self.register_buffer("greatest", torch.zeros(student.num_classes), persistent=False)
+
+    def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
+        """The weak views with the labelled images, clean and perturbed, then the strong ones."""
+        image, first = torch.cat([labeled.image, unlabeled.image]), len(labeled.image)
+        output = self.student(image, perturb=with_dropped(first, self.options.feature_dropout, clock.generator))
+        on_labeled, others = split_output(output, first)
+        on_weak, on_perturbed = split_output(others, len(unlabeled.image))
+        correlation = self.correlation(output, clock)
+        on_unlabeled = correlation.behind(first)
+
+        pseudo = pseudo_label(on_weak.logits, unlabeled.valid)
+        self.greatest.copy_(self.greatest.maximum(greatest_by_class(pseudo, self.student.num_classes)))
+        pseudo = propagate(pseudo, on_unlabeled, self.tau, self.options.regions, clock.generator)
+        strong = mixed_strong_view(unlabeled.image, pseudo, self.setting.augment, clock.generator)
+        on_strong = self.student(strong.image)
+
+        losses: dict[str, Tensor] = self.supervised(on_labeled, labeled)
+        truth = (labeled.label, self.setting.loss, labeled.pixels)
+        losses["correlation"] = supervised_loss(correlation.logits[:first], *truth)
+        weight = self.options.unlabeled_weight / 4
+        unlabeled_losses = {
+            "unlabeled": weight * self.match(on_strong.logits, strong.target),
+            "soft": weight * self.divergence(on_strong.logits, on_weak.logits, strong),
+            "perturbed": weight * self.match(on_perturbed.logits, pseudo),
+            "correlation_strong": weight / 2 * self.match(self.correlation(on_strong, clock).logits, strong.target),
+            "correlation_weak": weight / 2 * self.match(on_unlabeled.logits, pseudo),
+        }
+        stats = {"kept": share(pseudo.kept(self.tau), pseudo.valid), "threshold": self.tau.clone()}
+        return StepResult(scaled(scaled(losses, 1 / 2) | unlabeled_losses, 1 / 2), stats)
+
+    def correlation(self, output: SegmentationOutput, clock: Clock) -> Correlation:
+        """z of the formula, and what A is made of, for the images that the student was shown."""
+        assert output.deepest is not None, "a step has gradients"
+        return self.correlate(output.deepest, output.logits[: len(output.deepest)], clock.generator)
+
+    def match(self, logits: Tensor, target: PseudoLabel) -> Tensor:
+        """H of the formula. logits (B, C, H, W). Scalar"""
+        return match(logits, target, self.tau, self.setting.loss.slices)
+
+    def divergence(self, logits: Tensor, weak: Tensor, strong: Mixed) -> Tensor:
+        """KL of the formula. logits of the strong views, weak of the unmixed weak ones, (B, C, H, W). Scalar"""
+        soft = weak.detach().float().softmax(1)
+        if self.options.soft_target == "mixed":
+            soft = paste(soft, strong.boxes)
+        kept = strong.target.kept(self.tau)
+        return kept_divergence(logits, soft, kept, strong.target.valid, self.setting.loss.slices)
+
+    def after_step(self, clock: Clock) -> None:
+        """tau follows the confidences of the step."""
+        super().after_step(clock)
+        self.tau.copy_(followed(self.tau, self.greatest, self.options.threshold_momentum))
+        self.greatest.zero_()
+
+    @property
+    def threshold(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """tau as it stands; asked for between steps."""
+        return float(self.tau)
+
+    def parameter_groups(self) -> list[dict]:
+        """Those of the student, and f1 and f2 as a head."""
+        return [*super().parameter_groups(), {"role": "head", "params": list(self.correlate.parameters())}]

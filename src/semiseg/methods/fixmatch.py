@@ -1,0 +1,51 @@
+"""FixMatch (Sohn et al., NeurIPS 2020), for segmentation as UniMatch's authors have it (Yang et al., CVPR 2023, 3.1).
+
+    label, confidence = student(u)
+    s    = CutMix of strong views of u; label and confidence mixed alike
+    loss = 1/2 (CE(student(x), y) + w * CE(student(s), label) where confidence >= tau, over all valid pixels)
+
+Differences from the paper and the authors' code: 1. the partner in CutMix is the batch rolled by one, not a second
+batch; so its labels come from the same pass in train mode as the image's own, where they came from a pass of their own
+in eval mode; 2. the strong view's hue, contrast and blur are those of `augment`, for all methods alike; 3. a box that
+is not inside the image after 256 draws is left out; 4. padding takes no part in a mean; 5. the prototype predictor's
+losses may be added (`prototypes`); they are halved like the others; 6. recipes start with supervised steps (`warmup`).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from semiseg.losses import share
+from semiseg.method_options import FixMatchOptions
+from semiseg.methods.matching import match, mixed_strong_view, scaled
+from semiseg.methods.method import Setting, split_output
+from semiseg.methods.semi_supervised import SemiSupervised
+from semiseg.networks.segmentor import Segmentor
+from semiseg.pseudo_labels import pseudo_label
+from semiseg.types import Clock, LabeledBatch, StepResult, UnlabeledBatch
+
+
+class FixMatch(SemiSupervised):
+    """What the student is sure of in the weak view, it is taught in the strong one."""
+
+    def __init__(self, student: Segmentor, options: FixMatchOptions, setting: Setting) -> None:
+        super().__init__(student, options, setting)
+        self.options = options
+        self.threshold = options.threshold
+
+    def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
+        """The weak views with the labelled images, then the strong ones."""
+        output = self.student(torch.cat([labeled.image, unlabeled.image]))
+        on_labeled, on_weak = split_output(output, len(labeled.image))
+        pseudo = pseudo_label(on_weak.logits, unlabeled.valid)
+        strong = mixed_strong_view(unlabeled.image, pseudo, self.setting.augment, clock.generator)
+        on_strong = self.student(strong.image)
+        losses: dict[str, Tensor] = self.supervised(on_labeled, labeled)
+        matched = match(on_strong.logits, strong.target, self.options.threshold, self.setting.loss.slices)
+        losses["unlabeled"] = self.options.unlabeled_weight * matched
+        if self.prototypes is not None:
+            features = torch.cat([on_labeled.features, on_strong.features])
+            kept = strong.target.kept(self.options.threshold)
+            losses |= self.prototype_losses(features, labeled.label, strong.target, kept, clock)
+        return StepResult(scaled(losses, 1 / 2), {"kept": share(pseudo.kept(self.options.threshold), pseudo.valid)})

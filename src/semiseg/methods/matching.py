@@ -1,0 +1,41 @@
+"""What FixMatch and its successors share: strong views with boxes of their own, and what they are to match."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from semiseg.augment import strong_view
+from semiseg.losses import kept_cross_entropy
+from semiseg.mixing import mix, small_boxes
+from semiseg.options import AugmentOptions
+from semiseg.types import PseudoLabel
+
+
+class Mixed(NamedTuple):
+    """A strong view of a batch, CutMixed."""
+
+    image: Tensor  # (B, 3, H, W)
+    target: PseudoLabel  # mixed alike
+    boxes: Tensor  # (B, H, W) bool, True where the partner shows
+
+
+def mixed_strong_view(image: Tensor, pseudo: PseudoLabel, augment: AugmentOptions, generator: torch.Generator) -> Mixed:
+    """Colours and blur by draws of its own, then boxes of its own with the next image's strong view inside."""
+    strong = strong_view(image, augment, generator)
+    boxes = small_boxes(image, generator)
+    return Mixed(*mix(strong, pseudo, boxes), boxes)
+
+
+def match(logits: Tensor, target: PseudoLabel, threshold: float | Tensor, slices: int) -> Tensor:
+    """Cross-entropy with the labels that reach the threshold, over the number of all valid pixels. Scalar"""
+    kept = target.kept(threshold)
+    return kept_cross_entropy(logits, target.label, kept, target.valid, "all", slices)
+
+
+def scaled(losses: Mapping[str, Tensor], factor: float) -> dict[str, Tensor]:
+    """Every loss times `factor`."""
+    return {name: factor * loss for name, loss in losses.items()}

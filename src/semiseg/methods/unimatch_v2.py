@@ -1,0 +1,59 @@
+"""UniMatch V2 (Yang et al., TPAMI 2025): an averaged teacher, two strong views, complementary channels.
+
+    label, confidence = teacher(u)
+    s1, s2 = CutMix of two strong views of u, each with boxes of its own; labels mixed alike
+    m1, m2 = channels' factors, 0 or 2, with m1 + m2 = 2; for half of the images both are 1
+    H(p)   = CE(p, label) where confidence >= tau, over all valid pixels
+    loss   = 1/2 (CE(student(x), y) + w/2 * (H(decoder(m1 encoder(s1))) + H(decoder(m2 encoder(s2)))))
+
+Differences from the paper and the authors' code: 1. the partner in CutMix is the batch rolled by one, not reversed; 2.
+labelled images and strong views pass the student together, which matters where there is BatchNorm, not in the paper's
+network; 3. a pyramid whose maps differ in width, as a ResNet's, has a mask for each map; a ViT has one for all, as in
+the paper; 4. the teacher is evaluated, where the paper reports the better of teacher and student; 5. the strong view's
+hue, contrast and blur are those of `augment`; 6. a box that is not inside the image after 256 draws is left out; 7.
+padding takes no part in a mean; 8. with `prototypes`, the prototype predictor learns from the first strong view, and
+its losses are halved like the others; 9. recipes start with supervised steps (`warmup`).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from semiseg.channel_dropout import complementary
+from semiseg.losses import share
+from semiseg.method_options import UniMatchV2Options
+from semiseg.methods.averaged import TeacherMethod
+from semiseg.methods.matching import match, mixed_strong_view, scaled
+from semiseg.methods.method import Setting, split_output
+from semiseg.networks.segmentor import Segmentor
+from semiseg.types import Clock, LabeledBatch, StepResult, UnlabeledBatch
+
+
+class UniMatchV2(TeacherMethod):
+    """Two strong views learn the teacher's labels, each from the channels that the other one lacks."""
+
+    def __init__(self, student: Segmentor, options: UniMatchV2Options, setting: Setting) -> None:
+        super().__init__(student, options, setting)
+        self.options = options
+        self.threshold = options.threshold
+
+    def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
+        """One pass of the labelled images and both strong views."""
+        pseudo = self.label(unlabeled)
+        views = (unlabeled.image, pseudo, self.setting.augment, clock.generator)
+        first, second = (mixed_strong_view(*views) for _ in range(2))
+        together, count = torch.cat([labeled.image, first.image, second.image]), len(labeled.image)
+        self.teacher.observe(together)
+        perturb = complementary(count, clock.generator) if self.options.complementary_dropout else None
+        output = self.student(together, perturb=perturb)
+        on_labeled, on_strong = split_output(output, count)
+        on_first, on_second = split_output(on_strong, len(unlabeled.image))
+
+        weight, slices = self.options.unlabeled_weight, self.setting.loss.slices
+        losses: dict[str, Tensor] = self.supervised(on_labeled, labeled)
+        losses["unlabeled"] = weight / 2 * match(on_first.logits, first.target, self.options.threshold, slices)
+        losses["unlabeled_second"] = weight / 2 * match(on_second.logits, second.target, self.options.threshold, slices)
+        features, kept = output.features[: count + len(unlabeled.image)], first.target.kept(self.options.threshold)
+        losses |= self.prototype_losses(features, labeled.label, first.target, kept, clock)
+        return StepResult(scaled(losses, 1 / 2), {"kept": share(pseudo.kept(self.options.threshold), pseudo.valid)})
