@@ -85,6 +85,13 @@ SCENARIOS = {
     "mean_teacher": Scenario("mean_teacher", {**WARMUP, "noise": 0.3, "unlabeled_weight": 3.0}),
     "cutmix": Scenario("cutmix", {**WARMUP, "threshold": 0.6}, loss=LossOptions(slices=3)),
     "cutmix in parts": Scenario("cutmix", {**WARMUP, "threshold": 0.6, "confidence": "pixel"}, accumulate=2),
+    "pseudoseg": Scenario("pseudoseg", {"warmup": 2 / STEPS, "background": True}, loss=LossOptions(slices=2)),
+    "pseudoseg in parts": Scenario("pseudoseg", {"warmup": 2 / STEPS}, accumulate=2),
+    "cct": Scenario("cct", {"warmup": 2 / STEPS, "background": True, "ramp": 0.0}),
+    "cct in parts": Scenario(
+        "cct", {"warmup": 2 / STEPS, "ramp": 0.0, "channel_dropout": 1}, accumulate=2, checkpoint=True
+    ),
+    "pc2seg": Scenario("pc2seg", {"warmup": 2 / STEPS, "grid": 5, "contrast_weight": 1.0}),
     "prototype": Scenario(
         "prototype",
         {**WARMUP, "threshold": 0.5, "strong": True, "mix_probability": 0.7, "grid": 4, "prototypes": 2},
@@ -121,14 +128,21 @@ def own_batches(start: int, accumulate: int) -> Iterator[tuple[LabeledBatch, Unl
 
 def method_of(scenario: Scenario, batch_norm: bool = False) -> Method:
     student = tiny.segmentor(aux=scenario.aux)
-    if not batch_norm:
-        for block in (student.encoder.shallow, student.encoder.deep):
-            block[1] = nn.GroupNorm(1, block[1].num_features)
     if scenario.checkpoint:
         for block in (student.encoder.shallow, student.encoder.deep):
             recompute(block)
     options = METHOD_OPTIONS[scenario.method](**scenario.options)
-    return METHODS[scenario.method](student, options, tiny.setting(STEPS, loss=scenario.loss))
+    method = METHODS[scenario.method](student, options, tiny.setting(STEPS, loss=scenario.loss))
+    return method if batch_norm else without_batch_norm(method)
+
+
+def without_batch_norm(method: Method) -> Method:
+    """Each image is normalised on its own instead, in whichever process it is."""
+    for module in list(method.modules()):
+        for name, layer in module.named_children():
+            if isinstance(layer, nn.BatchNorm2d):
+                setattr(module, name, nn.GroupNorm(1, layer.num_features))
+    return method
 
 
 def train(folder: Path, name: str, batch_norm: bool = False) -> dict[str, Any]:

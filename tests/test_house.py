@@ -18,8 +18,11 @@ TIERS = (
     ("method_options", "distributed"),
     ("option_types",),
     ("config",),
-    ("augment", "mixing", "sampling", "losses", "metrics", "prototypes", "pseudo_labels", "optim", "predict", "record"),
-    ("data", "networks"),
+    (
+        *("augment", "mixing", "sampling", "losses", "metrics", "perturbations", "prototypes", "pseudo_labels"),
+        *("optim", "predict", "record"),
+    ),
+    ("data", "networks", "pixel_contrast"),
     ("teacher", "compilation"),
     ("methods",),
     ("model", "evaluate", "memory"),
@@ -35,11 +38,14 @@ TIERS = (
 
 SEEN_BY_METHODS = {
     "types", "options", "method_options", "augment", "mixing", "sampling", "losses", "prototypes", "pseudo_labels",
-    "teacher", "networks.segmentor", "methods",
+    "perturbations", "pixel_contrast", "teacher", "networks.segmentor", "methods",
 }  # fmt: skip
 """All that a method knows of: no file, no config, no optimizer, no dataset."""
 
-NO_SYNC = ("methods", "mixing", "losses", "prototypes", "sampling", "teacher")
+NO_SYNC = (
+    *("methods", "mixing", "losses", "prototypes", "sampling", "teacher"),
+    *("perturbations", "pixel_contrast", "pseudo_labels"),
+)
 """Rooms of the training step, in which nothing waits for the device."""
 
 FILES = {

@@ -4,25 +4,41 @@ They stand apart from the methods' code because `semiseg train --help` lists the
 the keys of METHOD_OPTIONS against those of `semiseg.methods.METHODS`.
 """
 
+from semiseg.method_options.cct import CCTOptions
 from semiseg.method_options.cutmix import CutMixOptions
 from semiseg.method_options.mean_teacher import MeanTeacherOptions
+from semiseg.method_options.pc2seg import PC2SegOptions
 from semiseg.method_options.prototype import PrototypeOptions
-from semiseg.method_options.shared import PlugInOptions, RegularizerOptions, TeacherOptions, UnlabeledOptions
+from semiseg.method_options.pseudoseg import PseudoSegOptions
+from semiseg.method_options.shared import (
+    BackgroundOptions,
+    PlugInOptions,
+    RegularizerOptions,
+    TeacherOptions,
+    UnlabeledOptions,
+)
 from semiseg.method_options.supervised import SupervisedOptions
 
 METHOD_OPTIONS: dict[str, type] = {
     "supervised": SupervisedOptions,
     "mean_teacher": MeanTeacherOptions,
     "cutmix": CutMixOptions,
+    "pseudoseg": PseudoSegOptions,
+    "cct": CCTOptions,
+    "pc2seg": PC2SegOptions,
     "prototype": PrototypeOptions,
 }
 
 __all__ = [
     "METHOD_OPTIONS",
+    "BackgroundOptions",
+    "CCTOptions",
     "CutMixOptions",
     "MeanTeacherOptions",
+    "PC2SegOptions",
     "PlugInOptions",
     "PrototypeOptions",
+    "PseudoSegOptions",
     "RegularizerOptions",
     "SupervisedOptions",
     "TeacherOptions",

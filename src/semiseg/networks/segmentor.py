@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from semiseg.types import SegmentationOutput
+
+TRIAL = 224  # pixels: a multiple of every stride and every patch in use
 
 
 def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -45,6 +48,14 @@ class Segmentor(nn.Module):
         """Logits of a normalised image (B, 3, H, W), of any height and width, at its own size."""
         height, width = image.shape[-2:]
         return self.decode(self.encode(image), (height, width))
+
+    @torch.no_grad()
+    def scales(self) -> list[tuple[int, int]]:
+        """Channels and stride (pixels) of every map of the pyramid, tried out on an image of TRIAL x TRIAL pixels."""
+        training, device = self.training, next(self.parameters()).device
+        maps = self.eval().encode(torch.zeros(1, 3, TRIAL, TRIAL, device=device))
+        self.train(training)
+        return [(each.shape[1], round(TRIAL / each.shape[-1])) for each in maps]
 
     def encoder_parameters(self) -> list[nn.Parameter]:
         """The parameters that start from ImageNet and take the plain learning rate."""
