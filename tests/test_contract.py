@@ -20,7 +20,8 @@ VARIANTS = {
     "mean_teacher noise": ("mean_teacher", {"noise": 0.3, "teacher_bn": "own"}),
     "cutmix pixel": ("cutmix", {"confidence": "pixel", "threshold": 0.5}),
     "pseudoseg background": ("pseudoseg", {"background": True, "temperature": 1.0}),
-    "cct background": ("cct", {"background": True, "unlabeled_weight": 3.0, "ramp": 0.0}),
+    # Decoders that see the background alone learn nothing where none is predicted, as here at one time.
+    "cct background": ("cct", {"background": True, "object_masking": 0, "unlabeled_weight": 3.0, "ramp": 0.0}),
     "pc2seg grid": ("pc2seg", {"grid": 3, "contrast_weight": 1.0, "temperature": 0.5}),
     "prototype classmix": ("prototype", {"mix": "classmix", "grid": 4, "threshold": 0.5, "strong": True}),
     "prototype alone": ("prototype", {"linear": False, "grid": None, "threshold": 0.4, "update_rule": "per_pixel"}),

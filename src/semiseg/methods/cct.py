@@ -50,12 +50,15 @@ class AuxiliaryDecoder(nn.Sequential):
     """
 
     def __init__(self, channels: int, num_classes: int, stride: int) -> None:
-        layers: list[nn.Module] = [nn.Conv2d(channels, num_classes, 1, bias=False)]
+        first = nn.Conv2d(channels, num_classes, 1, bias=False)
+        nn.init.kaiming_normal_(first.weight)
+        layers: list[nn.Module] = [first]
         for number in range(int(math.log2(stride))):
             expand = nn.Conv2d(num_classes, 4 * num_classes, 1)
             with torch.no_grad():
                 one = nn.init.kaiming_normal_(expand.weight[::4].clone())  # (C, C, 1, 1)
                 expand.weight.copy_(one.repeat_interleave(4, 0))
+                nn.init.zeros_(expand.bias)  # pyright: ignore[reportArgumentType]
             layers += [*([nn.ReLU()] if number else []), expand, nn.PixelShuffle(2)]
         super().__init__(*layers)
 
