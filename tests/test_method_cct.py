@@ -95,9 +95,12 @@ def test_a_step_by_loops():
     seen: dict = {"decoded": [], "changes": []}
     method.student.decoder.register_forward_hook(lambda _, maps, output: seen["decoded"].append((maps[0], output[0])))
     perturbation = method.perturbation
-    method.perturbation = lambda *arguments: (
-        seen["changes"].append((arguments, perturbation(*arguments))) or seen["changes"][-1][1]
-    )
+
+    def noted(*arguments):
+        seen["changes"].append((arguments, perturbation(*arguments)))
+        return seen["changes"][-1][1]
+
+    method.perturbation = noted
     losses = {name: loss.item() for name, loss in method(labeled, unlabeled, clock(5)).losses.items()}
     (_, on_labeled), (pyramid, answer) = seen["decoded"]
     assert not answer.requires_grad
@@ -111,12 +114,8 @@ def test_a_step_by_loops():
             assert guide[b, y, x] == q[b, 3 * y, int(x * 11 / 3)].argmax()
         perturbed = deep + change if name == "vat" else deep * change
         found = resize(decoder(perturbed), (9, 11)).detach().double().numpy()
-        squares = [
-            sum((probabilities(found[b, :, y, x]) - q[b, y, x]) ** 2) / 3
-            for b, y, x in np.argwhere(unlabeled.valid.numpy())
-        ]
-        distances.append(np.mean(squares))
-    assert [arguments[0] for arguments, _ in seen["changes"]] == list(method.families()) + ["vat"] * 0 or True
+        valid = np.argwhere(unlabeled.valid.numpy())
+        distances.append(np.mean([(probabilities(found[b, :, y, x]) - q[b, y, x]) ** 2 for b, y, x in valid]))
     assert sorted(arguments[0] for arguments, _ in seen["changes"]) == sorted([*ORIGINAL, "vat"])
     expected = {
         "supervised": mean_cross_entropy(resize(on_labeled, (9, 11)).detach().double().numpy(), labeled.label.numpy()),

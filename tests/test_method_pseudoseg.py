@@ -182,10 +182,8 @@ def test_squares_lie_around_a_uniform_middle():
     draws = torch.rand(400, 2, generator=seeded()).double().numpy()
     for b in range(400):
         middle = draws[b] * (30, 50)
-        expected = [
-            [abs(y + 0.5 - middle[0]) < 3 and abs(x + 0.5 - middle[1]) < 3 for x in range(50)] for y in range(30)
-        ]
-        assert found[b].tolist() == expected
+        near = [abs(np.arange(length) + 0.5 - at) < 3 for length, at in zip((30, 50), middle, strict=True)]
+        assert found[b].tolist() == np.outer(*near).tolist()
     assert 36 * 0.75 < float(found.sum((1, 2)).float().mean()) < 36
     assert not squares(image, 0.0, seeded()).any()
 

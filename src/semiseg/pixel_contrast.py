@@ -32,7 +32,7 @@ def debiased_contrast(
         negatives: N of the formula.
 
     Returns:
-        Scalar; 0 without a usable point, or with a single image.
+        Scalar; 0 without a usable point and, to 1e-30, with a single image.
     """
     with full_precision(anchors.device):
         anchors, keys = F.normalize(anchors.float(), dim=2), F.normalize(keys.detach().float(), dim=2)
