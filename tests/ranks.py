@@ -104,6 +104,13 @@ SCENARIOS = {
         "corrmatch", {"warmup": 2 / STEPS, "threshold": 0.5, "soft_target": "unmixed", "correlation_channels": 8},
         accumulate=2,
     ),
+    "pseudoseg": Scenario("pseudoseg", {"warmup": 2 / STEPS, "background": True}, loss=LossOptions(slices=2)),
+    "pseudoseg in parts": Scenario("pseudoseg", {"warmup": 2 / STEPS}, accumulate=2),
+    "cct": Scenario("cct", {"warmup": 2 / STEPS, "background": True, "ramp": 0.0}),
+    "cct in parts": Scenario(
+        "cct", {"warmup": 2 / STEPS, "ramp": 0.0, "channel_dropout": 1}, accumulate=2, checkpoint=True
+    ),
+    "pc2seg": Scenario("pc2seg", {"warmup": 2 / STEPS, "grid": 5, "contrast_weight": 1.0}),
     "prototype": Scenario(
         "prototype",
         {**WARMUP, "threshold": 0.5, "strong": True, "mix_probability": 0.7, "grid": 4, "prototypes": 2},

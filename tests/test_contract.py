@@ -24,6 +24,10 @@ VARIANTS = {
     "unimatch_v2 prototypes": ("unimatch_v2", {"threshold": 0.5, "prototypes": True, "complementary_dropout": False}),
     "unimatch_v2 own": ("unimatch_v2", {"threshold": 0.5, "teacher_bn": "own"}),
     "corrmatch unmixed": ("corrmatch", {"threshold": 0.5, "threshold_momentum": 0.6, "soft_target": "unmixed"}),
+    "pseudoseg background": ("pseudoseg", {"background": True, "temperature": 1.0}),
+    # Decoders that see the background alone learn nothing where none is predicted, as here at one time.
+    "cct background": ("cct", {"background": True, "object_masking": 0, "unlabeled_weight": 3.0, "ramp": 0.0}),
+    "pc2seg grid": ("pc2seg", {"grid": 3, "contrast_weight": 1.0, "temperature": 0.5}),
     "prototype classmix": ("prototype", {"mix": "classmix", "grid": 4, "threshold": 0.5, "strong": True}),
     "prototype alone": ("prototype", {"linear": False, "grid": None, "threshold": 0.4, "update_rule": "per_pixel"}),
     "linear alone": ("prototype", {"prototype": False, "denominator": "kept", "threshold": 0.5}),

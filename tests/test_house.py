@@ -21,10 +21,10 @@ TIERS = (
     ("option_types",),
     ("config",),
     (
-        *("augment", "channel_dropout", "mixing", "sampling", "losses", "metrics", "prototypes", "pseudo_labels"),
-        *("optim", "predict", "record"),
+        *("augment", "channel_dropout", "mixing", "sampling", "losses", "metrics", "perturbations", "prototypes"),
+        *("pseudo_labels", "optim", "predict", "record"),
     ),
-    ("data", "networks"),
+    ("data", "networks", "pixel_contrast"),
     ("teacher", "correlation", "compilation"),
     ("methods",),
     ("model", "evaluate", "memory"),
@@ -40,11 +40,14 @@ TIERS = (
 
 SEEN_BY_METHODS = {
     "types", "options", "method_options", "augment", "mixing", "channel_dropout", "sampling", "losses", "prototypes",
-    "pseudo_labels", "teacher", "correlation", "networks.segmentor", "methods",
+    "pseudo_labels", "perturbations", "pixel_contrast", "teacher", "correlation", "networks.segmentor", "methods",
 }  # fmt: skip
 """All that a method knows of: no file, no config, no optimizer, no dataset."""
 
-NO_SYNC = ("methods", "mixing", "channel_dropout", "losses", "prototypes", "sampling", "teacher", "correlation")
+NO_SYNC = (
+    *("methods", "mixing", "channel_dropout", "losses", "prototypes", "sampling", "teacher", "correlation"),
+    *("perturbations", "pixel_contrast", "pseudo_labels"),
+)
 """Rooms of the training step, in which nothing waits for the device."""
 
 FILES = {

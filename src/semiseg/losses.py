@@ -143,6 +143,34 @@ def _divergence(logits: Tensor, target: Tensor) -> Tensor:
     return F.kl_div(logits.float().log_softmax(1), target, reduction="none").sum(1)
 
 
+def soft_cross_entropy(logits: Tensor, target: Tensor, valid: Tensor, slices: int = 1) -> Tensor:
+    """Cross-entropy with a class distribution, mean over the valid pixels. Scalar
+
+    logits (B, C, H, W); target (B, C, H, W) probabilities; valid (B, H, W) bool. PseudoSeg. Without a pixel: 0.
+    """
+    total = torch.stack(in_slices(_summed_soft_cross_entropy, slices, logits, target, valid)).sum()
+    return total / pixels(valid)
+
+
+def _summed_soft_cross_entropy(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    per_pixel = -(target * logits.float().log_softmax(1)).sum(1)  # (B, H, W)
+    return (per_pixel * valid).sum()
+
+
+def presence_loss(logits: Tensor, label: Tensor, num_classes: int) -> Tensor:
+    """Binary cross-entropy of which classes an image shows, mean over classes and over images. Scalar
+
+    logits (B, F) of the last F classes, label (B, H, W) with classes 0..C-1 or IGNORE. An image without a labelled
+    pixel does not count. PseudoSeg. Without an image: 0.
+    """
+    slots = label.masked_fill(label == IGNORE, num_classes).flatten(1)  # (B, HW), one more slot for IGNORE
+    shown = logits.new_zeros(len(label), num_classes + 1, dtype=torch.float32).scatter_(1, slots, 1.0)
+    known = shown[:, :num_classes].any(1)  # (B,)
+    target = shown[:, num_classes - logits.shape[1] : num_classes]  # (B, F)
+    per_image = F.binary_cross_entropy_with_logits(logits.float(), target, reduction="none").mean(1)
+    return (per_image * known).sum() / pixels(known)
+
+
 def softmax_mse(logits: Tensor, target: Tensor, valid: Tensor, slices: int = 1) -> Tensor:
     """Squared difference of two class distributions, mean over classes and over the valid pixels. Scalar
 

@@ -62,6 +62,21 @@ def small_boxes(image: Tensor, generator: torch.Generator) -> Tensor:
     return _painted(sides[torch.arange(count), first] * there[:, None], image)
 
 
+def squares(image: Tensor, side: float, generator: torch.Generator) -> Tensor:
+    """A square at a uniform place as PseudoSeg cuts it out: its middle is uniform over the image, which may cut it off.
+
+    side: a share of the image's shorter side. image: as in `half_boxes`. (B, H, W) bool, on the images' device
+    """
+    half = round(side * min(image.shape[-2:])) / 2
+    every = torch.rand(len(image) * world_size(), 2, generator=generator)
+    middle = (own_rows(every) * torch.tensor(image.shape[-2:])).to(image.device, non_blocking=True)  # (B, 2)
+    near = [
+        ((torch.arange(length, device=image.device) + 0.5 - middle[:, axis, None]).abs() < half)
+        for axis, length in enumerate(image.shape[-2:])
+    ]
+    return near[0][:, :, None] & near[1][:, None, :]
+
+
 def _boxes(heights: Tensor, widths: Tensor, image: Tensor, generator: torch.Generator) -> Tensor:
     """Boxes at uniform places, of sizes for the whole batch; this process's share. (B, H, W) bool"""
     height, width = image.shape[-2:]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from semiseg.distributed import sum_over_ranks
 from semiseg.types import PseudoLabel
 
 
@@ -16,3 +17,20 @@ def pseudo_label(logits: Tensor, valid: Tensor) -> PseudoLabel:
     """
     confidence, label = logits.float().softmax(1).max(1)
     return PseudoLabel(label.byte(), confidence.half(), valid)
+
+
+@torch.no_grad()
+def calibrated_fusion(logits: Tensor, others: Tensor, valid: Tensor, temperature: float) -> Tensor:
+    """One class distribution from two sources whose logits differ in scale (PseudoSeg, Zou et al. 2021, 3.2).
+
+    Both are divided by one number, the root mean square of both over all valid pixels of the batch, of all processes;
+    the mean of their softmaxes is sharpened: raised to 1 / temperature, and normalised again.
+
+    logits and others (B, C, H, W), valid (B, H, W) bool. Returns (B, C, H, W) float32.
+    """
+    both = torch.stack([logits, others]).float()  # (2, B, C, H, W)
+    squares = (both.square().sum((0, 2)) * valid).sum()  # a number each, summed in one exchange
+    total, count = sum_over_ranks(torch.stack([squares, valid.sum() * 2.0 * logits.shape[1]]))
+    fused = (both * (total / count.clamp(min=1) + 1e-8).rsqrt()).softmax(2).mean(0)
+    # Sharpened as logarithms: the root of a small probability would be lost in float32.
+    return (fused.clamp(min=torch.finfo(fused.dtype).tiny).log() / temperature).softmax(1)

@@ -5,11 +5,20 @@ the keys of METHOD_OPTIONS against those of `semiseg.methods.METHODS`.
 """
 
 from semiseg.method_options.corrmatch import CorrMatchOptions
+from semiseg.method_options.cct import CCTOptions
 from semiseg.method_options.cutmix import CutMixOptions
 from semiseg.method_options.fixmatch import FixMatchOptions
 from semiseg.method_options.mean_teacher import MeanTeacherOptions
+from semiseg.method_options.pc2seg import PC2SegOptions
 from semiseg.method_options.prototype import PrototypeOptions
-from semiseg.method_options.shared import PlugInOptions, RegularizerOptions, TeacherOptions, UnlabeledOptions
+from semiseg.method_options.pseudoseg import PseudoSegOptions
+from semiseg.method_options.shared import (
+    BackgroundOptions,
+    PlugInOptions,
+    RegularizerOptions,
+    TeacherOptions,
+    UnlabeledOptions,
+)
 from semiseg.method_options.supervised import SupervisedOptions
 from semiseg.method_options.unimatch import UniMatchOptions
 from semiseg.method_options.unimatch_v2 import UniMatchV2Options
@@ -22,17 +31,24 @@ METHOD_OPTIONS: dict[str, type] = {
     "unimatch": UniMatchOptions,
     "unimatch_v2": UniMatchV2Options,
     "corrmatch": CorrMatchOptions,
+    "pseudoseg": PseudoSegOptions,
+    "cct": CCTOptions,
+    "pc2seg": PC2SegOptions,
     "prototype": PrototypeOptions,
 }
 
 __all__ = [
     "METHOD_OPTIONS",
     "CorrMatchOptions",
+    "BackgroundOptions",
+    "CCTOptions",
     "CutMixOptions",
     "FixMatchOptions",
     "MeanTeacherOptions",
+    "PC2SegOptions",
     "PlugInOptions",
     "PrototypeOptions",
+    "PseudoSegOptions",
     "RegularizerOptions",
     "SupervisedOptions",
     "TeacherOptions",

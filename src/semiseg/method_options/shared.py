@@ -75,6 +75,18 @@ class TeacherOptions(UnlabeledOptions):
 
 
 @dataclass(frozen=True)
+class BackgroundOptions(UnlabeledOptions):
+    """What every method has that tells objects from a background."""
+
+    background: bool | None = None
+    """Class 0 is the background, what is left between the objects. None: it is if its name is `background`."""
+
+    def has_background(self, classes: tuple[str, ...]) -> bool:
+        """Whether the first of `classes` is a background."""
+        return classes[0].lower() == "background" if self.background is None else self.background
+
+
+@dataclass(frozen=True)
 class PlugInOptions(UnlabeledOptions):
     """The paper's regularizer in another method: a prototype predictor beside its own, with the same pseudo-labels."""
 

@@ -1,11 +1,14 @@
 """The methods: the only list of them. Their options stand under the same names in `semiseg.method_options`."""
 
 from semiseg.methods.corrmatch import CorrMatch
+from semiseg.methods.cct import CCT
 from semiseg.methods.cutmix import CutMix
 from semiseg.methods.fixmatch import FixMatch
 from semiseg.methods.mean_teacher import MeanTeacher
 from semiseg.methods.method import Method, Predictor, Setting
+from semiseg.methods.pc2seg import PC2Seg
 from semiseg.methods.prototype import Prototype
+from semiseg.methods.pseudoseg import PseudoSeg
 from semiseg.methods.supervised import Supervised
 from semiseg.methods.unimatch import UniMatch
 from semiseg.methods.unimatch_v2 import UniMatchV2
@@ -18,6 +21,9 @@ METHODS = {
     "unimatch": UniMatch,
     "unimatch_v2": UniMatchV2,
     "corrmatch": CorrMatch,
+    "pseudoseg": PseudoSeg,
+    "cct": CCT,
+    "pc2seg": PC2Seg,
     "prototype": Prototype,
 }
 

@@ -10,8 +10,6 @@ of epochs; 3. no strong augmentation, as in the segmentation papers' comparisons
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -49,7 +47,5 @@ class MeanTeacher(TeacherMethod):
         return image + self.options.noise * gaussian_noise(image, generator)
 
     def weight(self, clock: Clock) -> float:
-        """The consistency weight of this step: the ramp exp(-5 (1 - t)^2) rises from 0.0067 to 1 of its value."""
-        ramp_steps = self.options.ramp * (clock.total_steps - self.warmup_steps)
-        t = min((clock.step - self.warmup_steps) / ramp_steps, 1.0) if ramp_steps > 0 else 1.0
-        return self.options.unlabeled_weight * math.exp(-5 * (1 - t) ** 2)
+        """The consistency weight of this step."""
+        return self.options.unlabeled_weight * self.ramp(clock, self.options.ramp)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -50,6 +51,12 @@ class SemiSupervised(Method):
         """Steps that are supervised only."""
         assert self.prepare_at is not None
         return self.prepare_at
+
+    def ramp(self, clock: Clock, share: float) -> float:
+        """exp(-5 (1 - t)^2): rises from 0.0067 to 1 over a `share` of the steps after warm-up."""
+        steps = share * (clock.total_steps - self.warmup_steps)
+        t = min((clock.step - self.warmup_steps) / steps, 1.0) if steps > 0 else 1.0
+        return math.exp(-5 * (1 - t) ** 2)
 
     @property
     def labeler(self) -> Segmentor:

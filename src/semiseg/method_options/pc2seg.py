@@ -1,0 +1,35 @@
+"""Options of PC2Seg."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from semiseg.method_options.shared import UnlabeledOptions
+from semiseg.options import require
+
+
+@dataclass(frozen=True)
+class PC2SegOptions(UnlabeledOptions):
+    """PC2Seg (Zhong et al. 2021), re-implemented from the description: no code was released. The constants are ours."""
+
+    contrast_weight: float = 0.1
+    """Weight of the contrastive loss."""
+    temperature: float = 0.1
+    """Divides the cosines of the contrastive loss."""
+    negatives: int = 200
+    """How many negatives an anchor's loss stands for."""
+    grid: int = 16
+    """One random point per cell of a grid x grid of each image is an anchor, and a negative for the others' anchors."""
+    projection: int = 128
+    """Channels of the projected features."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.contrast_weight >= 0, "method.contrast_weight cannot be negative")
+        require(self.temperature > 0, "method.temperature must be positive")
+        require(min(self.negatives, self.grid, self.projection) >= 1, "method: negatives, grid and projection: >= 1")
+
+    @property
+    def needs_partner(self) -> bool:
+        """Negatives come from the batch's other images."""
+        return True

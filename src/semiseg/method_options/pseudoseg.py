@@ -1,0 +1,26 @@
+"""Options of PseudoSeg."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from semiseg.method_options.shared import BackgroundOptions, require_probability
+from semiseg.options import require
+
+
+@dataclass(frozen=True)
+class PseudoSegOptions(BackgroundOptions):
+    """PseudoSeg (Zou et al. 2021): soft labels fused from the decoder and from class activation maps."""
+
+    temperature: float = 0.5
+    """The fused distribution is sharpened: raised to 1 / temperature, and normalised again."""
+    cutout: float = 0.195
+    """Side of the square cut out of the strong view, as a share of the crop's shorter side (100 of 513 pixels)."""
+    attention_channels: int = 128
+    """Channels of the queries and keys by which the activation maps are refined."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.temperature > 0, "method.temperature must be positive")
+        require_probability("cutout", self.cutout)
+        require(self.attention_channels >= 1, "method.attention_channels must be at least 1")

@@ -1,0 +1,77 @@
+"""PC2Seg (Zhong et al., ICCV 2021): consistent labels and contrasted features of two views of each pixel.
+
+Re-implemented from the description: no code was released, and the constants are ours.
+
+    p, f  = student's softmax and features on the weak view, without gradient
+    p', f' = the same on the strong view
+    phi   = projector(features at one random point per cell of a grid), of length 1
+    loss  = CE(student(x), y) + w * mean over pixels of sum over classes of (p' - p)^2
+          + w_c * mean over points i of -log(e_ii / (e_ii + N * sum over j of w_ij e_ij))
+    e_ij  = exp(phi'_i . phi_j / T);  w_ij ~ 1 - p_i . p_j over the points j of other images, of sum 1
+
+Differences from the description, or what it leaves open: 1. the label distance is the squared one; 2. the weak view is
+a target only, in the contrastive loss too: no gradient goes through it; 3. the negatives are not drawn: their sum is
+replaced by its expectation, N times the weighted mean over all points of other images; 4. w_c = 0.1, T = 0.1, N = 200,
+the projector (two layers, 128 channels) and the grid are ours; 5. features are what the
+classifier reads; 6. colours are changed as `augment` says, for all methods alike; 7. padding takes no part; 8. recipes
+start with supervised steps (`warmup`).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from semiseg.augment import strong_view
+from semiseg.losses import softmax_squared_distance
+from semiseg.method_options import PC2SegOptions
+from semiseg.methods.method import Setting, split_output
+from semiseg.methods.semi_supervised import SemiSupervised
+from semiseg.networks.segmentor import Segmentor
+from semiseg.pixel_contrast import debiased_contrast
+from semiseg.sampling import grid_points, pick, pick_pixels
+from semiseg.types import Clock, LabeledBatch, SegmentationOutput, StepResult, UnlabeledBatch
+
+
+class PC2Seg(SemiSupervised):
+    """Two views of a pixel have one label, and features unlike those of other images' other classes."""
+
+    def __init__(self, student: Segmentor, options: PC2SegOptions, setting: Setting) -> None:
+        super().__init__(student, options, setting)
+        self.options = options
+        channels = student.feature_channels
+        self.projector = nn.Sequential(
+            nn.Linear(channels, channels), nn.ReLU(inplace=True), nn.Linear(channels, options.projection)
+        )
+
+    def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
+        """Eq. 5, the distance of the labels, the contrast of the features."""
+        with torch.no_grad():
+            weak = self.student(unlabeled.image)
+            target = weak.logits.float().softmax(1)  # (B, C, H, W)
+        strong = strong_view(unlabeled.image, self.setting.augment, clock.generator)
+        output = self.student(torch.cat([labeled.image, strong]))
+        on_labeled, on_unlabeled = split_output(output, len(labeled.image))
+        losses = self.supervised(on_labeled, labeled)
+        distance = softmax_squared_distance(on_unlabeled.logits, target, unlabeled.valid, self.setting.loss.slices)
+        losses["consistency"] = self.options.unlabeled_weight * distance
+        contrast = self.contrast(on_unlabeled, weak, target, unlabeled.valid, clock)
+        losses["contrast"] = self.options.contrast_weight * contrast
+        return StepResult(losses, {})
+
+    def contrast(
+        self, strong: SegmentationOutput, weak: SegmentationOutput, target: Tensor, valid: Tensor, clock: Clock
+    ) -> Tensor:
+        """The contrastive loss at the step's points. target (B, C, H, W), valid (B, H, W) bool. Scalar"""
+        size = (valid.shape[-2], valid.shape[-1])
+        points = grid_points(*size, self.options.grid, clock.generator)  # (N, 2)
+        anchors = self.projector(pick(strong.features, points, size))  # (B, N, P)
+        with torch.no_grad():
+            keys = self.projector(pick(weak.features, points, size))
+        classes = pick_pixels(target.flatten(0, 1), points).unflatten(0, target.shape[:2]).mT  # (B, N, C)
+        usable = pick_pixels(valid, points)  # (B, N)
+        return debiased_contrast(anchors, keys, classes, usable, self.options.temperature, self.options.negatives)
+
+    def parameter_groups(self) -> list[dict]:
+        """The projector learns as a head does."""
+        return [*super().parameter_groups(), {"role": "head", "params": list(self.projector.parameters())}]

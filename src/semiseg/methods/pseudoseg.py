@@ -1,0 +1,90 @@
+"""PseudoSeg (Zou et al., ICLR 2021): soft labels from two sources, the decoder and an image classifier's attention.
+
+    z = student(u), g = attention CAM(encoder(u))           on the weak view, without gradient
+    z, g <- each over the root mean square of both
+    q    = sharpen((softmax(z) + softmax(g)) / 2)           q^(1/T), of sum 1
+    s    = the strong view with a square cut out
+    loss = CE(student(x), y) + CE(attention CAM(encoder(x)), y) + BCE(classifier(encoder(x)), classes in y)
+         + w * mean over pixels outside of the square of CE(student(s), q)
+
+`class_activation` has the attention CAM. It and the classifier are left out of what is saved for use.
+
+Differences from the paper and its code: 1. the square's side is a share of the crop (`cutout`), 100 of 513 pixels;
+2. colours are changed as `augment` says, blur included, for all methods alike; 3. padding counts in none of the means,
+that of the joint normalisation neither; 4. on labelled images, pixels without a label are what attention leaves out,
+for no other mask is known; 5. Grad-CAM is taken in closed form, and not in a pass of its own in eval mode; 6. without
+a background (`background`) every class has an activation map and no channel is made from the others; 7. the classifier
+learns from crops, so from the classes in them; 8. recipes start with supervised steps (`warmup`), in which classifier
+and attention learn too.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from semiseg.augment import strong_view
+from semiseg.losses import cross_entropy, presence_loss, soft_cross_entropy
+from semiseg.method_options import PseudoSegOptions
+from semiseg.methods.class_activation import AttentionCAM
+from semiseg.methods.method import Setting, split_output
+from semiseg.methods.semi_supervised import SemiSupervised
+from semiseg.mixing import squares
+from semiseg.networks.segmentor import Segmentor
+from semiseg.pseudo_labels import calibrated_fusion
+from semiseg.types import IGNORE, Clock, LabeledBatch, SegmentationOutput, StepResult, UnlabeledBatch
+
+
+class PseudoSeg(SemiSupervised):
+    """The decoder learns from what it and the classifier's attention agree on."""
+
+    def __init__(self, student: Segmentor, options: PseudoSegOptions, setting: Setting) -> None:
+        super().__init__(student, options, setting)
+        self.options = options
+        (before, _), (deepest, _) = student.scales()[-2:]
+        background = options.has_background(setting.classes)
+        self.attention = AttentionCAM((before, deepest), student.num_classes, background, options.attention_channels)
+
+    def supervised_step(self, labeled: LabeledBatch) -> StepResult:
+        """Warm-up: classifier and attention learn, too."""
+        pyramid = self.student.encode(labeled.image)
+        output = self.student.decode(pyramid, (labeled.image.shape[-2], labeled.image.shape[-1]))
+        return StepResult(self.labeled_losses(output, pyramid, labeled), {})
+
+    def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
+        """The losses on labels, and the soft cross-entropy on the strong view."""
+        target = self.soft_label(unlabeled)  # (B, C, H, W)
+        image = strong_view(unlabeled.image, self.setting.augment, clock.generator)
+        hole = squares(image, self.options.cutout, clock.generator)  # (B, H, W)
+        together = torch.cat([labeled.image, image.masked_fill(hole[:, None], 0.0)])
+        first = len(labeled.image)
+        pyramid = self.student.encode(together)
+        output = self.student.decode(pyramid, (together.shape[-2], together.shape[-1]))
+        on_labeled, on_unlabeled = split_output(output, first)
+        losses = self.labeled_losses(on_labeled, [maps[:first] for maps in pyramid[-2:]], labeled)
+        taught = (on_unlabeled.logits, target, unlabeled.valid & ~hole)
+        losses["unlabeled"] = self.options.unlabeled_weight * soft_cross_entropy(*taught, self.setting.loss.slices)
+        return StepResult(losses, {})
+
+    @torch.no_grad()
+    def soft_label(self, unlabeled: UnlabeledBatch) -> Tensor:
+        """The calibrated fusion of both predictions of the weak view, in train mode as the original's. (B, C, H, W)"""
+        pyramid = self.student.encode(unlabeled.image)
+        logits = self.student.decode(pyramid, (unlabeled.image.shape[-2], unlabeled.image.shape[-1])).logits
+        attended = self.attention(pyramid, unlabeled.valid)
+        return calibrated_fusion(logits, attended, unlabeled.valid, self.options.temperature)
+
+    def labeled_losses(
+        self, output: SegmentationOutput, pyramid: list[Tensor], labeled: LabeledBatch
+    ) -> dict[str, Tensor]:
+        """Eq. 5 for the decoder, cross-entropy for the attention CAM, and the classifier's loss."""
+        attended = self.attention(pyramid, labeled.label != IGNORE)
+        losses = self.supervised(output, labeled)
+        losses["attention"] = cross_entropy(attended, labeled.label, self.setting.loss.slices, labeled.pixels)
+        shown = self.attention.shown(pyramid[-1])
+        losses["presence"] = presence_loss(shown, labeled.label, self.student.num_classes)
+        return losses
+
+    def parameter_groups(self) -> list[dict]:
+        """Classifier and attention learn as a head does."""
+        return [*super().parameter_groups(), {"role": "head", "params": list(self.attention.parameters())}]
