@@ -18,11 +18,24 @@ TIERS = (
     ("method_options", "distributed"),
     ("option_types",),
     ("config",),
-    ("augment", "mixing", "sampling", "losses", "metrics", "prototypes", "pseudo_labels", "optim", "predict", "record"),
+    (
+        "augment",
+        "bank",
+        "mixing",
+        "pasting",
+        "sampling",
+        "losses",
+        "metrics",
+        "prototypes",
+        "pseudo_labels",
+        "optim",
+        "predict",
+        "record",
+    ),
     ("data", "networks"),
     ("teacher", "compilation"),
     ("methods",),
-    ("model", "evaluate", "memory"),
+    ("model", "evaluate", "memory", "partners"),
     ("trainer", "inference"),
     ("experiment",),
     ("runs", "estimate"),
@@ -34,12 +47,12 @@ TIERS = (
 """Rooms of the house, lowest first: a file imports from lower tiers, or from its own folder."""
 
 SEEN_BY_METHODS = {
-    "types", "options", "method_options", "augment", "mixing", "sampling", "losses", "prototypes", "pseudo_labels",
-    "teacher", "networks.segmentor", "methods",
+    "types", "options", "method_options", "augment", "bank", "mixing", "pasting", "sampling", "losses", "prototypes",
+    "pseudo_labels", "teacher", "networks.segmentor", "methods",
 }  # fmt: skip
 """All that a method knows of: no file, no config, no optimizer, no dataset."""
 
-NO_SYNC = ("methods", "mixing", "losses", "prototypes", "sampling", "teacher")
+NO_SYNC = ("methods", "bank", "mixing", "pasting", "losses", "prototypes", "sampling", "teacher")
 """Rooms of the training step, in which nothing waits for the device."""
 
 FILES = {

@@ -4,6 +4,7 @@ They stand apart from the methods' code because `semiseg train --help` lists the
 the keys of METHOD_OPTIONS against those of `semiseg.methods.METHODS`.
 """
 
+from semiseg.method_options.ael import AELOptions
 from semiseg.method_options.cutmix import CutMixOptions
 from semiseg.method_options.mean_teacher import MeanTeacherOptions
 from semiseg.method_options.prototype import PrototypeOptions
@@ -14,11 +15,13 @@ METHOD_OPTIONS: dict[str, type] = {
     "supervised": SupervisedOptions,
     "mean_teacher": MeanTeacherOptions,
     "cutmix": CutMixOptions,
+    "ael": AELOptions,
     "prototype": PrototypeOptions,
 }
 
 __all__ = [
     "METHOD_OPTIONS",
+    "AELOptions",
     "CutMixOptions",
     "MeanTeacherOptions",
     "PlugInOptions",

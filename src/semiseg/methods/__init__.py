@@ -1,5 +1,6 @@
 """The methods: the only list of them. Their options stand under the same names in `semiseg.method_options`."""
 
+from semiseg.methods.ael import AEL
 from semiseg.methods.cutmix import CutMix
 from semiseg.methods.mean_teacher import MeanTeacher
 from semiseg.methods.method import Method, Predictor, Setting
@@ -10,6 +11,7 @@ METHODS = {
     "supervised": Supervised,
     "mean_teacher": MeanTeacher,
     "cutmix": CutMix,
+    "ael": AEL,
     "prototype": Prototype,
 }
 
