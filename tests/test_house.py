@@ -18,20 +18,8 @@ TIERS = (
     ("method_options", "distributed"),
     ("option_types",),
     ("config",),
-    (
-        "augment",
-        "bank",
-        "mixing",
-        "pasting",
-        "sampling",
-        "losses",
-        "metrics",
-        "prototypes",
-        "pseudo_labels",
-        "optim",
-        "predict",
-        "record",
-    ),
+    ("augment", "bank", "losses", "metrics", "mixing", "optim", "pasting", "predict", "prototypes", "pseudo_labels",
+     "record", "sampling"),
     ("data", "networks"),
     ("teacher", "compilation"),
     ("methods",),
@@ -43,7 +31,7 @@ TIERS = (
     ("demo",),
     ("command_options", "commands"),
     ("cli",),
-)
+)  # fmt: skip
 """Rooms of the house, lowest first: a file imports from lower tiers, or from its own folder."""
 
 SEEN_BY_METHODS = {

@@ -69,14 +69,13 @@ class Trainer:
     progress: Progress
     state: State = field(default_factory=State)
     request: Request | None = None  # loads what the method asks for; None: the batches have all that there is
-    _partners: Partners | None = field(init=False)
+    _partners: Partners | None = None
     _replica: torch.nn.Module = field(init=False)  # the method as it is called, under DDP with several processes
     _pending: Results = field(default_factory=list)  # since the last log, on the device
     _starts: list[int] = field(init=False)  # steps from which memory may need more than before
 
     def __post_init__(self) -> None:
         self._starts = [self.state.step, *([] if self.method.prepare_at is None else [self.method.prepare_at])]
-        self._partners = self.request and Partners(self.method, self.request, self.train.steps)
         self._replica = replicated(self.method.to(self.device).train())
 
     def run(self) -> State:
@@ -106,10 +105,9 @@ class Trainer:
     def batch(self, batches: Batches, step: int) -> tuple[LabeledBatch, UnlabeledBatch | None]:
         """The next of `batches`, which is that of `step`, with the partners that the method asked for."""
         labeled, unlabeled = next(batches)
-        partner = None if self._partners is None else self._partners.of(step)
-        if partner is not None:
-            assert unlabeled is not None, "there are no partners without unlabelled images"
-            unlabeled = unlabeled._replace(partner=partner)
+        if unlabeled is not None and self.request is not None:
+            self._partners = self._partners or Partners(self.method, self.request, self.train.steps)
+            unlabeled = unlabeled._replace(partner=self._partners.of(step))
         return labeled, unlabeled
 
     def _due(self, every: int) -> bool:
