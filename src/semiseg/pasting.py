@@ -13,7 +13,7 @@ from semiseg.distributed import own_rows, rolled, world_size
 from semiseg.types import IGNORE, PseudoLabel
 
 GRID = 64  # cells along the longer side, in which regions are looked for
-ROUNDS = 32  # of joining cells to regions: more than any region of such a grid but a maze needs
+ROUNDS = 20  # of joining cells to regions: more than any shape on such a grid was seen to need
 TILE = 64  # side of the square of random numbers that pixels share
 
 
@@ -57,33 +57,36 @@ def region_boxes(
     size.scatter_add_(1, flat, torch.ones((), device=flat.device).expand(flat.shape))
     large = size[:, 1:] > least * flat.shape[1]  # (B, hw), at the cell that a region is named after
     large &= cells.flatten(1)
-    dice = own_rows(torch.rand(len(flat) * world_size(), flat.shape[1], generator=generator))
-    draw = dice.to(flat.device, non_blocking=True).masked_fill(~large, -1.0).argmax(1)
-    region = names == (draw + 1)[:, None, None]
-    rows, columns = (_between(region.any(axis)) for axis in (2, 1))
-    rows, columns = rows.repeat_interleave(side, 1)[:, :height], columns.repeat_interleave(side, 1)[:, :width]
+    dice = own_rows(torch.rand(len(flat) * world_size(), dtype=torch.double, generator=generator))
+    count = large.cumsum(1)  # (B, hw), of large regions named up to here
+    drawn = (dice.to(flat.device, non_blocking=True) * count[:, -1]).long() + 1  # the first, second, ... of them
+    region = names == torch.searchsorted(count, drawn[:, None])[:, :, None] + 1
+    rows, columns = _stretched(region.any(2), height, side), _stretched(region.any(1), width, side)
     return rows[:, :, None] & columns[:, None, :], large.any(1)
+
+
+def _stretched(cells: Tensor, length: int, side: int) -> Tensor:
+    """The `length` pixels from the first marked cell to the last; what is left over belongs to the last. (B, n) bool"""
+    marked = cells.int()
+    between = (marked.cummax(1).values & marked.flip(1).cummax(1).values.flip(1)).bool()
+    return between[:, (torch.arange(length, device=cells.device) // side).clamp(max=cells.shape[1] - 1)]
 
 
 def regions(cells: Tensor) -> Tensor:
     """Connected regions of True: each cell gets the name of its region, its last cell's number from 1; 0 elsewhere.
 
-    cells (B, h, w) bool; (B, h, w) int64. In every round a cell takes the largest name around it, and then the name
-    that the cell so named has by now, so that names travel in leaps.
+    cells (B, h, w) bool; (B, h, w) int64. In every round the cell that a part is named after takes the largest name
+    around that part, then each cell the name of the cell it is named after: parts join in pairs at least, and at once.
     """
     batch, height, width = cells.shape
-    names = torch.arange(1, height * width + 1, device=cells.device).view(height, width) * cells
+    own = torch.arange(1, height * width + 1, device=cells.device).view(height, width) * cells
+    name = F.pad(own.flatten(1), (1, 0))  # (B, hw + 1), name 0 has the name 0
     for _ in range(ROUNDS):
-        around = F.max_pool2d(names.float()[:, None], 3, 1, 1)[:, 0].long() * cells  # exact: below 2^24
-        flat = F.pad(around.flatten(1), (1, 0))  # name 0 stays 0
-        names = flat.gather(1, around.flatten(1)).view(batch, height, width)
-    return names
-
-
-def _between(marked: Tensor) -> Tensor:
-    """True from the first marked place to the last. (B, n) bool"""
-    marked = marked.int()
-    return (marked.cummax(1).values & marked.flip(1).cummax(1).values.flip(1)).bool()
+        shown = name[:, 1:].view(batch, height, width)
+        around = (F.max_pool2d(shown.float()[:, None], 3, 1, 1)[:, 0].long() * cells).flatten(1)  # exact: below 2^24
+        name = name.scatter_reduce(1, name[:, 1:], around, "amax")
+        name = name.gather(1, name)
+    return name[:, 1:].view(batch, height, width)
 
 
 def pixel_dice(images: Tensor, generator: torch.Generator) -> Tensor:
