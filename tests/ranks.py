@@ -3,9 +3,10 @@
 import multiprocessing
 import os
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,14 @@ SCENARIOS = {
         "cct", {"warmup": 2 / STEPS, "ramp": 0.0, "channel_dropout": 1}, accumulate=2, checkpoint=True
     ),
     "pc2seg": Scenario("pc2seg", {"warmup": 2 / STEPS, "grid": 5, "contrast_weight": 1.0}),
+    "ael": Scenario(
+        "ael",
+        {**WARMUP, "threshold": 0.5, "bank_momentum": 0.7, "bank_area": 0.1, "box_area": 0.02, "strong": True},
+        loss=LossOptions(slices=2),
+    ),
+    "ael in parts": Scenario(
+        "ael", {**WARMUP, "threshold": 0.4, "paste_probability": 1.0, "bank_area": 0.3, "gamma": 1.0}, accumulate=2
+    ),
     "prototype": Scenario(
         "prototype",
         {**WARMUP, "threshold": 0.5, "strong": True, "mix_probability": 0.7, "grid": 4, "prototypes": 2},
@@ -142,7 +151,17 @@ def own_batches(start: int, accumulate: int) -> Iterator[tuple[LabeledBatch, Unl
     slots = own_slots(BATCH, accumulate)
     for step in range(start, STEPS):
         labeled, unlabeled = whole_batch(step)
-        yield LabeledBatch(*(part[slots] for part in labeled[:3])), UnlabeledBatch(*(part[slots] for part in unlabeled))
+        yield LabeledBatch(*(part[slots] for part in labeled[:3])), unlabeled.each(lambda part: part[slots])
+
+
+def partners(step: int, positions: Sequence[int], accumulate: int) -> Callable[[], UnlabeledBatch]:
+    """The view of an image depends on the step and the slot."""
+    slots, pool = own_slots(BATCH, accumulate), tiny.batches(BATCH, BATCH, seed=99)[1]
+    index = torch.tensor(positions)[slots]
+    seen = UnlabeledBatch(
+        pool.image[index] + torch.tensor(slots).view(-1, 1, 1, 1) / 9 + step, pool.valid[index], index
+    )
+    return lambda: seen
 
 
 def method_of(scenario: Scenario, batch_norm: bool = False) -> Method:
@@ -170,6 +189,7 @@ def train(folder: Path, name: str, batch_norm: bool = False) -> dict[str, Any]:
     method = method_of(scenario, batch_norm)
     options = {"steps": STEPS, "log_every": 1, "accumulate": scenario.accumulate}
     trainer = tiny_trainer.trainer(folder, method, **options)
+    trainer.request = partial(partners, accumulate=scenario.accumulate)
     trainer.batches = lambda start: own_batches(start, scenario.accumulate)
     trainer.labeled = tiny.one_by_one(whole_batch(0)[0])
     trainer.run()

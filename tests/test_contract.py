@@ -28,6 +28,10 @@ VARIANTS = {
     # Decoders that see the background alone learn nothing where none is predicted, as here at one time.
     "cct background": ("cct", {"background": True, "object_masking": 0, "unlabeled_weight": 3.0, "ramp": 0.0}),
     "pc2seg grid": ("pc2seg", {"grid": 3, "contrast_weight": 1.0, "temperature": 0.5}),
+    "ael strong": (
+        "ael",
+        {"threshold": 0.3, "gamma": 0.5, "bank_area": 0.1, "box_area": 0.05, "paste_probability": 1.0, "strong": True},
+    ),
     "prototype classmix": ("prototype", {"mix": "classmix", "grid": 4, "threshold": 0.5, "strong": True}),
     "prototype alone": ("prototype", {"linear": False, "grid": None, "threshold": 0.4, "update_rule": "per_pixel"}),
     "linear alone": ("prototype", {"prototype": False, "denominator": "kept", "threshold": 0.5}),
@@ -177,7 +181,8 @@ def test_without_a_labelled_pixel_and_outside_the_image_nothing_is_nan(variant):
     train(method, optimizer_of(method), 0, STEPS - 1)
     labeled, unlabeled = batches()
     empty = labeled._replace(label=torch.full_like(labeled.label, 255))
-    result = method(empty, unlabeled._replace(valid=torch.zeros_like(unlabeled.valid)), clock(STEPS - 1, STEPS))
+    outside = unlabeled.each(lambda maps: torch.zeros_like(maps) if maps.dtype == torch.bool else maps)
+    result = method(empty, outside, clock(STEPS - 1, STEPS))
     assert result.loss == 0
     result.loss.backward()
     assert not any(p.grad.any() for p in method.parameters() if p.grad is not None)
@@ -193,7 +198,22 @@ def test_a_method_says_whether_it_uses_unlabelled_images(name):
             method(batches()[0], None, clock(STEPS - 1, STEPS))
     else:
         assert method(batches()[0], None, clock(STEPS - 1, STEPS)).loss.isfinite()
-    assert method.wanted(4, clock()) is None
+    assert method.uses_partner == (name == "ael")
+
+
+@every_method
+def test_what_a_method_wants_is_there_to_be_had(name):
+    method = method_of(name)
+    train(method, optimizer_of(method), 0, STEPS - 1)
+    assert [method.wanted(step) for step in range(WARMUP)] == [None] * WARMUP
+    wish = method.wanted(STEPS)
+    assert (wish is not None) == method.uses_partner
+    if wish is not None:
+        assert (wish.dtype, wish.shape) == (torch.int64, (method.setting.batch_unlabeled,))
+        assert 0 <= wish.min() <= wish.max() < method.setting.num_unlabeled
+        labeled, unlabeled = batches()
+        with pytest.raises(AssertionError, match="wanted"):
+            method(labeled, unlabeled._replace(partner=None), clock(STEPS - 1, STEPS))
 
 
 @every_variant

@@ -20,14 +20,12 @@ TIERS = (
     ("method_options", "distributed"),
     ("option_types",),
     ("config",),
-    (
-        *("augment", "channel_dropout", "mixing", "sampling", "losses", "metrics", "perturbations", "prototypes"),
-        *("pseudo_labels", "optim", "predict", "record"),
-    ),
+    ("augment", "bank", "channel_dropout", "losses", "metrics", "mixing", "optim", "pasting", "perturbations", "predict",
+     "prototypes", "pseudo_labels", "record", "sampling"),
     ("data", "networks", "pixel_contrast"),
     ("teacher", "correlation", "compilation"),
     ("methods",),
-    ("model", "evaluate", "memory"),
+    ("model", "evaluate", "memory", "partners"),
     ("trainer", "inference"),
     ("experiment",),
     ("runs", "estimate"),
@@ -35,18 +33,19 @@ TIERS = (
     ("demo", "comparison"),
     ("command_options", "commands"),
     ("cli",),
-)
+)  # fmt: skip
 """Rooms of the house, lowest first: a file imports from lower tiers, or from its own folder."""
 
 SEEN_BY_METHODS = {
-    "types", "options", "method_options", "augment", "mixing", "channel_dropout", "sampling", "losses", "prototypes",
-    "pseudo_labels", "perturbations", "pixel_contrast", "teacher", "correlation", "networks.segmentor", "methods",
+    "types", "options", "method_options", "augment", "bank", "mixing", "pasting", "channel_dropout", "sampling", "losses",
+    "prototypes", "pseudo_labels", "perturbations", "pixel_contrast", "teacher", "correlation", "networks.segmentor",
+    "methods",
 }  # fmt: skip
 """All that a method knows of: no file, no config, no optimizer, no dataset."""
 
 NO_SYNC = (
     *("methods", "mixing", "channel_dropout", "losses", "prototypes", "sampling", "teacher", "correlation"),
-    *("perturbations", "pixel_contrast", "pseudo_labels"),
+    *("perturbations", "pixel_contrast", "pseudo_labels", "bank", "pasting"),
 )
 """Rooms of the training step, in which nothing waits for the device."""
 

@@ -86,13 +86,13 @@ def test_shapes_types_and_contents():
         assert labeled.label.shape == (2, 32, 40)
         assert unlabeled.image.shape == (3, 3, 32, 40)
         assert unlabeled.valid.shape == (3, 32, 40)
-        types = [tensor.dtype for tensor in (*labeled[:3], *unlabeled)]
+        types = [tensor.dtype for tensor in (*labeled[:3], *unlabeled[:3])]
         assert types == [torch.float32, torch.int64, torch.int64, torch.float32, torch.bool, torch.int64]
         for image, label, index in zip(*labeled[:3], strict=True):
             inside = label != 255
             assert (label[inside] == index).all(), "the label is that of the image at `index`"
             assert ((denormalise(image)[0][inside] * 255).round() == index).all()
-        for image, valid, index in zip(*unlabeled, strict=True):
+        for image, valid, index in zip(*unlabeled[:3], strict=True):
             assert ((denormalise(image)[0][valid] * 255).round() == index).all()
             assert (image[:, ~valid] == 0).all()
 

@@ -17,7 +17,7 @@ from semiseg.config import Config
 from semiseg.experiment import train
 from semiseg.record import read_record
 
-RUNS = [("prototype", 0), ("prototype", 2), ("cutmix", 0), ("cutmix", 2)]
+RUNS = [("prototype", 0), ("prototype", 2), ("cutmix", 0), ("cutmix", 2), ("ael", 0), ("ael", 2)]
 
 
 @pytest.fixture(scope="module")

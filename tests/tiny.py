@@ -82,22 +82,25 @@ def vit_segmentor(num_classes: int = 3, seed: int = 0, aux: bool = False, dropou
 def batches(
     labeled: int = 2, unlabeled: int = 3, size: tuple[int, int] = (9, 11), seed: int = 0, classes: int = 3
 ) -> tuple[LabeledBatch, UnlabeledBatch]:
-    """Random images; labels of all `classes` and some IGNORE; a frame around one unlabelled image."""
+    """Random images; labels of all `classes` and some IGNORE; a frame around one unlabelled image, and partners."""
     generator = torch.Generator().manual_seed(seed)
     images = torch.randn(labeled + unlabeled, 3, *size, generator=generator)
     label = torch.randint(0, classes, (labeled, *size), generator=generator)
     label[:, 0, :3] = IGNORE
     valid = torch.ones(unlabeled, *size, dtype=torch.bool)
     valid[0, :, -2:] = False
+    index = torch.arange(unlabeled)
+    partner = UnlabeledBatch(torch.randn(unlabeled, 3, *size, generator=generator), valid.flip(0), index.flip(0))
     return (
         LabeledBatch(images[:labeled], label, torch.arange(labeled)),
-        UnlabeledBatch(images[labeled:], valid, torch.arange(unlabeled)),
+        UnlabeledBatch(images[labeled:], valid, index, partner),
     )
 
 
 def setting(total_steps: int = 10, **changes) -> Setting:
-    """A second network, for the methods that have one, is another `segmentor`."""
-    return Setting(**{"classes": CLASSES, "total_steps": total_steps, "another": lambda: segmentor(seed=7), **changes})
+    """A second network, for the methods that have one, is another `segmentor`; images enough for every batch."""
+    fixed = {"classes": CLASSES, "total_steps": total_steps, "num_unlabeled": 8, "batch_unlabeled": 8}
+    return Setting(**{**fixed, "another": lambda: segmentor(seed=7), **changes})
 
 
 def clock(step: int = 0, total_steps: int = 10, seed: int = 0) -> Clock:

@@ -27,6 +27,10 @@ QUIET = Console(quiet=True)
 METHODS = {
     "supervised": {},
     "cutmix": {"warmup": 0.4, "threshold": 0.18, "confidence": "pixel", "ema_decay": 0.8},
+    "ael": {
+        "warmup": 0.4, "threshold": 0.18, "ema_decay": 0.8, "strong": True,
+        "paste_probability": 1.0, "bank_area": 0.01, "box_area": 0.01,
+    },
     "prototype": {
         "warmup": 0.4, "threshold": 0.18, "ema_decay": 0.8, "strong": True,
         "prototypes": 2, "grid": 8, "mix_probability": 1.0,

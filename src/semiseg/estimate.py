@@ -133,6 +133,8 @@ def _step(config: Config, method: Method, optimizer: Optimizer) -> None:
     for _ in range(train.accumulate):
         labeled = _labeled(config, train.batch_labeled // shares)
         unlabeled = _unlabeled(config, train.batch_unlabeled // shares) if method.uses_unlabeled else None
+        if unlabeled is not None and method.uses_partner:
+            unlabeled = unlabeled._replace(partner=_unlabeled(config, len(unlabeled.image)))
         method(labeled, unlabeled, clock).loss.backward()
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)

@@ -15,7 +15,7 @@ from semiseg.compilation import compile_networks, uncompiled
 from semiseg.config import Config, config_from_dict, config_to_dict, flatten, save_config
 from semiseg.data import open_dataset
 from semiseg.data.dataset import Dataset, ImageSet, check_same_lists
-from semiseg.data.loading import labeled_images, training_batches
+from semiseg.data.loading import PartnerLoader, Views, labeled_images, training_batches
 from semiseg.distributed import copy_from_first, gathered, pick_device, process_group, rank
 from semiseg.evaluate import Evaluation, Evaluator
 from semiseg.launch import resolve_devices
@@ -69,14 +69,15 @@ def build_experiment(config: Config, weights: bool = True) -> Experiment:
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
     dataset = open_dataset(config.data, need_unlabeled=METHODS[config.method].uses_unlabeled)
-    method = build_method(config, dataset.classes, weights).to(device)
+    method = build_method(config, dataset.classes, weights, len(dataset.unlabeled)).to(device)
     return Experiment(config, dataset, with_shared_statistics(method, device), device)
 
 
-def build_method(config: Config, classes: tuple[str, ...], weights: bool = True) -> Method:
-    """Network and method of a config, on the CPU, started from config.seed.
+def build_method(config: Config, classes: tuple[str, ...], weights: bool = True, unlabeled: int = 0) -> Method:
+    """Network and method of a config, on the CPU, started from config.seed; `unlabeled` images are there to train on.
 
-    Raises ValueError for a network that cannot be had, or crops that a ViT cannot cut into patches.
+    With `weights` False the encoder is left random. Raises ValueError for a network that cannot be had, or crops that a
+    ViT cannot cut into patches.
     """
     torch.manual_seed(config.seed)
     network = config.network if weights else replace(config.network, weights="none")
@@ -90,7 +91,8 @@ def build_method(config: Config, classes: tuple[str, ...], weights: bool = True)
             made = made.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         return made
 
-    setting = Setting(classes, config.train.steps, config.seed, config.loss, config.augment, another)
+    sizes = {"num_unlabeled": unlabeled, "batch_unlabeled": config.train.batch_unlabeled}
+    setting = Setting(classes, config.train.steps, config.seed, config.loss, config.augment, another=another, **sizes)
     return METHODS[config.method](another(), config.method_options, setting)
 
 
@@ -194,6 +196,7 @@ def build_trainer(experiment: Experiment, optimizer: Optimizer, state: State, ba
     """The loop of an experiment, from `state` on, under the live progress `bar`."""
     config, dataset = experiment.config, experiment.dataset
     evaluator = experiment.evaluator(dataset.val)
+    views = Views(dataset, config.augment, config.data.pad_label, config.seed)
 
     def batches(start: int) -> Any:
         """From step `start` on."""
@@ -230,6 +233,7 @@ def build_trainer(experiment: Experiment, optimizer: Optimizer, state: State, ba
         split=dataset.split,
         progress=bar,
         state=state,
+        request=PartnerLoader(views, config.train, experiment.device) if experiment.method.uses_partner else None,
     )
 
 

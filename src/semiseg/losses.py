@@ -171,6 +171,19 @@ def presence_loss(logits: Tensor, label: Tensor, num_classes: int) -> Tensor:
     return (per_image * known).sum() / pixels(known)
 
 
+def weighted_cross_entropy(logits: Tensor, label: Tensor, weight: Tensor, slices: int = 1) -> Tensor:
+    """Cross-entropy, weighted mean over pixels. Scalar
+
+    logits (B, C, H, W), label (B, H, W) uint8 or int64, a class in every pixel, weight (B, H, W) float: the sum is
+    divided by the weights' total. AEL, Eq. 8. Without weight: 0.
+    """
+    return torch.stack(in_slices(_weighted_sum, slices, logits, label, weight)).sum() / pixels(weight, least=1e-12)
+
+
+def _weighted_sum(logits: Tensor, label: Tensor, weight: Tensor) -> Tensor:
+    return (F.cross_entropy(logits.float(), label.long(), reduction="none") * weight).sum()
+
+
 def softmax_mse(logits: Tensor, target: Tensor, valid: Tensor, slices: int = 1) -> Tensor:
     """Squared difference of two class distributions, mean over classes and over the valid pixels. Scalar
 

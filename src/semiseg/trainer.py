@@ -21,6 +21,7 @@ from semiseg.memory import Attempt
 from semiseg.methods.method import Method
 from semiseg.optim import Optimizer, learning_rate, set_learning_rate
 from semiseg.options import OptimOptions, TrainOptions
+from semiseg.partners import Partners, Request
 from semiseg.precision import precision_context
 from semiseg.progress import Progress
 from semiseg.record import Record
@@ -68,6 +69,8 @@ class Trainer:
     split: dict[str, Any]  # likewise: `Dataset.split`
     progress: Progress
     state: State = field(default_factory=State)
+    request: Request | None = None  # loads what the method asks for; None: the batches have all that there is
+    _partners: Partners | None = None
     _replica: torch.nn.Module = field(init=False)  # the method as it is called, under DDP with several processes
     _pending: Results = field(default_factory=list)  # since the last log, on the device
     _starts: list[int] = field(init=False)  # steps from which memory may need more than before
@@ -88,7 +91,7 @@ class Trainer:
             clock = self.clock(step)
             if step == self.method.prepare_at:
                 self.prepare(clock)
-            self.step(*next(batches), clock)
+            self.step(*self.batch(batches, step), clock)
             self.state.step, self.state.seconds = step + 1, time.monotonic() - started
             evaluate, checkpoint = self._due(self.train.evaluate_every), self._due(self.train.checkpoint_every)
             if evaluate or checkpoint or self._due(self.train.log_every):
@@ -100,6 +103,14 @@ class Trainer:
             if evaluate or checkpoint:
                 self.save(LAST)
         return self.state
+
+    def batch(self, batches: Batches, step: int) -> tuple[LabeledBatch, UnlabeledBatch | None]:
+        """The next of `batches`, which is that of `step`, with the partners that the method asked for."""
+        labeled, unlabeled = next(batches)
+        if unlabeled is not None and self.request is not None:
+            self._partners = self._partners or Partners(self.method, self.request, self.train.steps)
+            unlabeled = unlabeled._replace(partner=self._partners.of(step))
+        return labeled, unlabeled
 
     def _due(self, every: int) -> bool:
         return self.state.step % every == 0 or self.state.step == self.train.steps
@@ -226,5 +237,5 @@ def micro_batches(labeled: LabeledBatch, unlabeled: UnlabeledBatch | None, parts
     chunks = [LabeledBatch(*chunk, pixels=count) for chunk in zip(*(t.chunk(parts) for t in labeled[:3]), strict=True)]
     others: list[UnlabeledBatch | None] = [None] * parts
     if unlabeled is not None:
-        others = [UnlabeledBatch(*chunk) for chunk in zip(*(t.chunk(parts) for t in unlabeled), strict=True)]
+        others = [unlabeled.each(lambda tensor, n=n: tensor.chunk(parts)[n]) for n in range(parts)]
     return zip(chunks, others, strict=True)

@@ -6,7 +6,7 @@ H x W pixels, h x w feature pixels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -38,10 +38,17 @@ class UnlabeledBatch(NamedTuple):
     image: Tensor  # (B, 3, H, W) float32, normalised
     valid: Tensor  # (B, H, W) bool, False where the crop left the image
     index: Tensor  # pyright: ignore  # (B,) int64, position in the unlabelled list
+    partner: UnlabeledBatch | None = None
+    """As many images that the method asked for (`Method.wanted`), one for each; None: it asked for none."""
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> UnlabeledBatch:
+        """The batch of what `change` makes of every tensor, the partner's too."""
+        changed = (change(tensor) for tensor in self[:3])
+        return UnlabeledBatch(*changed, partner=None if self.partner is None else self.partner.each(change))
 
     def to(self, device: torch.device) -> UnlabeledBatch:
         """The same batch on `device`."""
-        return UnlabeledBatch(*(tensor.to(device, non_blocking=True) for tensor in self))
+        return self.each(lambda tensor: tensor.to(device, non_blocking=True))
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,8 @@ class StepBench:
     def step(self) -> None:
         """What the trainer does between two evaluations, data and record included."""
         trainer = self.trainer
-        trainer.step(*next(self.batches), trainer.clock(trainer.state.step))
+        step = trainer.state.step
+        trainer.step(*trainer.batch(self.batches, step), trainer.clock(step))
         trainer.state.step += 1
         if trainer.state.step % trainer.train.log_every == 0:
             trainer.log()

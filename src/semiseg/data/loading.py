@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -30,12 +30,13 @@ Step = tuple[LabeledBatch, UnlabeledBatch | None]
 
 LOAD_AHEAD = 4  # whole images that wait decoded
 LOAD_THREADS = 2
+PARTNER_THREADS = 4
 
 
 class ViewKey(NamedTuple):
     """Everything that decides one weak view, apart from the seed."""
 
-    stream: Stream  # LABELED_VIEW or UNLABELED_VIEW
+    stream: Stream  # LABELED_VIEW, UNLABELED_VIEW or PARTNER_VIEW
     step: int
     slot: int  # position in the batch
     position: int  # in the image set
@@ -172,6 +173,34 @@ def collate(samples: list[Sample | ValueError]) -> tuple[Crops, Crops | None] | 
     labeled = [view for view in views if view.label is not None]
     unlabeled = views[len(labeled) :]
     return _stacked(labeled), _stacked(unlabeled) if unlabeled else None
+
+
+class PartnerLoader:
+    """Weak views of unlabelled images that a method asks for while it trains.
+
+    Called with a step and the positions for all its slots, in order, it starts to load this process's slots, by
+    threads, and gives what waits for the batch. A view depends on (seed, step, slot, position) alone.
+    """
+
+    def __init__(self, views: Views, train: TrainOptions, device: torch.device) -> None:
+        self.views, self.train, self.device = views, train, device
+        self.pool = ThreadPoolExecutor(PARTNER_THREADS)  # which starts none before there is something to load
+
+    def __call__(self, step: int, positions: Sequence[int]) -> Callable[[], UnlabeledBatch]:
+        """What waits raises ValueError where an image cannot be read."""
+        slots = own_slots(len(positions), self.train.accumulate)
+        keys = [ViewKey(Stream.PARTNER_VIEW, step, slot, positions[slot]) for slot in slots]
+        futures = [self.pool.submit(self.views.sample, key) for key in keys]
+        return lambda: self.batch([future.result() for future in futures])
+
+    def batch(self, samples: list[Sample]) -> UnlabeledBatch:
+        """The samples on the device."""
+        crops = _stacked(samples)
+        if self.device.type == "cuda":
+            crops = Crops(crops.image.pin_memory(), None, crops.valid.pin_memory(), crops.index.pin_memory())
+        found = crops.batch(self.device, self.train.channels_last)
+        assert isinstance(found, UnlabeledBatch)
+        return found
 
 
 def whole_images(

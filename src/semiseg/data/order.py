@@ -28,6 +28,7 @@ class Stream(IntEnum):
     UNLABELED_ORDER = 1
     LABELED_VIEW = 2
     UNLABELED_VIEW = 3
+    PARTNER_VIEW = 4
 
 
 class Order:

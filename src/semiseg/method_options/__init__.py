@@ -6,6 +6,7 @@ the keys of METHOD_OPTIONS against those of `semiseg.methods.METHODS`.
 
 from semiseg.method_options.corrmatch import CorrMatchOptions
 from semiseg.method_options.cct import CCTOptions
+from semiseg.method_options.ael import AELOptions
 from semiseg.method_options.cutmix import CutMixOptions
 from semiseg.method_options.fixmatch import FixMatchOptions
 from semiseg.method_options.mean_teacher import MeanTeacherOptions
@@ -34,6 +35,7 @@ METHOD_OPTIONS: dict[str, type] = {
     "pseudoseg": PseudoSegOptions,
     "cct": CCTOptions,
     "pc2seg": PC2SegOptions,
+    "ael": AELOptions,
     "prototype": PrototypeOptions,
 }
 
@@ -42,6 +44,7 @@ __all__ = [
     "CorrMatchOptions",
     "BackgroundOptions",
     "CCTOptions",
+    "AELOptions",
     "CutMixOptions",
     "FixMatchOptions",
     "MeanTeacherOptions",

@@ -2,6 +2,7 @@
 
 from semiseg.methods.corrmatch import CorrMatch
 from semiseg.methods.cct import CCT
+from semiseg.methods.ael import AEL
 from semiseg.methods.cutmix import CutMix
 from semiseg.methods.fixmatch import FixMatch
 from semiseg.methods.mean_teacher import MeanTeacher
@@ -24,6 +25,7 @@ METHODS = {
     "pseudoseg": PseudoSeg,
     "cct": CCT,
     "pc2seg": PC2Seg,
+    "ael": AEL,
     "prototype": Prototype,
 }
 

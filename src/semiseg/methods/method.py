@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
@@ -23,6 +23,10 @@ class Setting:
     seed: int = 0
     loss: LossOptions = field(default_factory=LossOptions)
     augment: AugmentOptions = field(default_factory=AugmentOptions)
+    num_unlabeled: int = 0
+    """Unlabelled images there are; `UnlabeledBatch.index` points among them."""
+    batch_unlabeled: int = 0
+    """Unlabelled images in a step of all processes."""
     another: Callable[[], Segmentor] | None = None
     """Makes a network like the student with another random start (and the same pretrained weights): for two of them."""
 
@@ -58,6 +62,8 @@ class Method(nn.Module):
     """
 
     uses_unlabeled: bool = True
+    uses_partner: bool = False
+    """Whether it gets, beside its unlabelled batch, the images it asks for by `wanted`."""
     prepare_at: int | None = None
     """The step before which the trainer calls `prepare`; None: never."""
     threshold: float | None = None
@@ -78,8 +84,14 @@ class Method(nn.Module):
     def after_step(self, clock: Clock) -> None:
         """Called after each optimizer step."""
 
-    def wanted(self, count: int, clock: Clock) -> Sequence[int] | None:
-        """Which `count` unlabelled images the method wants next; None: whatever the sampler gives."""
+    def wanted(self, step: int) -> Tensor | None:
+        """The unlabelled images that the batch of `step` is to have as `UnlabeledBatch.partner`; None: none.
+
+        Positions in the unlabelled list, (B,) int64 on the device, one for each slot of the batch of all processes,
+        which must agree. They are asked for two steps before they are used, or later, so they must be known by then,
+        and be kept in a buffer until they are used, so that a resumed run asks for the same. They are read when the
+        device has gone on: not even this makes a step wait (`semiseg.partners`).
+        """
         return None
 
     @property

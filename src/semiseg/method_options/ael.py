@@ -1,0 +1,44 @@
+"""Options of AEL."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from semiseg.method_options.shared import TeacherOptions, require_probability
+from semiseg.options import require
+
+
+@dataclass(frozen=True)
+class AELOptions(TeacherOptions):
+    """AEL, adaptive equalization learning (Hu et al., NeurIPS 2021)."""
+
+    unlabeled_weight: float = 1.0
+    """Weight of both consistency losses, on labelled and on mixed unlabelled images."""
+    threshold: float = 0.7
+    """Confidence from which the teacher's label teaches; 0 on Cityscapes in the original."""
+    gamma: float = 2.0
+    """A pixel weighs as much as its confidence to this power; 0: all alike."""
+    equalize: bool = True
+    """Leave out pixels at random, the more the surer the student is of their class."""
+    bank_momentum: float = 0.999
+    """A class's average confidence keeps this share of itself per step that shows the class."""
+    bank_area: float = 0.03
+    """An unlabelled image shows a class that the teacher sees on more than this share of it."""
+    box_area: float = 0.03
+    """The pasted box is that around a region of more than this share of the partner, or a random half of the image."""
+    paste_probability: float = 0.5
+    """Probability that a labelled image gets pixels of another one."""
+    paste_classes: int = 1
+    """Classes that are pasted then; 3 on Cityscapes in the original."""
+    strong: bool = False
+    """Jitter and blur the student's unlabelled copy; the original does not."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("threshold", "bank_area", "box_area", "paste_probability"):
+            require_probability(name, getattr(self, name))
+        require(self.gamma >= 0, "method.gamma cannot be negative")
+        require(
+            0 <= self.bank_momentum < 1, f"method.bank_momentum is {self.bank_momentum}; expected 0 <= momentum < 1"
+        )
+        require(self.paste_classes >= 1, "method.paste_classes must be at least 1; method.paste_probability 0 is off")

@@ -1,0 +1,137 @@
+"""AEL, adaptive equalization learning (Hu et al., NeurIPS 2021): what the student is bad at gets more of the lesson.
+
+    C_k   = average probability that the student gives class k on pixels labelled k                  (confidence bank)
+    x, y  : with probability 0.5, pixels of classes ~ softmax((1 - C)^0.5) come from another labelled image
+    u'    = an image on which the teacher last saw class k, k ~ softmax(1 - C)                 (asked of the loader)
+    mix   = u, and in the box around a random region of class k in teacher(u') u'; without such a region, any half
+    q     = teacher(.), c = max q
+    w     = c^2 [c >= 0.7], with probability r_k = (1 - C_k) / max_j (1 - C_j), k what the student says; else 0
+    L_con = sum of w CE(student(.), argmax q) / sum of w
+    loss  = CE(student(x), y) + L_con(x) + L_con(mix)
+
+Differences from the paper and its code: 1. the bank is summed over all processes and saved; a class that a step does
+not show stays, where the code counts it as confidence 0; it begins with what is seen first, not with a random number;
+2. the labelled partner is the batch rolled by one in its usual weak view, not a second crop scaled by 0.1 to 2, and its
+classes are drawn without return; 3. no class is left out of copy-paste (the code leaves out Cityscapes' 0, 1, 2, 8 and
+10 on both datasets); 4. wishes are three steps old, the first are random; 5. regions are found on a grid of 64 x 64,
+diagonals touching; 6. random numbers for pixels come from a tile; 7. every unlabelled image is mixed, where the code
+used one of each two; 8. the teacher predicts in eval mode, with averaged BatchNorm statistics; 9. padding, and pixels
+of labelled images that have no label, take no part; 10. losses are not divided by the number of GPUs; 11. recipes start
+with supervised steps.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from semiseg.augment import strong_view
+from semiseg.bank import NOTICE, ConfidenceBank
+from semiseg.losses import share, weighted_cross_entropy
+from semiseg.method_options import AELOptions
+from semiseg.methods.averaged import TeacherMethod
+from semiseg.methods.method import Setting, split_output
+from semiseg.mixing import half_boxes, paste
+from semiseg.networks.segmentor import Segmentor
+from semiseg.pasting import hard_classes, pixel_dice, region_boxes
+from semiseg.pseudo_labels import pseudo_label
+from semiseg.types import IGNORE, Clock, LabeledBatch, PseudoLabel, SegmentationOutput, StepResult, UnlabeledBatch
+
+
+class AEL(TeacherMethod):
+    """A mean teacher that favours the classes the student is unsure of, four times over."""
+
+    uses_partner = True
+
+    def __init__(self, student: Segmentor, options: AELOptions, setting: Setting) -> None:
+        super().__init__(student, options, setting)
+        self.options = options
+        self.threshold = options.threshold
+        self.bank = ConfidenceBank(student.num_classes, setting.num_unlabeled, setting.batch_unlabeled)
+
+    def wanted(self, step: int) -> Tensor | None:
+        """Images of classes that are hard; none in the warm-up."""
+        return None if step < self.warmup_steps else self.bank.wishes[step % NOTICE, 0]
+
+    def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
+        """The algorithm box, one step."""
+        labeled = self.pasted(labeled, clock)
+        on_x, on_mix, mixed = self.taught(labeled, unlabeled, clock)
+        together = torch.cat([labeled.image, mixed])
+        self.teacher.observe(together)
+        on_labeled, on_unlabeled = split_output(self.student(together), len(labeled.image))
+        losses = self.supervised(on_labeled, labeled)
+        weight_x = self.weight(on_labeled.logits, on_x, clock)
+        weight_mix = self.weight(on_unlabeled.logits, on_mix, clock)
+        losses["consistency_labeled"] = self.consistency(on_labeled.logits, on_x, weight_x)
+        losses["consistency"] = self.consistency(on_unlabeled.logits, on_mix, weight_mix)
+        return StepResult(losses, {"kept": share(weight_mix > 0, on_mix.valid)})
+
+    def supervised(self, output: SegmentationOutput, labeled: LabeledBatch) -> dict[str, Tensor]:
+        """Eq. 5; in passing the bank observes the student, in the warm-up too."""
+        self.bank.observe(output.logits, labeled.label)
+        return super().supervised(output, labeled)
+
+    def pasted(self, labeled: LabeledBatch, clock: Clock) -> LabeledBatch:
+        """Adaptive copy-paste. Pixels without a label may get one, so a part of a step counts its own."""
+        number, probability = self.options.paste_classes, self.options.paste_probability
+        shown = hard_classes(labeled.label, self.bank.hardness, number, probability, clock.generator)
+        return labeled._replace(image=paste(labeled.image, shown), label=paste(labeled.label, shown), pixels=None)
+
+    @torch.no_grad()
+    def taught(
+        self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock
+    ) -> tuple[PseudoLabel, PseudoLabel, Tensor]:
+        """What the teacher says of the labelled images and of the mixed ones, and these (B, 3, H, W)."""
+        partner = unlabeled.partner
+        assert partner is not None, "what `wanted` asked for comes with the unlabelled batch"
+        image = torch.cat([labeled.image, unlabeled.image, partner.image])
+        valid = torch.cat([labeled.label != IGNORE, unlabeled.valid, partner.valid])
+        parts = [len(labeled.image), len(unlabeled.image), len(partner.image)]
+        on_x, on_u, on_partner = split_pseudo(pseudo_label(self.teacher(image).logits, valid), parts)
+        for index, pseudo in ((unlabeled.index, on_u), (partner.index, on_partner)):
+            self.bank.note(index, pseudo, self.options.bank_area)
+        box = self.boxes(partner, on_partner, clock)
+        views = [self.view(batch.image, clock) for batch in (unlabeled, partner)]
+        return on_x, mixed_pseudo(on_u, on_partner, box), torch.where(box[:, None], views[1], views[0])
+
+    def boxes(self, partner: UnlabeledBatch, pseudo: PseudoLabel, clock: Clock) -> Tensor:
+        """Adaptive CutMix: around a region of the class that the partner was wished for, or half. (B, H, W) bool"""
+        wanted = self.bank.classes_for(partner.index, clock.step)
+        around, found = region_boxes(pseudo, wanted, self.options.box_area, clock.generator)
+        return torch.where(found[:, None, None], around, half_boxes(partner.image, clock.generator))
+
+    def view(self, image: Tensor, clock: Clock) -> Tensor:
+        """The student's unlabelled copy of (B, 3, H, W)."""
+        return strong_view(image, self.setting.augment, clock.generator) if self.options.strong else image
+
+    @torch.no_grad()
+    def weight(self, logits: Tensor, pseudo: PseudoLabel, clock: Clock) -> Tensor:
+        """How much each pixel teaches. logits (B, C, H, W) are the student's; (B, H, W)"""
+        kept = pseudo.kept(self.options.threshold)
+        if self.options.equalize:
+            kept = kept & (pixel_dice(logits, clock.generator) < self.bank.rate[logits.argmax(1)])
+        return kept * pseudo.confidence.float() ** self.options.gamma
+
+    def consistency(self, logits: Tensor, pseudo: PseudoLabel, weight: Tensor) -> Tensor:
+        """L_con, weighted. Scalar"""
+        distance = weighted_cross_entropy(logits, pseudo.label, weight, self.setting.loss.slices)
+        return self.options.unlabeled_weight * distance
+
+    def after_step(self, clock: Clock) -> None:
+        """The teacher follows, and the bank; then it wishes."""
+        super().after_step(clock)
+        self.bank.follow(self.options.bank_momentum)
+        self.bank.wish(clock.step + NOTICE, clock.generator)
+
+
+def split_pseudo(pseudo: PseudoLabel, sizes: list[int]) -> list[PseudoLabel]:
+    """Pseudo-labels of images that were predicted together, part by part."""
+    maps = (tensor.split(sizes) for tensor in (pseudo.label, pseudo.confidence, pseudo.valid))
+    return [PseudoLabel(*part) for part in zip(*maps, strict=True)]
+
+
+def mixed_pseudo(outside: PseudoLabel, inside: PseudoLabel, box: Tensor) -> PseudoLabel:
+    """The mix of two predictions, box (B, H, W) bool: whole pixels move, so that of labels is that of the logits."""
+    pairs = ((inside.label, outside.label), (inside.confidence, outside.confidence), (inside.valid, outside.valid))
+    return PseudoLabel(*(torch.where(box, *pair) for pair in pairs))
