@@ -18,7 +18,19 @@ TIERS = (
     ("method_options", "distributed"),
     ("option_types",),
     ("config",),
-    ("augment", "mixing", "sampling", "losses", "metrics", "prototypes", "pseudo_labels", "optim", "predict", "record"),
+    (
+        "augment",
+        "mixing",
+        "sampling",
+        "losses",
+        "metrics",
+        "prototypes",
+        "pseudo_labels",
+        "optim",
+        "predict",
+        "record",
+        "contrast",
+    ),
     ("data", "networks"),
     ("teacher", "compilation"),
     ("methods",),
@@ -35,11 +47,11 @@ TIERS = (
 
 SEEN_BY_METHODS = {
     "types", "options", "method_options", "augment", "mixing", "sampling", "losses", "prototypes", "pseudo_labels",
-    "teacher", "networks.segmentor", "methods",
+    "teacher", "networks.segmentor", "methods", "contrast",
 }  # fmt: skip
 """All that a method knows of: no file, no config, no optimizer, no dataset."""
 
-NO_SYNC = ("methods", "mixing", "losses", "prototypes", "sampling", "teacher")
+NO_SYNC = ("methods", "mixing", "losses", "prototypes", "sampling", "teacher", "contrast", "pseudo_labels")
 """Rooms of the training step, in which nothing waits for the device."""
 
 FILES = {

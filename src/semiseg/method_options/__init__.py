@@ -9,11 +9,13 @@ from semiseg.method_options.mean_teacher import MeanTeacherOptions
 from semiseg.method_options.prototype import PrototypeOptions
 from semiseg.method_options.shared import PlugInOptions, RegularizerOptions, TeacherOptions, UnlabeledOptions
 from semiseg.method_options.supervised import SupervisedOptions
+from semiseg.method_options.u2pl import U2PLOptions
 
 METHOD_OPTIONS: dict[str, type] = {
     "supervised": SupervisedOptions,
     "mean_teacher": MeanTeacherOptions,
     "cutmix": CutMixOptions,
+    "u2pl": U2PLOptions,
     "prototype": PrototypeOptions,
 }
 
@@ -26,5 +28,6 @@ __all__ = [
     "RegularizerOptions",
     "SupervisedOptions",
     "TeacherOptions",
+    "U2PLOptions",
     "UnlabeledOptions",
 ]

@@ -5,11 +5,13 @@ from semiseg.methods.mean_teacher import MeanTeacher
 from semiseg.methods.method import Method, Predictor, Setting
 from semiseg.methods.prototype import Prototype
 from semiseg.methods.supervised import Supervised
+from semiseg.methods.u2pl import U2PL
 
 METHODS = {
     "supervised": Supervised,
     "mean_teacher": MeanTeacher,
     "cutmix": CutMix,
+    "u2pl": U2PL,
     "prototype": Prototype,
 }
 
