@@ -79,12 +79,18 @@ class Scenario:
 
 OHEM = LossOptions(kind="ohem", ohem_threshold=0.1, ohem_min_kept=70, slices=2)  # of 792 pixels
 
+SMALL = {"queue_size": 70, "queue_size_first": 90, "anchors": 20, "negatives": 6, "channels": 8}
+
 SCENARIOS = {
     "supervised": Scenario("supervised", aux=True),
     "supervised, hard pixels": Scenario("supervised", loss=OHEM),
     "mean_teacher": Scenario("mean_teacher", {**WARMUP, "noise": 0.3, "unlabeled_weight": 3.0}),
     "cutmix": Scenario("cutmix", {**WARMUP, "threshold": 0.6}, loss=LossOptions(slices=3)),
     "cutmix in parts": Scenario("cutmix", {**WARMUP, "threshold": 0.6, "confidence": "pixel"}, accumulate=2),
+    "u2pl": Scenario(
+        "u2pl", {**WARMUP, **SMALL, "mix_probability": 0.7, "prototypes": True, "prototype_grid": 4, "enqueue": 30}
+    ),
+    "u2pl in parts": Scenario("u2pl", {**WARMUP, **SMALL, "low_rank": 1, "teacher_bn": "own"}, accumulate=2),
     "prototype": Scenario(
         "prototype",
         {**WARMUP, "threshold": 0.5, "strong": True, "mix_probability": 0.7, "grid": 4, "prototypes": 2},

@@ -1,9 +1,8 @@
 """Pixels against pixels: who is an anchor, a positive and a negative of a class (U2PL: Wang et al., CVPR 2022).
 
-Everything is a mask of the N = (B + B') h w pixels of labelled and unlabelled images, in this order, and one row of
-masks per class. What is drawn from a mask is drawn by number: the pixels of the whole batch are counted, labelled images
-first, and each process finds the ones that are its own. So nothing waits for a mask's size, and several processes draw
-what one would.
+Everything is a mask of the N = (B + B') h w pixels of labelled and unlabelled images, in this order, one per class.
+What is drawn from a mask is drawn by number: the pixels of the whole batch are counted, labelled images first, and each
+process finds the ones that are its own. So nothing waits for a mask's size, and several processes draw what one would.
 """
 
 from __future__ import annotations
@@ -69,13 +68,9 @@ def negative_masks(pixels: Pixels, low: int, high: int) -> Tensor:
     has a rank < low. Unlabelled: an unreliable one at which it has a rank in low..high - 1.
     """
     ranks = _ranks(pixels.probability)  # (C, N)
-    true, on_labeled, on_unlabeled = (
-        pixels.label[: pixels.labeled],
-        ranks[:, : pixels.labeled],
-        ranks[:, pixels.labeled :],
-    )
+    on_labeled, on_unlabeled = ranks[:, : pixels.labeled], ranks[:, pixels.labeled :]
+    true, unsure = pixels.label[: pixels.labeled], pixels.unreliable[pixels.labeled :]
     other = (true != IGNORE) & ~class_masks(true, len(ranks))
-    unsure = pixels.unreliable[pixels.labeled :]
     return torch.cat([other & (on_labeled < low), unsure & (on_unlabeled >= low) & (on_unlabeled < high)], 1)
 
 
@@ -100,7 +95,7 @@ def class_means(rows: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Counted(NamedTuple):
-    """The pixels in each class's mask, counted through the whole batch: labelled images of all processes, then others."""
+    """The pixels in each class's mask, counted through the batch: all processes' labelled images, then the others."""
 
     mask: Tensor  # (C, N) bool, this process's pixels
     number: Tensor  # (C, N) int32: so many of the whole batch up to this pixel, itself included
@@ -234,7 +229,7 @@ def anchor_losses(anchors: Tensor, positive: Tensor, negatives: Tensor, temperat
 def shifted_draws(
     classes: int, anchors: int, negatives: int, generator: torch.Generator, device: torch.device
 ) -> Tensor:
-    """Draws in [0, 1), uniform, independent for each anchor and between any two of a class. (C, A, M) float64, on `device`
+    """Uniform draws in [0, 1), independent for each anchor and between any two of a class. (C, A, M) float64
 
     Each anchor's are those of its class, shifted around the circle by a number of its own: 300 numbers per class go to
     the device in place of 13,000, which could make the host wait.

@@ -1,26 +1,27 @@
 """U2PL: unreliable pseudo-labels as negatives (Wang et al., CVPR 2022).
 
     t = share of the steps done;  H = entropy of the teacher on the mixed images
-    label       = teacher on the weak view;  mixed image, label = CutMix within the batch, with probability 0.5
-    taught      = unlabelled pixels but the share drop * (1 - t) of the highest H
-    reliable    = labelled pixels, and the share extremes * (1 - t) of the unlabelled ones of the lowest H
-    unreliable  = the share extremes * (1 - t) of the unlabelled pixels of the highest H
-    for each class c, with the representations z of the student and z' of the teacher:
-        anchors   z  of reliable pixels of class c with p'(c) > 0.3
-        positive  mean z' of reliable pixels of class c
-        negatives z' of unreliable pixels where c has rank 3..19 in the teacher's order, and of labelled pixels of another
-                  class where it has rank 0..2; they enter the queue of class c, from which negatives are drawn
-    loss = CE(student(x), y) + (pixels / taught) * CE(student(mixed), label) over the taught
-         + 0.25 * mean over classes and 256 anchors of -log softmax(cos(z, positive and 50 negatives) / 0.5)[positive]
-    teacher, and the head that makes its representation, follow the student
+    label      = teacher on the weak view; mixed image, label = CutMix within the batch, with probability 0.5
+    taught     = unlabelled pixels but the share drop (1 - t) of the highest H
+    reliable   = labelled pixels, and the share extremes (1 - t) of the unlabelled ones of the lowest H
+    unreliable = the share extremes (1 - t) of the unlabelled pixels of the highest H
+    for each class c, with representations z of the student, z' of the teacher, and p' its softmax:
+        anchors:   z of reliable pixels of class c with p'(c) > 0.3
+        positive:  mean z' of reliable pixels of class c
+        negatives: z' of unreliable pixels where c has rank 3 to 19 in p', and of labelled pixels of another class where
+                   it has rank 0 to 2; they join the queue of class c, from which 50 are drawn for each anchor
+    loss = CE(student(x), y) + (all / taught) mean over taught of CE(student(mixed), label)
+         + 0.25 mean over classes and 256 anchors of -log softmax(cos(z, positive and negatives) / 0.5)[positive]
+    the teacher, and its head that makes z', follow the student
 
-Differences from the paper and the authors' code: 1. the contrastive weight is what the code's comes to, which divides by
-the number of GPUs (`contrastive_weight`); 2. anchors, positive and queue are those of one class always, where the code
-mixes up classes as soon as one is missing; 3. percentiles are of the whole batch, not of a GPU's share; 4. t counts steps,
-not epochs; 5. where more negatives come than a queue holds an even sample enters, not the last images' (`enqueue`);
-6. queues are saved (`save_queues`) and hold directions; 7. the teacher answers in eval mode for the mixed images too;
-8. the head is a 3 x 3 and a 1 x 1 convolution with GroupNorm and without dropout; 9. the negatives of two anchors of a
-class are drawn independently of each other but not of a third's; 10. padding takes no part.
+Differences from the paper and the authors' code, options where a name follows: 1. the contrastive weight is what the
+code's 1 comes to, which it divides by the number of GPUs (`contrastive_weight`); 2. anchors, positive and queue are
+always of one class, where the code confuses classes as soon as one is missing; 3. percentiles are the whole batch's,
+not a GPU's; 4. t counts steps, not epochs; 5. where more negatives come than a queue holds an even sample joins, not
+the last (`enqueue`); 6. queues hold directions, and are saved (`save_queues`); 7. the teacher answers in eval mode for
+the mixed images too, with averaged BatchNorm statistics (`teacher_bn`); 8. the head is a 3 x 3 and a 1 x 1 convolution
+with GroupNorm, no dropout; 9. the draws of any two anchors of a class are independent, not those of three; 10. padding
+takes no part; 11. the teacher's decay is ramped up from the first step of the run.
 """
 
 from __future__ import annotations
@@ -103,34 +104,29 @@ class U2PL(TeacherMethod):
         together: labelled and mixed images (B + B', 3, H, W).
         """
         output = self.teacher(together)
-        labels = pseudo.valid & (pseudo.label != IGNORE)
         uncertainty = entropy(output.logits[len(labeled.image) :])  # (B', H, W)
-        drop, extremes = (share * (1 - clock.step / clock.total_steps) for share in self.partition)
-        limits = quantiles(uncertainty, labels, 1 - drop, extremes, 1 - extremes)
-        kept, low, high = labels & (uncertainty <= limits[0]), uncertainty <= limits[1], uncertainty >= limits[2]
-        pixels = self.pixels(output, labeled.label, pseudo, labels & low, labels & high)
+        left = 1 - clock.step / clock.total_steps
+        drop, extremes = self.options.drop * left, self.options.extremes * left
+        mask = pseudo.valid & (pseudo.label != IGNORE)
+        taught, low, high = quantiles(uncertainty, mask, 1 - drop, extremes, 1 - extremes)
+        pixels = self.pixels(output, labeled, pseudo, mask & (uncertainty <= low), mask & (uncertainty >= high))
         rows = as_rows(self.teacher_projection(output.features))  # (N, D)
-        return kept, self.contrast(pixels, rows, clock.generator)
-
-    @property
-    def partition(self) -> tuple[float, float]:
-        """Shares of the unlabelled pixels at first: dropped, and reliable as well as unreliable."""
-        return self.options.drop, self.options.extremes
+        return mask & (uncertainty <= taught), self.contrast(pixels, rows, clock.generator)
 
     def pixels(
-        self, output: SegmentationOutput, true: Tensor, pseudo: PseudoLabel, low: Tensor, high: Tensor
+        self, output: SegmentationOutput, labeled: LabeledBatch, pseudo: PseudoLabel, low: Tensor, high: Tensor
     ) -> Pixels:
-        """All that the contrast asks of a pixel, from full-size maps (B, H, W) and (B', H, W), at the features' size."""
+        """What the contrast asks of a pixel, at the features' size. low and high entropies: (B', H, W) bool"""
         size = (output.features.shape[-2], output.features.shape[-1])
-        label = torch.cat([true, torch.where(pseudo.valid, pseudo.label.long(), IGNORE)])
-        reliable, unreliable = (
-            torch.cat([true != IGNORE, low]),
-            torch.cat([torch.zeros_like(true, dtype=torch.bool), high]),
+        maps = (labeled.label, pseudo.label.long(), low, high)
+        true, label, low, high = (nearest_pixels(each, size) for each in maps)
+        return Pixels(
+            torch.cat([true, label]).flatten(),
+            as_rows(nearest_pixels(output.logits, size)).float().softmax(1),
+            reliable=torch.cat([true != IGNORE, low]).flatten(),
+            unreliable=torch.cat([torch.zeros_like(true, dtype=torch.bool), high]).flatten(),
+            labeled=true.numel(),
         )
-        label, reliable, unreliable = (nearest_pixels(maps, size) for maps in (label, reliable, unreliable))
-        probability = as_rows(nearest_pixels(output.logits, size)).float().softmax(1)
-        labeled = label[: len(true)].numel()
-        return Pixels(label.flatten(), probability, reliable.flatten(), unreliable.flatten(), labeled)
 
     def contrast(self, pixels: Pixels, rows: Tensor, generator: torch.Generator) -> Contrast:
         """Anchors, positives and negatives of every class. rows (N, D) are the teacher's"""
@@ -151,15 +147,12 @@ class U2PL(TeacherMethod):
         )
 
     def copy_student(self) -> None:
-        """The representation's head too."""
         super().copy_student()
         self.teacher_projection.load_state_dict(self.projection.state_dict())
 
     def follow_student(self, decay: float) -> None:
-        """The representation's head too."""
         super().follow_student(decay)
         average_into(self.teacher_projection, self.projection, decay)
 
     def parameter_groups(self) -> list[dict]:
-        """The representation's head learns as the network's does."""
         return [*super().parameter_groups(), {"role": "head", "params": list(self.projection.parameters())}]
