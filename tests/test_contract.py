@@ -14,9 +14,10 @@ from semiseg.methods.method import Method
 STEPS = 6
 WARMUP = 2  # steps, in the methods that use unlabelled images
 
-# name -> the method and its options; a name of METHODS alone has the defaults.
+# name -> the method and its options; a name of METHODS alone has the defaults, but U2PL's queues of 0.1 GB.
 VARIANTS = {
     **{name: (name, {}) for name in METHODS},
+    "u2pl": ("u2pl", {"queue_size": 300, "queue_size_first": 500}),
     "mean_teacher noise": ("mean_teacher", {"noise": 0.3, "teacher_bn": "own"}),
     "cutmix pixel": ("cutmix", {"confidence": "pixel", "threshold": 0.5}),
     "u2pl classmix": (

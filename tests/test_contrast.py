@@ -221,7 +221,7 @@ def test_queues_remember_the_last_rows_of_each_class_in_order():
     twins: list[deque] = [deque(maxlen=45), deque(maxlen=20)]
     for seed in range(6):
         mask, rows = masked_rows(seed, 0.2)
-        queues.enqueue(Counted.of(mask, LABELED), rows, 12, generator())
+        queues.enqueue(Counted.of(mask, LABELED), rows, 20, generator())
         for twin, own in zip(twins, mask, strict=True):
             assert own.sum() <= 20, "else only a sample would join"
             twin.extend(row / row.norm() for row, member in zip(rows, own, strict=True) if member)
