@@ -80,6 +80,8 @@ class Scenario:
 
 OHEM = LossOptions(kind="ohem", ohem_threshold=0.1, ohem_min_kept=70, slices=2)  # of 792 pixels
 
+SMALL = {"queue_size": 70, "queue_size_first": 90, "anchors": 20, "negatives": 6, "channels": 8}
+
 SCENARIOS = {
     "supervised": Scenario("supervised", aux=True),
     "supervised, hard pixels": Scenario("supervised", loss=OHEM),
@@ -120,6 +122,10 @@ SCENARIOS = {
     "ael in parts": Scenario(
         "ael", {**WARMUP, "threshold": 0.4, "paste_probability": 1.0, "bank_area": 0.3, "gamma": 1.0}, accumulate=2
     ),
+    "u2pl": Scenario(
+        "u2pl", {**WARMUP, **SMALL, "mix_probability": 0.7, "prototypes": True, "prototype_grid": 4, "enqueue": 30}
+    ),
+    "u2pl in parts": Scenario("u2pl", {**WARMUP, **SMALL, "low_rank": 1, "teacher_bn": "own"}, accumulate=2),
     "prototype": Scenario(
         "prototype",
         {**WARMUP, "threshold": 0.5, "strong": True, "mix_probability": 0.7, "grid": 4, "prototypes": 2},

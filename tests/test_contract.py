@@ -14,9 +14,10 @@ from semiseg.methods.method import Method
 STEPS = 6
 WARMUP = 2  # steps, in the methods that use unlabelled images
 
-# name -> the method and its options; a name of METHODS alone has the defaults.
+# name -> the method and its options; a name of METHODS alone has the defaults, but U2PL's queues of 0.1 GB.
 VARIANTS = {
     **{name: (name, {}) for name in METHODS},
+    "u2pl": ("u2pl", {"queue_size": 300, "queue_size_first": 500}),
     "mean_teacher noise": ("mean_teacher", {"noise": 0.3, "teacher_bn": "own"}),
     "cutmix pixel": ("cutmix", {"confidence": "pixel", "threshold": 0.5}),
     "fixmatch prototypes": ("fixmatch", {"threshold": 0.5, "prototypes": True, "prototype_grid": 4}),
@@ -31,6 +32,22 @@ VARIANTS = {
     "ael strong": (
         "ael",
         {"threshold": 0.3, "gamma": 0.5, "bank_area": 0.1, "box_area": 0.05, "paste_probability": 1.0, "strong": True},
+    "u2pl classmix": (
+        "u2pl",
+        {
+            "mix": "classmix",
+            "strong": True,
+            "queue_size": 50,
+            "queue_size_first": 70,
+            "enqueue": 20,
+            "low_rank": 1,
+            "channels": 6,
+            "anchors": 20,
+            "negatives": 7,
+            "prototypes": True,
+            "prototype_grid": 4,
+            "teacher_bn": "own",
+        },
     ),
     "prototype classmix": ("prototype", {"mix": "classmix", "grid": 4, "threshold": 0.5, "strong": True}),
     "prototype alone": ("prototype", {"linear": False, "grid": None, "threshold": 0.4, "update_rule": "per_pixel"}),

@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from semiseg.config import Config
+from semiseg.contrast import Projection
 from semiseg.distributed import pick_device
 from semiseg.experiment import build_method
 from semiseg.methods import Method
@@ -162,7 +163,7 @@ def _cast_networks(method: Method) -> None:
     There is no autocast on the meta device. The weights, which it keeps in fp32, are small beside what a step stores.
     """
     for module in method.modules():
-        if isinstance(module, Segmentor):
+        if isinstance(module, Segmentor | Projection):
             module.to(torch.bfloat16)
             module.register_forward_pre_hook(lambda _, images: tuple(image.to(torch.bfloat16) for image in images))
 

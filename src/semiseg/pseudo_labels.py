@@ -1,11 +1,11 @@
-"""Predictions become pseudo-labels."""
+"""Predictions become pseudo-labels, and some are more certain than others."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from semiseg.distributed import sum_over_ranks
+from semiseg.distributed import joined, sum_over_ranks
 from semiseg.types import PseudoLabel
 
 
@@ -34,3 +34,35 @@ def calibrated_fusion(logits: Tensor, others: Tensor, valid: Tensor, temperature
     fused = (both * (total / count.clamp(min=1) + 1e-8).rsqrt()).softmax(2).mean(0)
     # Sharpened as logarithms: the root of a small probability would be lost in float32.
     return (fused.clamp(min=torch.finfo(fused.dtype).tiny).log() / temperature).softmax(1)
+
+
+@torch.no_grad()
+def entropy(logits: Tensor) -> Tensor:
+    """Entropy of the softmax of logits (B, C, H, W), in nats. (B, H, W) float32
+
+    One image at a time: the softmax of all would take as much memory as the logits.
+    """
+    return torch.stack([_entropy(each) for each in logits])
+
+
+def _entropy(logits: Tensor) -> Tensor:
+    logarithm = logits.float().log_softmax(0)  # (C, H, W)
+    return -(logarithm.exp() * logarithm).sum(0)
+
+
+@torch.no_grad()
+def quantiles(values: Tensor, counted: Tensor, *shares: float) -> list[Tensor]:
+    """Below each lies one of `shares` of the batch's counted values, linearly between neighbours. Scalars
+
+    values: any shape, float; counted: likewise, bool. Where nothing is counted, the largest number there is.
+    """
+    largest = torch.finfo(torch.float32).max
+    every = joined(values.float().masked_fill(~counted, largest).flatten()).sort().values
+    last = (sum_over_ranks(counted.sum()) - 1).clamp(min=0).double()
+    return [_between(every, last * share) for share in shares]
+
+
+def _between(ordered: Tensor, place: Tensor) -> Tensor:
+    """The value at a place (), not a whole number, of ordered (N,) values."""
+    below, above = (ordered.take(side.long()) for side in (place.floor(), place.ceil()))
+    return (below + (above - below) * (place - place.floor())).float()

@@ -65,6 +65,21 @@ def _neighbours(place: Tensor, small: int, large: int) -> list[tuple[Tensor, Ten
     return [(low, 1 - rest), ((low + 1).clamp(max=small - 1), rest)]
 
 
+def nearest_pixels(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Each feature's own pixel of full-size maps: the nearest one, corners aligned. (B, ..., H, W) -> (B, ..., h, w)
+
+    size: (h, w) of the feature map.
+    """
+    rows, columns = (_nearest(small, large, maps) for small, large in zip(size, maps.shape[-2:], strict=True))
+    return maps[..., rows[:, None], columns]
+
+
+def _nearest(small: int, large: int, like: Tensor) -> Tensor:
+    """Along one side, the place of `large` that each of `small` has, halves rounded up. (small,)"""
+    reach = max(small - 1, 1)
+    return (torch.arange(small, device=like.device) * (large - 1) * 2 + reach) // (2 * reach)
+
+
 def pick_pixels(maps: Tensor, points: Tensor) -> Tensor:
     """The values of full-size maps (B, H, W) at points (N, 2) or (B, N, 2). (B, N)"""
     points = points.to(maps.device, non_blocking=True)

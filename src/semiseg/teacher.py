@@ -54,9 +54,17 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def follow(self, student: Segmentor, decay: float) -> None:
-        """One step of the average: teacher <- decay x teacher + (1 - decay) x student. A few fused calls."""
-        mine, theirs = _floats(self.segmentor, self.average_bn), _floats(student, self.average_bn)
-        torch._foreach_lerp_(mine, theirs, 1 - decay)
+        """One step of the average: teacher <- decay x teacher + (1 - decay) x student."""
+        average_into(self.segmentor, student, decay, self.average_bn)
+
+
+@torch.no_grad()
+def average_into(average: nn.Module, module: nn.Module, decay: float, with_buffers: bool = True) -> None:
+    """average <- decay x average + (1 - decay) x module, of parameters and, `with_buffers`, of buffers.
+
+    Two modules of one kind. A few fused calls.
+    """
+    torch._foreach_lerp_(_floats(average, with_buffers), _floats(module, with_buffers), 1 - decay)
 
 
 def _floats(module: nn.Module, with_buffers: bool) -> list[Tensor]:

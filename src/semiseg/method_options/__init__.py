@@ -23,6 +23,7 @@ from semiseg.method_options.shared import (
 from semiseg.method_options.supervised import SupervisedOptions
 from semiseg.method_options.unimatch import UniMatchOptions
 from semiseg.method_options.unimatch_v2 import UniMatchV2Options
+from semiseg.method_options.u2pl import U2PLOptions
 
 METHOD_OPTIONS: dict[str, type] = {
     "supervised": SupervisedOptions,
@@ -36,6 +37,7 @@ METHOD_OPTIONS: dict[str, type] = {
     "cct": CCTOptions,
     "pc2seg": PC2SegOptions,
     "ael": AELOptions,
+    "u2pl": U2PLOptions,
     "prototype": PrototypeOptions,
 }
 
@@ -57,5 +59,6 @@ __all__ = [
     "TeacherOptions",
     "UniMatchOptions",
     "UniMatchV2Options",
+    "U2PLOptions",
     "UnlabeledOptions",
 ]

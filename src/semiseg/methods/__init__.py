@@ -13,6 +13,7 @@ from semiseg.methods.pseudoseg import PseudoSeg
 from semiseg.methods.supervised import Supervised
 from semiseg.methods.unimatch import UniMatch
 from semiseg.methods.unimatch_v2 import UniMatchV2
+from semiseg.methods.u2pl import U2PL
 
 METHODS = {
     "supervised": Supervised,
@@ -26,6 +27,7 @@ METHODS = {
     "cct": CCT,
     "pc2seg": PC2Seg,
     "ael": AEL,
+    "u2pl": U2PL,
     "prototype": Prototype,
 }
 

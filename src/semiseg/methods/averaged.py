@@ -29,7 +29,7 @@ class TeacherMethod(SemiSupervised):
     def prepare(self, labeled: Iterable[LabeledBatch], clock: Clock) -> None:
         """The teacher becomes the student, unless it has followed it through the warm-up; then prototypes start."""
         if self.teacher_options.teacher_start == "copy":
-            self.teacher.copy_from(self.student)
+            self.copy_student()
         super().prepare(labeled, clock)
 
     def after_step(self, clock: Clock) -> None:
@@ -40,8 +40,16 @@ class TeacherMethod(SemiSupervised):
         when the student is thrown by its first unlabelled batches.
         """
         if clock.step >= self.warmup_steps or self.teacher_options.teacher_start == "average":
-            self.teacher.follow(self.student, ema_decay(clock.step, self.teacher_options.ema_decay))
+            self.follow_student(ema_decay(clock.step, self.teacher_options.ema_decay))
         super().after_step(clock)
+
+    def copy_student(self) -> None:
+        """The teacher becomes the student; a method that averages more than the network has more to copy."""
+        self.teacher.copy_from(self.student)
+
+    def follow_student(self, decay: float) -> None:
+        """One step of the average; likewise."""
+        self.teacher.follow(self.student, decay)
 
     def label(self, unlabeled: UnlabeledBatch) -> PseudoLabel:
         """The teacher's pseudo-labels of the weak views, from its linear predictor (Eq. 7)."""

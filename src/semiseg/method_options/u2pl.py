@@ -1,0 +1,68 @@
+"""Options of U2PL."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from semiseg.method_options.shared import Mix, PlugInOptions, TeacherOptions, require_probability
+from semiseg.options import require
+
+
+@dataclass(frozen=True)
+class U2PLOptions(TeacherOptions, PlugInOptions):
+    """U2PL: unreliable pseudo-labels as negatives (Wang et al., CVPR 2022)."""
+
+    warmup: float = 0.0125
+    """Share of the steps that are supervised only. The default is the code's one epoch of 80."""
+    drop: float = 0.2
+    """Share of the unlabelled pixels, the least certain ones, that teach no label at first; it falls to 0."""
+    mix: Mix = "cutmix"
+    """Strong augmentation."""
+    mix_probability: float = 0.5
+    """Probability that a batch, or with train.accumulate a part of one, is mixed."""
+    strong: bool = False
+    """Jitter and blur the student's unlabelled copy too; U2PL does not."""
+    contrastive_weight: float = 0.25
+    """Weight of the contrastive loss. The code's 1 is in effect 1 / GPUs: 0.25 on VOC, 0.125 on Cityscapes."""
+    extremes: float = 0.2
+    """Share of the unlabelled pixels that are reliable, and of those that are unreliable, at first; it falls to 0."""
+    anchors: int = 256
+    """Anchors per class and step."""
+    anchor_confidence: float = 0.3
+    """Teacher's probability of its class above which a reliable pixel may be an anchor."""
+    negatives: int = 50
+    """Negatives per anchor."""
+    temperature: float = 0.5
+    """Of the cosines in the contrastive loss."""
+    low_rank: int = 3
+    """An unlabelled pixel is no negative of its so many likeliest classes (with no more classes, of none); a labelled one
+    of these alone."""
+    high_rank: int = 20
+    """Nor of the classes from this rank on, counted from 0."""
+    channels: int = 256
+    """Of the representation."""
+    queue_size: int = 30_000
+    """Representations each class remembers as its negatives."""
+    queue_size_first: int = 50_000
+    """Likewise for class 0, the background on VOC."""
+    enqueue: int | None = None
+    """At most so many new ones per class and step, an even sample. None: as many as the queue holds."""
+    save_queues: bool = True
+    """Write the queues into checkpoints, 0.7 GB with 21 classes. Off: a resumed run fills them anew."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("drop", "mix_probability", "anchor_confidence"):
+            require_probability(name, getattr(self, name))
+        require(0 <= self.extremes <= 0.5, "method.extremes is a share at either end: between 0 and 0.5")
+        require(self.contrastive_weight >= 0, "method.contrastive_weight cannot be negative")
+        require(self.temperature > 0, "method.temperature must be positive")
+        require(0 <= self.low_rank <= self.high_rank, "method.low_rank must lie between 0 and method.high_rank")
+        for name in ("anchors", "negatives", "channels", "queue_size", "queue_size_first"):
+            require(getattr(self, name) >= 1, f"method.{name} must be at least 1")
+        require(self.enqueue is None or self.enqueue >= 1, "method.enqueue must be at least 1, or none for no limit")
+
+    @property
+    def needs_partner(self) -> bool:
+        """With CutMix and ClassMix."""
+        return self.mix in ("cutmix", "classmix")

@@ -1,0 +1,158 @@
+"""U2PL: unreliable pseudo-labels as negatives (Wang et al., CVPR 2022).
+
+    t = share of the steps done;  H = entropy of the teacher on the mixed images
+    label      = teacher on the weak view; mixed image, label = CutMix within the batch, with probability 0.5
+    taught     = unlabelled pixels but the share drop (1 - t) of the highest H
+    reliable   = labelled pixels, and the share extremes (1 - t) of the unlabelled ones of the lowest H
+    unreliable = the share extremes (1 - t) of the unlabelled pixels of the highest H
+    for each class c, with representations z of the student, z' of the teacher, and p' its softmax:
+        anchors:   z of reliable pixels of class c with p'(c) > 0.3
+        positive:  mean z' of reliable pixels of class c
+        negatives: z' of unreliable pixels where c has rank 3 to 19 in p', and of labelled pixels of another class where
+                   it has rank 0 to 2; they join the queue of class c, from which 50 are drawn for each anchor
+    loss = CE(student(x), y) + (all / taught) mean over taught of CE(student(mixed), label)
+         + 0.25 mean over classes and 256 anchors of -log softmax(cos(z, positive and negatives) / 0.5)[positive]
+    the teacher, and its head that makes z', follow the student
+
+Differences from the paper and the authors' code, options where a name follows: 1. the contrastive weight is what the
+code's 1 comes to, which it divides by the number of GPUs (`contrastive_weight`); 2. anchors, positive and queue are
+always of one class, where the code confuses classes as soon as one is missing; 3. percentiles are the whole batch's,
+not a GPU's; 4. t counts steps, not epochs; 5. where more negatives come than a queue holds an even sample joins, not
+the last (`enqueue`); 6. queues hold directions, and are saved (`save_queues`); 7. the teacher answers in eval mode for
+the mixed images too, with averaged BatchNorm statistics (`teacher_bn`); 8. the head is a 3 x 3 and a 1 x 1 convolution
+with GroupNorm, no dropout; 9. the draws of any two anchors of a class are independent, not those of three; 10. padding
+takes no part; 11. the teacher's decay is ramped up from the first step of the run.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor
+
+from semiseg.augment import strong_view
+from semiseg.contrast import (
+    ClassQueues,
+    Contrast,
+    Counted,
+    Pixels,
+    Projection,
+    anchor_masks,
+    as_rows,
+    class_masks,
+    class_means,
+    contrastive_loss,
+    drawn_places,
+    negative_masks,
+    shifted_draws,
+)
+from semiseg.losses import kept_cross_entropy, share
+from semiseg.method_options import U2PLOptions
+from semiseg.methods.averaged import TeacherMethod
+from semiseg.methods.method import Setting, split_output
+from semiseg.mixing import mix_batch
+from semiseg.networks.segmentor import Segmentor
+from semiseg.pseudo_labels import entropy, quantiles
+from semiseg.sampling import nearest_pixels
+from semiseg.teacher import average_into
+from semiseg.types import IGNORE, Clock, LabeledBatch, PseudoLabel, SegmentationOutput, StepResult, UnlabeledBatch
+
+
+class U2PL(TeacherMethod):
+    """What the teacher is least certain of is at least certainly not of some classes."""
+
+    def __init__(self, student: Segmentor, options: U2PLOptions, setting: Setting) -> None:
+        super().__init__(student, options, setting)
+        self.options = options
+        self.projection = Projection(student.feature_channels, options.channels)
+        self.teacher_projection = copy.deepcopy(self.projection).requires_grad_(False)
+        sizes = [options.queue_size_first] + [options.queue_size] * (student.num_classes - 1)
+        self.queues = ClassQueues(sizes, options.channels, options.save_queues)
+
+    def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
+        """The three losses. The teacher is through before the student starts, so their large maps never coexist."""
+        image, pseudo = self.mixed(unlabeled, clock)
+        together = torch.cat([labeled.image, image])
+        self.teacher.observe(together)
+        kept, contrast = self.judged(together, labeled, pseudo, clock)
+        output = self.student(together)
+        on_labeled, on_unlabeled = split_output(output, len(labeled.image))
+        losses = self.supervised(on_labeled, labeled)
+        by_teacher = (on_unlabeled.logits, pseudo.label, kept, pseudo.valid, "u2pl")
+        losses["unlabeled"] = self.options.unlabeled_weight * kept_cross_entropy(*by_teacher, self.setting.loss.slices)
+        rows = as_rows(self.projection(output.features))  # (N, D)
+        contrastive = contrastive_loss(rows, contrast, self.queues, self.options.temperature)
+        losses["contrastive"] = self.options.contrastive_weight * contrastive
+        losses |= self.prototype_losses(output.features, labeled.label, pseudo, kept, clock, "u2pl")
+        return StepResult(losses, {"kept": share(kept, pseudo.valid)})
+
+    def mixed(self, unlabeled: UnlabeledBatch, clock: Clock) -> tuple[Tensor, PseudoLabel]:
+        """The student's unlabelled images (B, 3, H, W), and what the teacher says of them."""
+        pseudo, image = self.label(unlabeled), unlabeled.image
+        if self.options.strong:
+            image = strong_view(image, self.setting.augment, clock.generator)
+        kind, probability = self.options.mix, self.options.mix_probability
+        return mix_batch(kind, probability, image, pseudo, self.student.num_classes, clock.generator)
+
+    @torch.no_grad()
+    def judged(
+        self, together: Tensor, labeled: LabeledBatch, pseudo: PseudoLabel, clock: Clock
+    ) -> tuple[Tensor, Contrast]:
+        """Which pixels (B', H, W) of the mixed images teach their label, and the contrast; negatives are enqueued.
+
+        together: labelled and mixed images (B + B', 3, H, W).
+        """
+        output = self.teacher(together)
+        uncertainty = entropy(output.logits[len(labeled.image) :])  # (B', H, W)
+        left = 1 - clock.step / clock.total_steps
+        drop, extremes = self.options.drop * left, self.options.extremes * left
+        mask = pseudo.valid & (pseudo.label != IGNORE)
+        taught, low, high = quantiles(uncertainty, mask, 1 - drop, extremes, 1 - extremes)
+        pixels = self.pixels(output, labeled, pseudo, mask & (uncertainty <= low), mask & (uncertainty >= high))
+        rows = as_rows(self.teacher_projection(output.features))  # (N, D)
+        return mask & (uncertainty <= taught), self.contrast(pixels, rows, clock.generator)
+
+    def pixels(
+        self, output: SegmentationOutput, labeled: LabeledBatch, pseudo: PseudoLabel, low: Tensor, high: Tensor
+    ) -> Pixels:
+        """What the contrast asks of a pixel, at the features' size. low and high entropies: (B', H, W) bool"""
+        size = (output.features.shape[-2], output.features.shape[-1])
+        maps = (labeled.label, pseudo.label.long(), low, high)
+        true, label, low, high = (nearest_pixels(each, size) for each in maps)
+        return Pixels(
+            torch.cat([true, label]).flatten(),
+            as_rows(nearest_pixels(output.logits, size)).float().softmax(1),
+            reliable=torch.cat([true != IGNORE, low]).flatten(),
+            unreliable=torch.cat([torch.zeros_like(true, dtype=torch.bool), high]).flatten(),
+            labeled=true.numel(),
+        )
+
+    def contrast(self, pixels: Pixels, rows: Tensor, generator: torch.Generator) -> Contrast:
+        """Anchors, positives and negatives of every class. rows (N, D) are the teacher's"""
+        options, classes = self.options, self.student.num_classes
+        anchors = Counted.of(anchor_masks(pixels, options.anchor_confidence), pixels.labeled)
+        negatives = Counted.of(negative_masks(pixels, options.low_rank, options.high_rank), pixels.labeled)
+        self.queues.enqueue(negatives, rows, options.enqueue, generator)
+        positive, counts = class_means(rows, class_masks(pixels.label, classes) & pixels.reliable)
+        draws = torch.rand(classes, options.anchors, generator=generator, dtype=torch.float64)
+        place, here = drawn_places(anchors, draws.to(rows.device, non_blocking=True))
+        return Contrast(
+            place,
+            here,
+            positive,
+            draws=shifted_draws(classes, options.anchors, options.negatives, generator, rows.device),
+            usable=(anchors.total > 0) & (self.queues.written > 0),
+            present=(counts > 0).sum(),
+        )
+
+    def copy_student(self) -> None:
+        super().copy_student()
+        self.teacher_projection.load_state_dict(self.projection.state_dict())
+
+    def follow_student(self, decay: float) -> None:
+        super().follow_student(decay)
+        average_into(self.teacher_projection, self.projection, decay)
+
+    def parameter_groups(self) -> list[dict]:
+        return [*super().parameter_groups(), {"role": "head", "params": list(self.projection.parameters())}]
