@@ -2,7 +2,7 @@
 
 from semiseg.methods.cutmix import CutMix
 from semiseg.methods.mean_teacher import MeanTeacher
-from semiseg.methods.method import Method, Predictor, Setting
+from semiseg.methods.method import JointPredictor, Method, Predictor, Setting
 from semiseg.methods.prototype import Prototype
 from semiseg.methods.supervised import Supervised
 
@@ -13,4 +13,4 @@ METHODS = {
     "prototype": Prototype,
 }
 
-__all__ = ["METHODS", "Method", "Predictor", "Setting"]
+__all__ = ["METHODS", "JointPredictor", "Method", "Predictor", "Setting"]
