@@ -19,6 +19,10 @@ VARIANTS = {
     **{name: (name, {}) for name in METHODS},
     "mean_teacher noise": ("mean_teacher", {"noise": 0.3, "teacher_bn": "own"}),
     "cutmix pixel": ("cutmix", {"confidence": "pixel", "threshold": 0.5}),
+    "gct mean": ("gct", {"report": "mean", "detector_channels": 4, "flaw_threshold": 0.3, "ramp": 0.0}),
+    "cps plain": ("cps", {"cutmix": False, "report": "right", "unlabeled_weight": 1.5}),
+    "cps prototypes": ("cps", {"prototypes": True, "prototype_grid": 4, "report": "mean"}),
+    "cps plain prototypes": ("cps", {"cutmix": False, "prototypes": True, "prototype_grid": None}),
     "prototype classmix": ("prototype", {"mix": "classmix", "grid": 4, "threshold": 0.5, "strong": True}),
     "prototype alone": ("prototype", {"linear": False, "grid": None, "threshold": 0.4, "update_rule": "per_pixel"}),
     "linear alone": ("prototype", {"prototype": False, "denominator": "kept", "threshold": 0.5}),
@@ -29,8 +33,9 @@ def method_of(variant: str, seed: int = 0, aux: bool = True) -> Method:
     name, changes = VARIANTS[variant]
     kind = METHOD_OPTIONS[name]
     warmup = {"warmup": WARMUP / STEPS} if issubclass(kind, UnlabeledOptions) else {}
-    student = segmentor(seed=seed, aux=aux, dropout=0.2)
-    return METHODS[name](student, kind(**warmup, **changes), setting(total_steps=STEPS)).train()
+    student, another = (segmentor(seed=seed + more, aux=aux, dropout=0.2) for more in (0, 7))
+    given = setting(total_steps=STEPS, another=lambda: another)
+    return METHODS[name](student, kind(**warmup, **changes), given).train()
 
 
 def train(method: Method, optimizer: torch.optim.Optimizer, first: int, last: int, seed: int = 0, **data) -> list[dict]:

@@ -19,6 +19,7 @@ TIERS = (
     ("option_types",),
     ("config",),
     ("augment", "mixing", "sampling", "losses", "metrics", "prototypes", "pseudo_labels", "optim", "predict", "record"),
+    ("flaws",),
     ("data", "networks"),
     ("teacher", "compilation"),
     ("methods",),
@@ -35,11 +36,11 @@ TIERS = (
 
 SEEN_BY_METHODS = {
     "types", "options", "method_options", "augment", "mixing", "sampling", "losses", "prototypes", "pseudo_labels",
-    "teacher", "networks.segmentor", "methods",
+    "flaws", "teacher", "networks.segmentor", "methods",
 }  # fmt: skip
 """All that a method knows of: no file, no config, no optimizer, no dataset."""
 
-NO_SYNC = ("methods", "mixing", "losses", "prototypes", "sampling", "teacher")
+NO_SYNC = ("methods", "mixing", "losses", "flaws", "prototypes", "sampling", "teacher")
 """Rooms of the training step, in which nothing waits for the device."""
 
 FILES = {

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -16,3 +19,15 @@ def pseudo_label(logits: Tensor, valid: Tensor) -> PseudoLabel:
     """
     confidence, label = logits.float().softmax(1).max(1)
     return PseudoLabel(label.byte(), confidence.half(), valid)
+
+
+@contextlib.contextmanager
+def labelling() -> Iterator[None]:
+    """In here a network that learns in the same step only labels: no gradient.
+
+    Autocast keeps the weights it has cast for the next pass; in torch 2.6 also those that it cast without gradient, and
+    then nothing would be learnt. They are forgotten.
+    """
+    with torch.no_grad():
+        yield
+    torch.clear_autocast_cache()
