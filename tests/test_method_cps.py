@@ -6,14 +6,12 @@ import numpy as np
 import pytest
 import torch
 from test_method_baselines import mean_cross_entropy, probabilities
-from tiny import batches, clock, one_by_one, segmentor, setting, train_step
+from tiny import batches, clock, one_by_one, optimizer_of, segmentor, setting, train_step
 
 from semiseg.method_options import CPSOptions
 from semiseg.methods.cps import CPS
 from semiseg.methods.paired import SIDES
 from semiseg.mixing import toggled_boxes
-from semiseg.optim import build_optimizer
-from semiseg.options import OptimOptions
 from semiseg.types import IGNORE, PseudoLabel
 
 SIZE = (9, 11)
@@ -57,7 +55,8 @@ def test_masks_are_three_boxes_that_toggle(size):
         for b, (area, aspect, top, left) in enumerate(zip(areas, aspects, tops, lefts, strict=True)):
             whole = 0.25 + 0.25 * area  # of a box before it is one of three
             tall = math.exp(aspect * math.log(whole))
-            height, width = (round(part * length / math.sqrt(3)) for part, length in zip((tall, whole / tall), size))
+            height = round(tall * size[0] / math.sqrt(3))
+            width = round(whole / tall * size[1] / math.sqrt(3))
             top, left = int(top * (size[0] - height + 1)), int(left * (size[1] - width + 1))
             for y, x in np.ndindex(height, width):
                 expected[b, top + y, left + x] = not expected[b, top + y, left + x]
@@ -118,6 +117,7 @@ def test_without_cutmix_labelled_images_are_asked_too():
 @pytest.mark.parametrize("cutmix", [True, False])
 def test_no_network_learns_from_what_it_taught(cutmix):
     method = method_of(cutmix=cutmix, prototypes=True)
+    method.prepare(iter(one_by_one(batches()[0])), clock())
     losses = method(*batches(), clock(5)).losses
     assert len(losses) == 8
     for side, network, other in zip(SIDES, method.networks, reversed(method.networks), strict=True):
@@ -157,7 +157,7 @@ def test_labelling_unmixed_images_moves_the_statistics():
     mine, expected = (network.encoder.shallow[1] for network in (method.student, twin))
     torch.testing.assert_close(mine.running_mean, expected.running_mean)
     assert mine.num_batches_tracked == 2
-    assert observed(method_of(cutmix=False))["left"].__len__() == 1
+    assert len(observed(method_of(cutmix=False))["left"]) == 1
 
 
 def test_under_autocast_everything_learns():
@@ -185,7 +185,7 @@ def test_the_warm_up_teaches_both():
 
 def test_both_start_differently_and_stay_apart():
     method = method_of()
-    optimizer = build_optimizer(method.parameter_groups(), OptimOptions(lr=0.05))
+    optimizer = optimizer_of(method)
     for step in range(3):
         train_step(method, optimizer, batches(seed=step), clock(step))
     pairs = zip(method.student.parameters(), method.right.parameters(), strict=True)
