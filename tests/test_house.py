@@ -20,8 +20,9 @@ TIERS = (
     ("method_options", "distributed"),
     ("option_types",),
     ("config",),
-    ("augment", "bank", "channel_dropout", "losses", "metrics", "mixing", "optim", "pasting", "perturbations", "predict",
-     "prototypes", "pseudo_labels", "record", "sampling"),
+    ("augment", "bank", "channel_dropout", "losses", "metrics", "mixing", "optim", "pasting", "perturbations"),
+    ("predict", "prototypes", "pseudo_labels", "record", "sampling"),
+    ("flaws",),
     ("data", "networks", "pixel_contrast"),
     ("teacher", "correlation", "compilation", "contrast"),
     ("methods",),
@@ -37,14 +38,14 @@ TIERS = (
 """Rooms of the house, lowest first: a file imports from lower tiers, or from its own folder."""
 
 SEEN_BY_METHODS = {
-    "types", "options", "method_options", "augment", "bank", "mixing", "pasting", "channel_dropout", "sampling", "losses",
-    "prototypes", "pseudo_labels", "perturbations", "pixel_contrast", "contrast", "teacher", "correlation",
+    "types", "options", "method_options", "augment", "bank", "mixing", "pasting", "channel_dropout", "sampling",
+    "losses", "prototypes", "pseudo_labels", "perturbations", "pixel_contrast", "contrast", "teacher", "correlation", "flaws",
     "networks.segmentor", "methods",
 }  # fmt: skip
 """All that a method knows of: no file, no config, no optimizer, no dataset."""
 
 NO_SYNC = (
-    *("methods", "mixing", "channel_dropout", "losses", "prototypes", "sampling", "teacher", "correlation"),
+    *("methods", "mixing", "channel_dropout", "losses", "prototypes", "sampling", "teacher", "correlation", "flaws"),
     *("perturbations", "pixel_contrast", "pseudo_labels", "bank", "pasting", "contrast"),
 )
 """Rooms of the training step, in which nothing waits for the device."""
