@@ -39,8 +39,8 @@ TIERS = (
 
 SEEN_BY_METHODS = {
     "types", "options", "method_options", "augment", "bank", "mixing", "pasting", "channel_dropout", "sampling",
-    "losses", "prototypes", "pseudo_labels", "perturbations", "pixel_contrast", "contrast", "teacher", "correlation", "flaws",
-    "networks.segmentor", "methods",
+    "losses", "prototypes", "pseudo_labels", "perturbations", "pixel_contrast", "contrast", "teacher", "correlation",
+    "flaws", "networks.segmentor", "methods",
 }  # fmt: skip
 """All that a method knows of: no file, no config, no optimizer, no dataset."""
 

@@ -193,7 +193,7 @@ def test_squares_lie_around_a_uniform_middle():
 
 @pytest.mark.parametrize("background", [True, False])
 def test_a_step_by_loops(background):
-    options = PseudoSegOptions(background=background, unlabeled_weight=2.0, cutout=0.5, warmup=0.2)
+    options = PseudoSegOptions(background=background, unlabeled_weight=2.0, presence_weight=0.3, cutout=0.5, warmup=0.2)
     method = PseudoSeg(segmentor(), options, setting()).train()
     labeled, unlabeled = batches()
     seen: list = []
@@ -223,7 +223,7 @@ def test_a_step_by_loops(background):
     expected = {
         "supervised": mean_cross_entropy(logits[:2], label),
         "attention": mean_cross_entropy(on_labels.detach().double().numpy(), label),
-        "presence": F.binary_cross_entropy_with_logits(shown, torch.ones(2, 3 - background)).item(),
+        "presence": 0.3 * F.binary_cross_entropy_with_logits(shown, torch.ones(2, 3 - background)).item(),
         "unlabeled": 2.0 * np.mean(soft),
     }
     assert losses == pytest.approx(expected, rel=1e-4)

@@ -19,7 +19,6 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from semiseg.config import Config
-from semiseg.contrast import Projection
 from semiseg.distributed import pick_device
 from semiseg.experiment import build_method
 from semiseg.methods import Method
@@ -160,12 +159,22 @@ def _meta(config: Config, *first: int, dtype: torch.dtype = torch.float32) -> Te
 def _cast_networks(method: Method) -> None:
     """bf16 as autocast has it, nearly: the networks compute in it, losses and prototypes do not.
 
-    There is no autocast on the meta device. The weights, which it keeps in fp32, are small beside what a step stores.
+    There is no autocast on the meta device. The weights, which it keeps in fp32, are small beside what a step stores;
+    what a method has beside its networks, small too, computes in fp32.
     """
-    for module in method.modules():
-        if isinstance(module, Segmentor | Projection):
-            module.to(torch.bfloat16)
-            module.register_forward_pre_hook(lambda _, images: tuple(image.to(torch.bfloat16) for image in images))
+    networks = [module for module in method.modules() if isinstance(module, Segmentor)]
+    inside = {part for network in networks for part in network.to(torch.bfloat16).modules()}
+    layers = [
+        part for part in method.modules() if part not in inside and next(part.parameters(False), None) is not None
+    ]
+    for module in [*(network.encoder for network in networks), *layers]:
+        module.register_forward_pre_hook(_cast_arguments)
+
+
+def _cast_arguments(module: nn.Module, arguments: tuple) -> tuple:
+    """Tensors in the precision of the module's weights."""
+    dtype = next(module.parameters()).dtype
+    return tuple(each.to(dtype) if isinstance(each, Tensor) else each for each in arguments)
 
 
 def published_speed(name: str, precision: str) -> Speed:

@@ -16,6 +16,8 @@ class PseudoSegOptions(BackgroundOptions):
     """The fused distribution is sharpened: raised to 1 / temperature, and normalised again."""
     cutout: float = 0.195
     """Side of the square cut out of the strong view, as a share of the crop's shorter side (100 of 513 pixels)."""
+    presence_weight: float = 1.0
+    """Weight of the image classifier's loss, the one of the two on activation maps that the encoder learns from."""
     attention_channels: int = 128
     """Channels of the queries and keys by which the activation maps are refined."""
 
@@ -23,4 +25,5 @@ class PseudoSegOptions(BackgroundOptions):
         super().__post_init__()
         require(self.temperature > 0, "method.temperature must be positive")
         require_probability("cutout", self.cutout)
+        require(self.presence_weight >= 0, "method.presence_weight cannot be negative")
         require(self.attention_channels >= 1, "method.attention_channels must be at least 1")

@@ -40,7 +40,7 @@ class AttentionCAM(nn.Module):
     @torch.no_grad()
     def class_maps(self, deepest: Tensor) -> Tensor:
         """(B, F, h, w) in [0, 1]: where the classes that are predicted to be there show. deepest (B, X, h, w)"""
-        maps = F.conv2d(deepest, self.presence.weight[:, :, None, None]).float().relu()
+        maps = F.conv2d(deepest.float(), self.presence.weight[:, :, None, None]).float().relu()
         largest = maps.amax((2, 3), keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny)
         return maps / largest * (self.shown(deepest) >= 0)[:, :, None, None]
 

@@ -4,7 +4,7 @@
     z, g <- each over the root mean square of both
     q    = sharpen((softmax(z) + softmax(g)) / 2)           q^(1/T), of sum 1
     s    = the strong view with a square cut out
-    loss = CE(student(x), y) + CE(attention CAM(encoder(x)), y) + BCE(classifier(encoder(x)), classes in y)
+    loss = CE(student(x), y) + CE(attention CAM(encoder(x)), y) + w_p * BCE(classifier(encoder(x)), classes in y)
          + w * mean over pixels outside of the square of CE(student(s), q)
 
 `class_activation` has the attention CAM. It and the classifier are left out of what is saved for use.
@@ -82,7 +82,8 @@ class PseudoSeg(SemiSupervised):
         losses = self.supervised(output, labeled)
         losses["attention"] = cross_entropy(attended, labeled.label, self.setting.loss.slices, labeled.pixels)
         shown = self.attention.shown(pyramid[-1])
-        losses["presence"] = presence_loss(shown, labeled.label, self.student.num_classes)
+        presence = presence_loss(shown, labeled.label, self.student.num_classes)
+        losses["presence"] = self.options.presence_weight * presence
         return losses
 
     def parameter_groups(self) -> list[dict]:
