@@ -279,9 +279,8 @@ def finish(experiment: Experiment, state: State, bar: Progress) -> None:
 
 def _line(scores: Mapping[str, Any], name: str, subset: str) -> str:
     found = scores[name][subset]
-    return f"{subset} mIoU " + ", ".join(
-        f"{found[predictor]['miou']:.2f} ({predictor})" for predictor in ("linear", "prototype") if predictor in found
-    )
+    predictors = [key for key, value in found.items() if isinstance(value, dict) and "miou" in value]
+    return f"{subset} mIoU " + ", ".join(f"{found[predictor]['miou']:.2f} ({predictor})" for predictor in predictors)
 
 
 def _costs(experiment: Experiment, state: State) -> dict[str, Any]:

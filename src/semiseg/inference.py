@@ -100,8 +100,9 @@ def segment(model: Model, picture: Pixels, options: EvaluationOptions, device: t
     # The same resize as in training, `Prepared`.
     small = resized(picture, model.scale, cv2.INTER_AREA if model.scale < 1 else cv2.INTER_LINEAR)
     image = as_batch(small).to(device)
+    predictor = model.predictor.headline_alone
     with precision_context(model.precision, device):  # the same as in the scores
-        logits = next(iter(predict_image(model.predictor, image, picture.shape[:2], options).values()))
+        logits = next(iter(predict_image(predictor, image, picture.shape[:2], options).values()))
     confidence, label = logits[0].float().softmax(0).max(0)
     return label.byte().cpu().numpy(), (255 * confidence).round().byte().cpu().numpy()
 

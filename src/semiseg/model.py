@@ -15,7 +15,7 @@ from semiseg.augment import MEAN, STD
 from semiseg.checkpoint import write_atomically
 from semiseg.config import Config
 from semiseg.data.dataset import Color, Dataset
-from semiseg.methods.method import Predictor
+from semiseg.methods.method import JointPredictor, Predictor
 from semiseg.networks import build
 from semiseg.options import EvaluationOptions, NetworkOptions
 from semiseg.prototypes import PrototypePredictor
@@ -39,16 +39,12 @@ class Model:
 def save_model(folder: Path, predictor: Predictor, config: Config, dataset: Dataset) -> None:
     """Write both files, each atomically."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in predictor.state_dict().items()}
-    prototypes = predictor.prototypes
     write_atomically(folder / WEIGHTS, lambda file: file.write(save(weights)))
     write_json(
         folder / DESCRIPTION,
         {
             "network": asdict(config.network) | {"weights": "none"},
-            "prototypes": None
-            if prototypes is None
-            else {"per_class": prototypes.ready.shape[1], "temperature": prototypes.temperature},
-            "headline": predictor.headline,
+            **_about(predictor),
             "classes": list(dataset.classes),
             "colors": [list(color) for color in dataset.colors],
             "scale": config.data.scale,
@@ -69,7 +65,7 @@ def load_model(folder: Path) -> Model:
     try:
         about = json.loads(description.read_text("utf-8"))
         network = NetworkOptions(**{key: _as_option(value) for key, value in about["network"].items()})
-        predictor = _empty_predictor(network, len(about["classes"]), about["prototypes"], about["headline"])
+        predictor = _empty_predictor(network, len(about["classes"]), about)
         predictor.load_state_dict(load_file(weights))
         classes, colors = tuple(about["classes"]), tuple((r, g, b) for r, g, b in about["colors"])
         evaluation = EvaluationOptions(**about["evaluation"])
@@ -85,7 +81,29 @@ def _as_option(value: object) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _empty_predictor(network: NetworkOptions, num_classes: int, prototypes: dict | None, headline: str) -> Predictor:
+def _about(predictor: Predictor) -> dict[str, Any]:
+    """What `_empty_predictor` has to know. `several` is None where there is one network."""
+    prototypes = predictor.prototypes
+    return {
+        "prototypes": None
+        if prototypes is None
+        else {"per_class": prototypes.ready.shape[1], "temperature": prototypes.temperature},
+        "headline": predictor.headline,
+        "several": {"names": predictor.names, "reported": predictor.reported}
+        if isinstance(predictor, JointPredictor)
+        else None,
+    }
+
+
+def _empty_predictor(network: NetworkOptions, num_classes: int, about: dict[str, Any]) -> Predictor:
+    several, headline = about.get("several"), about["headline"]
+    if several is None:
+        return _empty_single(network, num_classes, about["prototypes"], headline)
+    members = {name: _empty_single(network, num_classes, about["prototypes"], headline) for name in several["names"]}
+    return JointPredictor(members, several["reported"])
+
+
+def _empty_single(network: NetworkOptions, num_classes: int, prototypes: dict | None, headline: str) -> Predictor:
     with torch.random.fork_rng(devices=[]):
         segmentor = build(network, num_classes)
     if prototypes is None:

@@ -13,7 +13,7 @@ from semiseg.checkpoint import write_atomically
 from semiseg.experiment import CONFIG
 from semiseg.report.charts import HEIGHT, WIDTH, charts
 from semiseg.report.pictures import gallery
-from semiseg.report.runs import Run, number, read_runs
+from semiseg.report.runs import NETWORKS, Run, number, read_runs
 
 REPORT = "report.html"
 TEMPLATES = Path(__file__).parent
@@ -113,7 +113,8 @@ def facts(runs: list[Run]) -> list[Fact]:
     lines = {
         "mIoU, last step": [_figure(run.miou) for run in runs],
         "mIoU, best evaluation": [f"{run.best[1]:.1f} (step {run.best[0]})" if run.best else "–" for run in runs],
-        "mIoU by prototypes, last step": [_figure(_by_prototypes(run)) for run in runs],
+        "mIoU by prototypes, last step": [_figure(_by(run, "prototype")) for run in runs],
+        **{f"mIoU by {text}, last step": [_figure(_by(run, name)) for run in runs] for name, text in NETWORKS.items()},
         "mIoU on the test images, last step": [_figure(_test(run)) for run in runs],
         "steps done": [f"{run.step} of {run.config.train.steps}" for run in runs],
         "seed": [str(run.config.seed) for run in runs],
@@ -127,8 +128,8 @@ def facts(runs: list[Run]) -> list[Fact]:
     return [Fact(name, values) for name, values in lines.items() if set(values) != {"–"}]
 
 
-def _by_prototypes(run: Run) -> float:
-    return number((run.last or {}).get("prototype", {}).get("miou"))
+def _by(run: Run, predictor: str) -> float:
+    return number((run.last or {}).get(predictor, {}).get("miou"))
 
 
 def _test(run: Run) -> float:

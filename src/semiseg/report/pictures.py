@@ -96,7 +96,7 @@ def gallery(runs: list[Path], labels: list[str]) -> Gallery:
 def predict_pool(experiment: Experiment) -> Prediction:
     """The first POOL validation images, predicted and scored one by one as the run's config says."""
     config, count = experiment.config, len(experiment.dataset.classes)
-    predictor = experiment.method.predictor.eval()
+    predictor = experiment.method.predictor.headline_alone.eval()
     labels, scores = [], []
     for _, image, truth in islice(whole_images(NativeMasks(experiment.dataset.val, config.data.scale)), POOL):
         assert truth is not None

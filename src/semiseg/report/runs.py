@@ -13,7 +13,11 @@ from semiseg.experiment import CONFIG, METRICS, RESULT
 from semiseg.record import read_record
 
 Points = list[tuple[float, float]]  # (step, value)
-PREDICTORS = ("linear", "prototype")
+NETWORKS = {
+    "left": "the left network",
+    "right": "the right network",
+    "mean": "both networks' mean",
+}  # where there are two
 
 
 @dataclass(frozen=True)
