@@ -23,6 +23,7 @@ from semiseg.method_options import METHOD_OPTIONS
 from semiseg.methods import METHODS
 from semiseg.methods.method import Method, Predictor
 from semiseg.networks.checkpointing import recompute
+from semiseg.networks.segmentor import Segmentor
 from semiseg.options import EvaluationOptions, LossOptions
 from semiseg.types import IGNORE, LabeledBatch, UnlabeledBatch
 
@@ -30,7 +31,8 @@ PATIENCE = 300  # seconds; a busy machine
 
 BATCH = 8  # labelled images of a step, and as many unlabelled ones
 STEPS = 6
-WARMUP = {"warmup": 2 / STEPS, "ema_decay": 0.8}
+WARM = {"warmup": 2 / STEPS}
+WARMUP = {**WARM, "ema_decay": 0.8}
 
 
 def in_ranks(count: int, folder: Path, function: Callable[..., Any], *arguments: object) -> list[Any]:
@@ -126,6 +128,11 @@ SCENARIOS = {
         "u2pl", {**WARMUP, **SMALL, "mix_probability": 0.7, "prototypes": True, "prototype_grid": 4, "enqueue": 30}
     ),
     "u2pl in parts": Scenario("u2pl", {**WARMUP, **SMALL, "low_rank": 1, "teacher_bn": "own"}, accumulate=2),
+    "gct": Scenario("gct", {**WARM, "detector_channels": 4, "flaw_threshold": 0.4, "ramp": 0.5}, aux=True),
+    "gct in parts": Scenario("gct", {"detector_channels": 2, "unlabeled_weight": 3.0}, accumulate=2),
+    "cps": Scenario("cps", {**WARM, "prototypes": True, "prototype_grid": 4, "prototypes_per_class": 2}),
+    "cps in parts": Scenario("cps", {**WARM, "prototypes": True, "prototype_grid": None}, loss=OHEM, accumulate=2),
+    "cps without cutmix": Scenario("cps", {**WARM, "cutmix": False, "prototypes": True}, checkpoint=True),
     "prototype": Scenario(
         "prototype",
         {**WARMUP, "threshold": 0.5, "strong": True, "mix_probability": 0.7, "grid": 4, "prototypes": 2},
@@ -171,12 +178,16 @@ def partners(step: int, positions: Sequence[int], accumulate: int) -> Callable[[
 
 
 def method_of(scenario: Scenario, batch_norm: bool = False) -> Method:
-    student = tiny.segmentor(aux=scenario.aux)
-    if scenario.checkpoint:
-        for block in (student.encoder.shallow, student.encoder.deep):
-            recompute(block)
+    def network(seed: int) -> Segmentor:
+        made = tiny.segmentor(seed=seed, aux=scenario.aux)
+        if scenario.checkpoint:
+            for block in (made.encoder.shallow, made.encoder.deep):
+                recompute(block)
+        return made
+
     options = METHOD_OPTIONS[scenario.method](**scenario.options)
-    method = METHODS[scenario.method](student, options, tiny.setting(STEPS, loss=scenario.loss))
+    setting = tiny.setting(STEPS, loss=scenario.loss, another=lambda: network(7))
+    method = METHODS[scenario.method](network(0), options, setting)
     return method if batch_norm else without_batch_norm(method)
 
 

@@ -22,7 +22,7 @@ TIERS = (
     ("config",),
     ("augment", "bank", "channel_dropout", "losses", "metrics", "mixing", "optim", "pasting", "perturbations", "predict",
      "prototypes", "pseudo_labels", "record", "sampling"),
-    ("data", "networks", "pixel_contrast"),
+    ("data", "networks", "pixel_contrast", "flaws"),
     ("teacher", "correlation", "compilation", "contrast"),
     ("methods",),
     ("model", "evaluate", "memory", "partners"),
@@ -38,14 +38,14 @@ TIERS = (
 
 SEEN_BY_METHODS = {
     "types", "options", "method_options", "augment", "bank", "mixing", "pasting", "channel_dropout", "sampling", "losses",
-    "prototypes", "pseudo_labels", "perturbations", "pixel_contrast", "contrast", "teacher", "correlation",
+    "prototypes", "pseudo_labels", "perturbations", "pixel_contrast", "contrast", "flaws", "teacher", "correlation",
     "networks.segmentor", "methods",
 }  # fmt: skip
 """All that a method knows of: no file, no config, no optimizer, no dataset."""
 
 NO_SYNC = (
     *("methods", "mixing", "channel_dropout", "losses", "prototypes", "sampling", "teacher", "correlation"),
-    *("perturbations", "pixel_contrast", "pseudo_labels", "bank", "pasting", "contrast"),
+    *("perturbations", "pixel_contrast", "pseudo_labels", "bank", "pasting", "contrast", "flaws"),
 )
 """Rooms of the training step, in which nothing waits for the device."""
 

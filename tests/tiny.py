@@ -9,6 +9,8 @@ from semiseg.methods.method import Method, Setting
 from semiseg.networks.dpt import DPT
 from semiseg.networks.segmentor import Segmentor
 from semiseg.networks.vit import ViTEncoder, spread_layers
+from semiseg.optim import Optimizer, build_optimizer
+from semiseg.options import OptimOptions
 from semiseg.prototypes import PrototypePredictor
 from semiseg.types import IGNORE, Clock, LabeledBatch, StepResult, UnlabeledBatch
 
@@ -109,14 +111,15 @@ def clock(step: int = 0, total_steps: int = 10, seed: int = 0) -> Clock:
     return Clock(step, total_steps, torch.Generator().manual_seed(1000 * seed + step))
 
 
-def optimizer_of(method: Method, lr: float = 0.05) -> torch.optim.Optimizer:
-    groups = [{"params": group["params"]} for group in method.parameter_groups()]
-    return torch.optim.SGD(groups, lr=lr, momentum=0.9)
+def optimizer_of(method: Method, lr: float = 0.05) -> Optimizer:
+    """SGD, and for groups that name another kind that one."""
+    options = OptimOptions(lr=lr, head_lr_factor=1, momentum=0.9, weight_decay=0.0)
+    return build_optimizer(method.parameter_groups(), options)
 
 
 def train_step(
     method: Method,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     batch: tuple[LabeledBatch, UnlabeledBatch | None],
     time: Clock,
 ) -> StepResult:

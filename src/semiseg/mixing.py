@@ -13,6 +13,7 @@ from semiseg.distributed import own_rows, rolled, world_size
 from semiseg.types import IGNORE, PseudoLabel
 
 TRIES = 256  # for a box that is inside; at the largest area about one in fifteen is
+TOGGLES = 3  # boxes of CPS
 
 
 def half_boxes(image: Tensor, generator: torch.Generator) -> Tensor:
@@ -38,6 +39,28 @@ def french_boxes(image: Tensor, generator: torch.Generator) -> Tensor:
     share = 0.5 ** torch.rand(len(image) * world_size(), generator=generator)
     heights = (share * height).round().long()
     widths = (0.5 / share * width).round().long()
+    return _boxes(heights, widths, image, generator)
+
+
+def toggled_boxes(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Three boxes per image; where two overlap, the image itself shows again (CPS). (B, H, W) bool, on its device
+
+    image: as in `half_boxes`. Each box is drawn as in `french_boxes`, of a share of the area that is uniform between a
+    quarter and a half, and then shrunk to a third of its area.
+    """
+    shown = torch.zeros(len(image), *image.shape[-2:], dtype=torch.bool, device=image.device)
+    for _ in range(TOGGLES):
+        shown ^= _shrunk_boxes(image, generator)
+    return shown
+
+
+def _shrunk_boxes(image: Tensor, generator: torch.Generator) -> Tensor:
+    height, width = image.shape[-2:]
+    area, aspect = torch.rand(2, len(image) * world_size(), generator=generator)
+    area = 0.25 + 0.25 * area
+    share, shrink = area**aspect, TOGGLES**-0.5  # of the height; of both sides
+    heights = (share * shrink * height).round().long()
+    widths = (area / share * shrink * width).round().long()
     return _boxes(heights, widths, image, generator)
 
 
@@ -126,8 +149,12 @@ def mix(image: Tensor, pseudo: PseudoLabel, partner: Tensor) -> tuple[Tensor, Ps
 
     The prediction of the mixed image is the mix of the predictions (3.3).
     """
-    maps = (paste(tensor, partner) for tensor in (pseudo.label, pseudo.confidence, pseudo.valid))
-    return paste(image, partner), PseudoLabel(*maps)
+    return paste(image, partner), mix_label(pseudo, partner)
+
+
+def mix_label(pseudo: PseudoLabel, partner: Tensor) -> PseudoLabel:
+    """`paste` on all that is known of an image. partner (B, H, W) bool"""
+    return PseudoLabel(*(paste(maps, partner) for maps in (pseudo.label, pseudo.confidence, pseudo.valid)))
 
 
 def blank(image: Tensor, pseudo: PseudoLabel, hole: Tensor) -> tuple[Tensor, PseudoLabel]:

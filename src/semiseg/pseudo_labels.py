@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -66,3 +69,15 @@ def _between(ordered: Tensor, place: Tensor) -> Tensor:
     """The value at a place (), not a whole number, of ordered (N,) values."""
     below, above = (ordered.take(side.long()) for side in (place.floor(), place.ceil()))
     return (below + (above - below) * (place - place.floor())).float()
+
+
+@contextlib.contextmanager
+def labelling() -> Iterator[None]:
+    """In here a network that learns in the same step only labels: no gradient.
+
+    Autocast keeps the weights it has cast for the next pass; in torch 2.6 also those that it cast without gradient, and
+    then nothing would be learnt. They are forgotten.
+    """
+    with torch.no_grad():
+        yield
+    torch.clear_autocast_cache()

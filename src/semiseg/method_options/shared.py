@@ -87,6 +87,14 @@ class BackgroundOptions(UnlabeledOptions):
 
 
 @dataclass(frozen=True)
+class PairOptions(UnlabeledOptions):
+    """What every method has that trains two networks, `left` and `right`."""
+
+    report: Literal["left", "right", "mean"] = "left"
+    """Which network is evaluated first and used afterwards, or the mean of both; each is evaluated by its name too."""
+
+
+@dataclass(frozen=True)
 class PlugInOptions(UnlabeledOptions):
     """The paper's regularizer in another method: a prototype predictor beside its own, with the same pseudo-labels."""
 

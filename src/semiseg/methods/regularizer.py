@@ -7,7 +7,7 @@ after each step:       prototypes follow the features assigned to them          
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -36,17 +36,6 @@ class PrototypeRegularizer(PrototypePredictor):
         # Between `losses` and `follow`: buffers, so that a step that is taken back takes them back; not to be saved.
         self.register_buffer("sums", torch.zeros_like(self.prototypes), persistent=False)
         self.register_buffer("counts", torch.zeros_like(self.usage), persistent=False)
-
-    @torch.no_grad()
-    def start_on(self, segmentor: Segmentor, labeled: Iterable[LabeledBatch], clock: Clock, seed: int) -> None:
-        """Algorithm 2: K-means on the segmentor's features (eval mode) of whole labelled images, one per batch."""
-        training = segmentor.training
-        segmentor.eval()
-        sample = ClassSample(segmentor.num_classes, self.options.init_pixels, clock.generator)
-        for batch in labeled:
-            sample.add_image(segmentor(batch.image).features, batch.label[0], PIXELS_PER_IMAGE)
-        segmentor.train(training)
-        self.start(*sample.result(), seed=seed)
 
     def losses(
         self,
@@ -114,3 +103,29 @@ class PrototypeRegularizer(PrototypePredictor):
         self.update(Assigned(self.sums, self.counts), self.options.momentum, self.options.update_rule)
         self.sums.zero_()
         self.counts.zero_()
+
+
+@torch.no_grad()
+def start_prototypes(
+    regularized: Sequence[tuple[PrototypeRegularizer, Segmentor]],
+    labeled: Iterable[LabeledBatch],
+    clock: Clock,
+    seed: int,
+) -> None:
+    """Algorithm 2 for each: K-means on its network's features (eval mode) of whole labelled images, one per batch.
+
+    All take part in one pass over the images; without any there is none.
+    """
+    if not regularized:
+        return
+    modes = [segmentor.training for _, segmentor in regularized]
+    samples = [
+        ClassSample(segmentor.eval().num_classes, regularizer.options.init_pixels, clock.generator)
+        for regularizer, segmentor in regularized
+    ]
+    for batch in labeled:
+        for (_, segmentor), sample in zip(regularized, samples, strict=True):
+            sample.add_image(segmentor(batch.image).features, batch.label[0], PIXELS_PER_IMAGE)
+    for (regularizer, segmentor), sample, training in zip(regularized, samples, modes, strict=True):
+        segmentor.train(training)
+        regularizer.start(*sample.result(), seed=seed)

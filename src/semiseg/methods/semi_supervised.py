@@ -10,7 +10,7 @@ from torch import Tensor
 
 from semiseg.method_options import UnlabeledOptions
 from semiseg.methods.method import Method, Predictor, Setting
-from semiseg.methods.regularizer import PrototypeRegularizer
+from semiseg.methods.regularizer import PrototypeRegularizer, start_prototypes
 from semiseg.networks.segmentor import Segmentor
 from semiseg.types import Clock, LabeledBatch, PseudoLabel, StepResult, UnlabeledBatch
 
@@ -63,30 +63,43 @@ class SemiSupervised(Method):
         """The network that is evaluated, and on whose features prototypes start: the student, or its teacher."""
         return self.student
 
+    @property
+    def regularized(self) -> list[tuple[PrototypeRegularizer, Segmentor]]:
+        """The prototypes with the network on whose features they start; empty without them."""
+        return [] if self.prototypes is None else [(self.prototypes, self.labeler)]
+
     def prepare(self, labeled: Iterable[LabeledBatch], clock: Clock) -> None:
         """The warm-up has ended: Algorithm 2, where there are prototypes."""
         self.started.fill_(True)
-        if self.prototypes is not None:
-            self.prototypes.start_on(self.labeler, labeled, clock, self.setting.seed)
+        start_prototypes(self.regularized, labeled, clock, self.setting.seed)
 
     def prototype_losses(
-        self, features: Tensor, label: Tensor, pseudo: PseudoLabel, kept: Tensor, clock: Clock, denominator: str = "all"
+        self,
+        features: Tensor,
+        label: Tensor,
+        pseudo: PseudoLabel,
+        kept: Tensor,
+        clock: Clock,
+        denominator: str = "all",
+        prototypes: PrototypeRegularizer | None = None,
     ) -> dict[str, Tensor]:
         """Eq. 6 and 10, the second times `unlabeled_weight`; none without prototypes.
 
         features (B + B', D, h, w) of labelled and unlabelled images in this order, label (B, H, W), pseudo and kept
-        (B', H, W): what teaches the unlabelled images as the student sees them.
+        (B', H, W): what teaches the unlabelled images as the student sees them. `prototypes`: None for the student's.
         """
-        if self.prototypes is None:
+        prototypes = prototypes or self.prototypes
+        if prototypes is None:
             return {}
-        losses = self.prototypes.losses(features, label, pseudo, kept, clock.generator, denominator)
+        losses = prototypes.losses(features, label, pseudo, kept, clock.generator, denominator)
         losses["prototype_unlabeled"] = self.unlabeled_options.unlabeled_weight * losses["prototype_unlabeled"]
         return losses
 
     def after_step(self, clock: Clock) -> None:
         """The prototypes follow the features (Eq. 11)."""
-        if self.prototypes is not None and clock.step >= self.warmup_steps:
-            self.prototypes.follow()
+        if clock.step >= self.warmup_steps:
+            for prototypes, _ in self.regularized:
+                prototypes.follow()
 
     @property
     def predictor(self) -> Predictor:
@@ -97,6 +110,10 @@ class SemiSupervised(Method):
         """Usage of every prototype and the distances within each class; a warning by name where they collapsed."""
         if self.prototypes is None or not self.started:
             return {}, []
-        state = self.prototypes.health()
+        return self.health_of(self.prototypes)
+
+    def health_of(self, prototypes: PrototypeRegularizer) -> tuple[dict[str, object], list[str]]:
+        """`health`, of these."""
+        state = prototypes.health()
         figures = {name: getattr(state, name).round(4).tolist() for name in ("usage", "distance", "closest")}
         return {f"prototype_{name}": value for name, value in figures.items()}, state.warnings(self.setting.classes)

@@ -1,0 +1,24 @@
+"""Options of Cross Pseudo Supervision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from semiseg.method_options.shared import PairOptions, PlugInOptions
+
+
+@dataclass(frozen=True)
+class CPSOptions(PairOptions, PlugInOptions):
+    """Cross Pseudo Supervision (Chen et al. 2021)."""
+
+    unlabeled_weight: float = 1.0
+    """Weight of the losses with the other network's labels; the original's is 1 on VOC and 5 on Cityscapes, and 1.5
+    and 6 without `cutmix`."""
+
+    cutmix: bool = True
+    """Ask for predictions of mixed unlabelled images; off: of the labelled and unlabelled images as they are."""
+
+    @property
+    def needs_partner(self) -> bool:
+        """With CutMix."""
+        return self.cutmix

@@ -1,0 +1,91 @@
+"""Guided Collaborative Training (Ke et al., ECCV 2020): two networks, and a detector that sees where each is wrong.
+
+    pl   = softmax(left(v)), v = x and u; pr likewise for right
+    F    = a detector of flaws; hl = its map of (v, pl), blurred and stretched to [0, 1]; hr likewise
+    tl   = pr where hl > hr, else pl; tr likewise; flaws above 0.6 are alike                 (dynamic consistency)
+    loss of left  = CE(left(x), y) + 100 * w(t) * mean((pl - tl)^2)
+                  + mean over pixels of F(v, pl)^2 where hl > 0.6 and hr > 0.6               (flaw correction)
+    loss of right = likewise
+    loss of F     = 10 * mean((F(x, pl) - C(1 - pl[y]))^2), and the same for pr; C blurs, dilates and stretches
+
+The networks' losses leave F alone, and F's loss leaves them alone. Differences from the paper and its code: 1. what
+targets are made of comes from the pass that learns, not from one before it; 2. one backward pass for all three, and
+their optimizers step together: F learns from what the networks predicted before the step, as in the code; 3. a pixel
+without a label has no flaw and does not teach F, where the code gives it half a flaw; 4. padding takes no part in any
+loss, nor do labelled images' pixels without a label; 5. a blur is as wide as a part of the crop's shorter side; 6. F's
+convolutions are padded so that no crop is too small; 7. w(t) rises over a share of the steps (`ramp`); 8. recipes start
+with supervised steps (`warmup`), of both networks and F.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from semiseg.flaws import (
+    FlawDetector,
+    consistency_targets,
+    detection_loss,
+    flaw_correction,
+    flaw_map,
+    flaw_target,
+)
+from semiseg.losses import share, softmax_mse
+from semiseg.method_options import GCTOptions
+from semiseg.methods.method import Setting, split_output
+from semiseg.methods.paired import SIDES, PairedMethod
+from semiseg.networks.segmentor import Segmentor
+from semiseg.types import IGNORE, Clock, LabeledBatch, SegmentationOutput, StepResult, UnlabeledBatch
+
+
+class GCT(PairedMethod):
+    """Where the detector finds one network less flawed, the other follows it; where both are, both mend."""
+
+    def __init__(self, student: Segmentor, options: GCTOptions, setting: Setting) -> None:
+        super().__init__(student, options, setting)
+        self.options = options
+        self.detector = FlawDetector(student.num_classes, options.detector_channels)
+
+    def supervised_step(self, labeled: LabeledBatch) -> StepResult:
+        """The labelled images teach all three."""
+        return StepResult(self.losses_on_labeled(self.outputs(labeled.image), labeled), {})
+
+    def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
+        """That, and dynamic consistency and flaw correction on all images."""
+        image = torch.cat([labeled.image, unlabeled.image])
+        valid = torch.cat([labeled.label != IGNORE, unlabeled.valid])
+        outputs = self.outputs(image)
+        left, right = (output.logits.float().softmax(1) for output in outputs)  # (B + B', C, H, W)
+        flaws = self.flaw(image, left), self.flaw(image, right)  # each (B + B', H, W)
+        maps = flaw_map(flaws[0]), flaw_map(flaws[1])
+        *targets, flawed = consistency_targets((left, right), maps, self.options.flaw_threshold)
+        losses = self.losses_on_labeled([split_output(output, len(labeled.image))[0] for output in outputs], labeled)
+        weight = self.options.unlabeled_weight * self.ramp(clock, self.options.ramp)
+        for side, output, target, flaw in zip(SIDES, outputs, targets, flaws, strict=True):
+            distance = softmax_mse(output.logits, target, valid, self.setting.loss.slices)
+            losses[f"consistency_{side}"] = weight * distance
+            losses[f"correction_{side}"] = self.options.correction_weight * flaw_correction(flaw, flawed, valid)
+        return StepResult(losses, {"flawed": share(flawed, valid)})
+
+    def flaw(self, image: Tensor, probability: Tensor) -> Tensor:
+        """What the detector as it stands says, for the networks to learn from and not for itself. (B, H, W)"""
+        frozen = {name: parameter.detach() for name, parameter in self.detector.named_parameters()}
+        return functional_call(self.detector, frozen, (image, probability))
+
+    def losses_on_labeled(self, outputs: Sequence[SegmentationOutput], labeled: LabeledBatch) -> dict[str, Tensor]:
+        """Of left, right and the detector, for which what the two predict is given."""
+        losses = self.supervised_by_side(outputs, labeled)
+        for side, output in zip(SIDES, outputs, strict=True):
+            probability = output.logits.detach().float().softmax(1)
+            said, target = self.detector(labeled.image, probability), flaw_target(probability, labeled.label)
+            loss = detection_loss(said, target, labeled.label, labeled.pixels)
+            losses[f"detector_{side}"] = self.options.detector_weight / len(SIDES) * loss
+        return losses
+
+    def parameter_groups(self) -> list[dict]:
+        """Both networks', and the detector's with an Adam of its own."""
+        adam = {"kind": "adam", "lr": self.options.detector_lr, "betas": (0.9, 0.99)}
+        return [*super().parameter_groups(), {"role": "head", "params": list(self.detector.parameters()), **adam}]
