@@ -178,10 +178,13 @@ def partners(step: int, positions: Sequence[int], accumulate: int) -> Callable[[
 
 
 def method_of(scenario: Scenario, batch_norm: bool = False) -> Method:
-    student = tiny.segmentor(aux=scenario.aux)
-    if scenario.checkpoint:
-        for block in (student.encoder.shallow, student.encoder.deep):
-            recompute(block)
+    def network(seed: int) -> Segmentor:
+        made = tiny.segmentor(seed=seed, aux=scenario.aux)
+        if scenario.checkpoint:
+            for block in (made.encoder.shallow, made.encoder.deep):
+                recompute(block)
+        return made
+
     options = METHOD_OPTIONS[scenario.method](**scenario.options)
     method = METHODS[scenario.method](student, options, tiny.setting(STEPS, loss=scenario.loss))
 

@@ -14,6 +14,7 @@ from semiseg.types import IGNORE, PseudoLabel
 
 TOGGLES = 3  # boxes of CPS
 TRIES = 256  # for a box that is inside; at the largest area about one in fifteen is
+TOGGLES = 3  # boxes of CPS
 
 
 def half_boxes(image: Tensor, generator: torch.Generator) -> Tensor:
@@ -39,6 +40,28 @@ def french_boxes(image: Tensor, generator: torch.Generator) -> Tensor:
     share = 0.5 ** torch.rand(len(image) * world_size(), generator=generator)
     heights = (share * height).round().long()
     widths = (0.5 / share * width).round().long()
+    return _boxes(heights, widths, image, generator)
+
+
+def toggled_boxes(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Three boxes per image; where two overlap, the image itself shows again (CPS). (B, H, W) bool, on its device
+
+    image: as in `half_boxes`. Each box is drawn as in `french_boxes`, of a share of the area that is uniform between a
+    quarter and a half, and then shrunk to a third of its area.
+    """
+    shown = torch.zeros(len(image), *image.shape[-2:], dtype=torch.bool, device=image.device)
+    for _ in range(TOGGLES):
+        shown ^= _shrunk_boxes(image, generator)
+    return shown
+
+
+def _shrunk_boxes(image: Tensor, generator: torch.Generator) -> Tensor:
+    height, width = image.shape[-2:]
+    area, aspect = torch.rand(2, len(image) * world_size(), generator=generator)
+    area = 0.25 + 0.25 * area
+    share, shrink = area**aspect, TOGGLES**-0.5  # of the height; of both sides
+    heights = (share * shrink * height).round().long()
+    widths = (area / share * shrink * width).round().long()
     return _boxes(heights, widths, image, generator)
 
 
