@@ -19,6 +19,7 @@ TIERS = (
     ("option_types",),
     ("config",),
     ("augment", "mixing", "sampling", "losses", "metrics", "prototypes", "pseudo_labels", "optim", "predict", "record"),
+    ("changes",),
     ("data", "networks"),
     ("teacher", "compilation"),
     ("methods",),
