@@ -186,32 +186,17 @@ def method_of(scenario: Scenario, batch_norm: bool = False) -> Method:
         return made
 
     options = METHOD_OPTIONS[scenario.method](**scenario.options)
-    method = METHODS[scenario.method](student, options, tiny.setting(STEPS, loss=scenario.loss))
-
-    def network(seed: int) -> Segmentor:
-        made = tiny.segmentor(seed=seed, aux=scenario.aux)
-        if scenario.checkpoint:
-            for block in (made.encoder.shallow, made.encoder.deep):
-                recompute(block)
-        return made
-
-    options = METHOD_OPTIONS[scenario.method](**scenario.options)
-    setting = tiny.setting(STEPS, loss=scenario.loss, another=lambda: network(7))
+    setting = tiny.setting(STEPS, loss=scenario.loss, another=lambda: network(7), batch_unlabeled=BATCH)
     method = METHODS[scenario.method](network(0), options, setting)
     return method if batch_norm else without_batch_norm(method)
 
 
 def without_batch_norm(method: Method) -> Method:
-    """Each image is normalised on its own instead, in whichever process it is."""
+    """GroupNorm instead: a CPU process would normalise by its own images alone."""
     for module in list(method.modules()):
         for name, layer in module.named_children():
             if isinstance(layer, nn.BatchNorm2d):
                 setattr(module, name, nn.GroupNorm(1, layer.num_features))
-    """GroupNorm instead: a CPU process would normalise by its own images alone."""
-    for module in list(method.modules()):
-        for name, part in module.named_children():
-            if isinstance(part, nn.BatchNorm2d):
-                setattr(module, name, nn.GroupNorm(1, part.num_features))
     return method
 
 

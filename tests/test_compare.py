@@ -19,6 +19,7 @@ from rich.console import Console
 from test_report import OUTSIDE, Page
 
 from semiseg import cli
+from semiseg.changes import changed_options
 from semiseg.checkpoint import load_checkpoint
 from semiseg.comparison import running
 from semiseg.comparison.grid import Grid, make_grid
@@ -26,7 +27,6 @@ from semiseg.comparison.run import MissingRunsError, require_all, run_grid
 from semiseg.comparison.running import find_places
 from semiseg.comparison.views import html, markdown
 from semiseg.config import load_config, save_config
-from semiseg.experiment import changed_options
 from semiseg.metrics import ConfusionMatrix
 from semiseg.record import read_record
 

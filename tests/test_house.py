@@ -22,6 +22,7 @@ TIERS = (
     ("config",),
     ("augment", "bank", "channel_dropout", "losses", "metrics", "mixing", "optim", "pasting", "perturbations",
      "predict", "prototypes", "pseudo_labels", "record", "sampling"),
+    ("changes",),
     ("data", "networks", "pixel_contrast", "flaws"),
     ("teacher", "correlation", "compilation", "contrast"),
     ("methods",),

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from semiseg.changes import check_same_run
 from semiseg.checkpoint import BEST, LAST, load_checkpoint
 from semiseg.compilation import compile_networks, uncompiled
-from semiseg.config import Config, config_from_dict, config_to_dict, flatten, save_config
+from semiseg.config import Config, config_from_dict, config_to_dict, save_config
 from semiseg.data import open_dataset
 from semiseg.data.dataset import Dataset, ImageSet, check_same_lists
 from semiseg.data.loading import PartnerLoader, Views, labeled_images, training_batches
@@ -164,32 +165,8 @@ def _checkpoint(config: Config, resume: bool) -> dict[str, Any] | None:
     if not last.exists():
         return None
     state = load_checkpoint(last)
-    _check_same_run(config, config_from_dict(state["config"]), folder)
+    check_same_run(config, config_from_dict(state["config"]), folder)
     return state
-
-
-def _check_same_run(config: Config, saved: Config, folder: Path) -> None:
-    """Resuming with other options would be neither the old run nor a new one."""
-    changed = changed_options(config, saved)
-    if changed:
-        raise ValueError(
-            f"{folder} was started with other options: {', '.join(changed[:5])}. Resume with the same, or use another "
-            "--run"
-        )
-
-
-def changed_options(config: Config, saved: Config) -> list[str]:
-    """In what `config` would give another run than `saved`, as `optim.lr was 0.02 and is 0.5`."""
-    ours, theirs = (flatten(config_to_dict(c)) for c in (config, saved))
-    keys = [key for key in ours if ours[key] != theirs.get(key) and key not in ("run", "recipe", *_FREE)]
-    return [f"{key} was {theirs.get(key)!r} and is {ours[key]!r}" for key in keys]
-
-
-# Change nothing in the weights; that the images are the same is checked by the lists.
-_FREE = (
-    *("data.root", "data.split_folder", "data.unlabeled_shards", "data.cache"),
-    *("train.workers", "train.log_every", "train.checkpoint_every", "network.checkpoint"),
-)
 
 
 def build_trainer(experiment: Experiment, optimizer: Optimizer, state: State, bar: Progress) -> Trainer:

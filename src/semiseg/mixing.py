@@ -86,28 +86,6 @@ def small_boxes(image: Tensor, generator: torch.Generator) -> Tensor:
     return _painted(sides[torch.arange(count), first] * there[:, None], image)
 
 
-def toggled_boxes(image: Tensor, generator: torch.Generator) -> Tensor:
-    """Three boxes per image; where two overlap, the image itself shows again (CPS). (B, H, W) bool, on its device
-
-    image: as in `half_boxes`. Each box is drawn as in `french_boxes`, of a share of the area that is uniform between a
-    quarter and a half, and then shrunk to a third of its area.
-    """
-    shown = torch.zeros(len(image), *image.shape[-2:], dtype=torch.bool, device=image.device)
-    for _ in range(TOGGLES):
-        shown ^= _shrunk_boxes(image, generator)
-    return shown
-
-
-def _shrunk_boxes(image: Tensor, generator: torch.Generator) -> Tensor:
-    height, width = image.shape[-2:]
-    area, aspect = torch.rand(2, len(image) * world_size(), generator=generator)
-    area = 0.25 + 0.25 * area
-    share, shrink = area**aspect, TOGGLES**-0.5  # of the height; of both sides
-    heights = (share * shrink * height).round().long()
-    widths = (area / share * shrink * width).round().long()
-    return _boxes(heights, widths, image, generator)
-
-
 def squares(image: Tensor, side: float, generator: torch.Generator) -> Tensor:
     """A square at a uniform place as PseudoSeg cuts it out: its middle is uniform over the image, which may cut it off.
 

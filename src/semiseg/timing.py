@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import statistics
 import sys
 import time
@@ -57,10 +56,14 @@ def peak_bytes(call: Call, device: torch.device) -> int:
     return most
 
 
-def process_peak(device: torch.device) -> int:
-    """Most bytes this process has held so far: of tensors on a GPU, of memory in all on a CPU."""
+def process_peak(device: torch.device) -> int | None:
+    """Most bytes this process has held so far: of tensors on a GPU, of memory in all on a CPU; None if nobody tells."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "win32":
+        return None
+    import resource  # not there on Windows
+
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 

@@ -14,7 +14,9 @@ from semiseg.comparison.running import find_places, run_cells
 from semiseg.comparison.table import Document, build_document
 from semiseg.comparison.views import cells, headline, labels_title, missing_words, write_views
 from semiseg.data import open_dataset
+from semiseg.launch import started_processes
 from semiseg.methods import METHODS
+from semiseg.options import require
 
 
 def compare(
@@ -52,6 +54,7 @@ def compare(
 def run_grid(grid: Grid, jobs: int | None, console: Console | None = None) -> Document:
     """`compare` of a grid that is made."""
     console = console or Console()
+    require(started_processes() == 1, "a comparison starts its own processes: start it alone, not by torchrun")
     _check_folders(grid)
     places = find_places(grid.config.train.device, jobs)
     _announce(grid, len(places), console)
@@ -62,12 +65,7 @@ def run_grid(grid: Grid, jobs: int | None, console: Console | None = None) -> Do
         return document
 
     write({})
-    try:
-        failures = run_cells(grid.cells, places, write, console)
-    except KeyboardInterrupt:
-        write({})
-        raise
-    document = write(failures)
+    document = write(run_cells(grid.cells, places, write, console))
     _conclude(document, grid.out, console)
     return document
 

@@ -123,7 +123,7 @@ def _row(method: str, ours: Mapping[int, _Outcome], theirs: Mapping[int, _Outcom
         "published": None if known is None else {"miou": known.miou, "source": known.source},
     }
     for key in ("seconds", "images_per_second", "peak_bytes"):
-        row[key] = _mean([run.result[key] for run in runs])
+        row[key] = _mean([run.result[key] for run in runs if run.result[key] is not None])
     row["parameters"] = runs[0].result["parameters"] if runs else None
     row["hardware"] = _distinct([run.result for run in runs], "hardware")
     return row

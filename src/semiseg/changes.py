@@ -1,0 +1,30 @@
+"""What makes the run of one config another run than that of another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from semiseg.config import Config, config_to_dict, flatten
+
+# Change nothing in the weights; that the images are the same is checked by the lists.
+_FREE = (
+    *("data.root", "data.split_folder", "data.unlabeled_shards", "data.cache"),
+    *("train.workers", "train.log_every", "train.checkpoint_every", "network.checkpoint"),
+)
+
+
+def check_same_run(config: Config, saved: Config, folder: Path) -> None:
+    """Raise ValueError where resuming the run in `folder` would be neither the old run nor a new one."""
+    changed = changed_options(config, saved)
+    if changed:
+        raise ValueError(
+            f"{folder} was started with other options: {', '.join(changed[:5])}. Resume with the same, or use another "
+            "--run"
+        )
+
+
+def changed_options(config: Config, saved: Config) -> list[str]:
+    """In what `config` would give another run than `saved`, as `optim.lr was 0.02 and is 0.5`."""
+    ours, theirs = (flatten(config_to_dict(c)) for c in (config, saved))
+    keys = [key for key in ours if ours[key] != theirs.get(key) and key not in ("run", "recipe", *_FREE)]
+    return [f"{key} was {theirs.get(key)!r} and is {ours[key]!r}" for key in keys]
