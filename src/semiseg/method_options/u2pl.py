@@ -35,8 +35,7 @@ class U2PLOptions(TeacherOptions, PlugInOptions):
     temperature: float = 0.5
     """Of the cosines in the contrastive loss."""
     low_rank: int = 3
-    """An unlabelled pixel is no negative of its so many likeliest classes (with no more classes, of none); a labelled
-    one of these alone."""
+    """An unlabelled pixel is no negative of its so many likeliest classes; a labelled one is of no others."""
     high_rank: int = 20
     """Nor of the classes from this rank on, counted from 0."""
     channels: int = 256
