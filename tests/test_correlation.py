@@ -67,7 +67,7 @@ def test_logits_learn_nothing_from_being_handed_on():
     torch.manual_seed(0)
     head = CorrelationHead(5, 3, 8)
     deepest, logits = torch.randn(2, 5, 3, 4, requires_grad=True), torch.randn(2, 3, 9, 11, requires_grad=True)
-    found = head(deepest, logits, seeded())
+    found = head(deepest, logits, [2], seeded())
     assert found.logits.shape == (2, 3, 9, 11)
     assert found.giving.shape == found.taking.shape == (2, 3, 12)
     assert found.grid == (3, 4)
@@ -80,7 +80,7 @@ def test_logits_learn_nothing_from_being_handed_on():
 def test_the_head_drops_channels_by_the_clock_alone():
     head = CorrelationHead(5, 3, 64)
     deepest, logits = torch.randn(2, 5, 3, 4), torch.randn(2, 3, 9, 11)
-    first, again, other = (head(deepest, logits, seeded(seed)).giving for seed in (0, 0, 1))
+    first, again, other = (head(deepest, logits, [1, 1], seeded(seed)).giving for seed in (0, 0, 1))
     assert first.equal(again)
     assert not first.equal(other)
 

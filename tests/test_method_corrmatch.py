@@ -46,7 +46,7 @@ def test_a_step_is_the_formula(soft_target):
     on_both, on_mixed = heads
 
     generator = clock(5, seed=seed).generator
-    for count, width in ((3, 5), (3, 6), (5, 8)):  # perturbed features, and the head's dropout
+    for count, width in ((3, 5), (3, 6), (2, 8), (3, 8)):  # perturbed features, and the head's dropout
         torch.rand(count, width, generator=generator)
     rows = torch.randint(9, (3, 20), generator=generator)
     view = strong_view(unlabeled.image, method.setting.augment, generator)

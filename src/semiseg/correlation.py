@@ -11,6 +11,7 @@ A is never there as a whole: of N = 4,225 places (513 x 513 pixels, stride 8) it
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -51,11 +52,17 @@ class CorrelationHead(nn.Module):
         self.giving = nn.Conv2d(channels, num_classes, kernel_size=1)
         self.taking = nn.Conv2d(channels, num_classes, kernel_size=1, bias=False)  # the softmax takes no notice of one
 
-    def forward(self, deepest: Tensor, logits: Tensor, generator: torch.Generator) -> Correlation:
-        """deepest (B, X, h', w'), logits (B, C, H, W); these are handed on, and learn nothing from it."""
+    def forward(
+        self, deepest: Tensor, logits: Tensor, batches: Sequence[int], generator: torch.Generator
+    ) -> Correlation:
+        """deepest (B, X, h', w'), logits (B, C, H, W); these are handed on, and learn nothing from it.
+
+        batches: how many of the images are of one batch, how many of the next; channels are dropped for each apart.
+        """
         height, width = logits.shape[-2:]
         grid = (deepest.shape[-2], deepest.shape[-1])
-        projected = drop_channels(self.project(deepest), DROPPED, generator)
+        parts = self.project(deepest).split(list(batches))
+        projected = torch.cat([drop_channels(part, DROPPED, generator) for part in parts])
         with full_precision(deepest.device):
             giving, taking = (f(projected).float().flatten(2) for f in (self.giving, self.taking))
             handed = hand_on(resize(logits.detach().float(), grid).flatten(2), giving, taking)

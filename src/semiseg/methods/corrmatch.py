@@ -20,6 +20,8 @@ last map at whatever stride it has, and is computed in parts.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -57,7 +59,7 @@ class CorrMatch(SemiSupervised):
         output = self.student(image, perturb=with_dropped(first, self.options.feature_dropout, clock.generator))
         on_labeled, others = split_output(output, first)
         on_weak, on_perturbed = split_output(others, len(unlabeled.image))
-        correlation = self.correlation(output, clock)
+        correlation = self.correlation(output, (first, len(unlabeled.image)), clock)
         on_unlabeled = correlation.behind(first)
 
         pseudo = pseudo_label(on_weak.logits, unlabeled.valid)
@@ -65,6 +67,7 @@ class CorrMatch(SemiSupervised):
         pseudo = propagate(pseudo, on_unlabeled, self.tau, self.options.regions, clock.generator)
         strong = mixed_strong_view(unlabeled.image, pseudo, self.setting.augment, clock.generator)
         on_strong = self.student(strong.image)
+        handed_on = self.correlation(on_strong, (len(strong.image),), clock).logits
 
         losses: dict[str, Tensor] = self.supervised(on_labeled, labeled)
         truth = (labeled.label, self.setting.loss, labeled.pixels)
@@ -74,16 +77,16 @@ class CorrMatch(SemiSupervised):
             "unlabeled": weight * self.match(on_strong.logits, strong.target),
             "soft": weight * self.divergence(on_strong.logits, on_weak.logits, strong),
             "perturbed": weight * self.match(on_perturbed.logits, pseudo),
-            "correlation_strong": weight / 2 * self.match(self.correlation(on_strong, clock).logits, strong.target),
+            "correlation_strong": weight / 2 * self.match(handed_on, strong.target),
             "correlation_weak": weight / 2 * self.match(on_unlabeled.logits, pseudo),
         }
         stats = {"kept": share(pseudo.kept(self.tau), pseudo.valid), "threshold": self.tau.clone()}
         return StepResult(scaled(scaled(losses, 1 / 2) | unlabeled_losses, 1 / 2), stats)
 
-    def correlation(self, output: SegmentationOutput, clock: Clock) -> Correlation:
-        """z of the formula, and what A is made of, for the images that the student was shown."""
+    def correlation(self, output: SegmentationOutput, batches: Sequence[int], clock: Clock) -> Correlation:
+        """z of the formula, and what A is made of, for the images of `batches` that the student was shown."""
         assert output.deepest is not None, "a step has gradients"
-        return self.correlate(output.deepest, output.logits[: len(output.deepest)], clock.generator)
+        return self.correlate(output.deepest, output.logits[: len(output.deepest)], batches, clock.generator)
 
     def match(self, logits: Tensor, target: PseudoLabel) -> Tensor:
         """H of the formula. logits (B, C, H, W). Scalar"""
