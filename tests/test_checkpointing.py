@@ -78,6 +78,20 @@ def test_gradients_of_the_papers_family_are_the_same_to_the_bit(changes):
     assert any(gradient.any() for gradient in gradients[0].values())
 
 
+@pytest.mark.parametrize("encoder", ["test_vit", "vit_small_patch16_dinov3"])
+def test_gradients_of_vits_are_the_same_to_the_bit(encoder):
+    gradients, sizes, image = [], [], torch.randn(2, 3, 64, 48)
+    for checkpoint in (False, True):
+        student = network(checkpoint, encoder, name="dpt")
+        sizes.append(saved_bytes(lambda student=student: student(image).logits, image, *student.parameters()))
+        torch.manual_seed(1)
+        output = student(image)
+        (output.logits.square().mean() + output.features.mean() + output.aux.square().mean()).backward()
+        gradients.append({name: parameter.grad for name, parameter in student.named_parameters()})
+    same(gradients[1], gradients[0])
+    assert sizes[1] < 0.5 * sizes[0]
+
+
 def test_dropout_draws_the_same_in_both_passes():
     """The gradient is 0 exactly where the output was dropped."""
     features = torch.ones(4, 16, 3, 3, requires_grad=True)
@@ -168,11 +182,14 @@ def test_names_of_weights_stay_and_copies_stand_on_their_own():
 
 @pytest.mark.parametrize(
     ("encoder", "blocks"),
-    [("resnet18", 8), ("resnet101s", 33), ("convnext_atto", 12), ("efficientnet_b0", 16), ("regnetx_002", 13)],
+    [
+        *(("resnet18", 8), ("resnet101s", 33), ("convnext_atto", 12), ("efficientnet_b0", 16)),
+        *(("regnetx_002", 13), ("test_vit", 6)),
+    ],
 )
 def test_blocks_are_the_residual_ones(encoder, blocks):
     with torch.device("meta"):
-        student = network(False, encoder)
+        student = network(False, encoder, name="dpt" if "vit" in encoder else "deeplabv3plus")
     assert len(encoder_blocks(student.encoder)) == blocks
 
 
@@ -185,3 +202,9 @@ def test_without_residual_blocks_stages_are_taken():
 def test_an_encoder_with_neither_is_refused():
     with pytest.raises(ValueError, match=r"network\.checkpoint finds neither residual blocks nor stages"):
         encoder_blocks(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()))
+
+
+def test_members_of_a_list_are_called_and_the_list_is_not():
+    stage = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
+    encoder = nn.Sequential(nn.ModuleDict({"stem": nn.Conv2d(3, 3, 3), "blocks": nn.ModuleList([stage, stage])}))
+    assert encoder_blocks(encoder) == [stage, stage]

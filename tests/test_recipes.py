@@ -127,6 +127,41 @@ def test_suponly_is_as_short_as_u2pls_supervised_run(name, labeled, per_epoch):
     assert (config.method, config.loss.kind, config.train.steps) == ("supervised", "ce", 80 * per_epoch)
 
 
+@pytest.mark.parametrize(
+    ("name", "epochs", "size"), [("voc-classic", 60, 16), ("voc-blender", 60, 16), ("cityscapes", 180, 8)]
+)
+def test_dinov2_is_the_setting_of_unimatch_v2(name, epochs, size):
+    config = load_config(name, {"preset": "dinov2"})
+    one = epoch(config.data.split) * 16 // size
+    train, optim = config.train, config.optim
+    assert (train.batch_labeled, train.batch_unlabeled) == (size, size)
+    assert (train.steps, train.evaluate_every, train.checkpoint_every) == (epochs * one, one, one)
+    assert round(config.method_options.warmup * train.steps) == one
+    assert (optim.kind, optim.lr, optim.head_lr_factor, optim.weight_decay, optim.power) == (
+        "adamw",
+        5e-6,
+        40,
+        0.01,
+        0.9,
+    )
+    assert (config.network.name, config.network.channels, config.network.dropout) == ("dpt", 64, 0)
+    assert (config.network.weights, config.network.aux) == ("hub", False)
+    cityscapes = name == "cityscapes"
+    assert (config.augment.crop_height, config.augment.crop_width) == ((798, 798) if cityscapes else (518, 518))
+    assert (config.loss.kind, config.evaluation.protocol) == (("ohem", "slide") if cityscapes else ("ce", "whole"))
+    if cityscapes:
+        assert (config.loss.ohem_threshold, config.loss.ohem_min_kept) == (0.7, 200_000 * 8 // 2)
+        assert config.evaluation.window == 798
+
+
+@pytest.mark.parametrize("name", ["folder", "camvid"])
+def test_a_small_vit_from_the_hub_for_your_own_images(name):
+    config = load_config(name, {"preset": "vit"})
+    assert (config.network.name, config.network.encoder) == ("dpt", "vit_small_patch14_dinov2")
+    assert (config.network.weights, config.optim.kind, config.train.precision) == ("hub", "adamw", "bf16")
+    assert (config.data.scale, config.evaluation.protocol) == (1, "whole")
+
+
 @pytest.mark.parametrize("name", ["demo", "folder", "camvid"])
 def test_small_recipes_need_no_download(name):
     config = load_config(name)

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from tiny import vit_segmentor
 from torch.nn import functional as F
 
-from semiseg.networks import build, encoders
+from semiseg.networks import build, encoders, vit
 from semiseg.networks.vit import ViTEncoder, build_vit, spread_layers
 from semiseg.options import NetworkOptions
 
@@ -195,15 +195,17 @@ def test_a_file_of_timms_whole_model_loads(tmp_path, name, suffix):
     assert all(torch.equal(each, state[key]) for key, each in encoder.model.state_dict().items())
 
 
-def test_the_makers_own_names_load(tmp_path):
-    """DINOv2's files with registers have another layout than timm's; here of a model of six blocks."""
-    state = timm_state("test_vit3")  # registers, and a position embedding for patches alone
+def test_the_makers_own_names_load(monkeypatch, tmp_path):
+    """DINOv2's files with registers have another layout than timm's."""
+    registers = {"reg_tokens": 2, "no_embed_class": True, "num_classes": 0, "dynamic_img_size": True}
+    monkeypatch.setattr(vit, "_create", lambda name: timm.create_model(name, **registers))
+    state = timm_state(**registers)
     theirs = {key: each for key, each in state.items() if key not in ("pos_embed", "cls_token", "reg_token")}
-    theirs |= {"register_tokens": state["reg_token"], "mask_token": torch.zeros(1, 96)}
+    theirs |= {"register_tokens": state["reg_token"], "mask_token": torch.zeros(1, 64)}
     theirs |= {"cls_token": state["cls_token"] - 1}
-    theirs |= {"pos_embed": torch.cat([torch.ones(1, 1, 96), state["pos_embed"]], 1)}
+    theirs |= {"pos_embed": torch.cat([torch.ones(1, 1, 64), state["pos_embed"]], 1)}
     torch.save(theirs, tmp_path / "theirs.pth")
-    encoder, _ = build_vit(options("test_vit3", tmp_path / "theirs.pth"))
+    encoder, _ = build_vit(options(weights=tmp_path / "theirs.pth"))
     found = dict(encoder.model.state_dict())
     torch.testing.assert_close(found, {key: state[key] for key in found})
 

@@ -6,14 +6,15 @@ That works because nothing in a step asks for a value.
 
 from __future__ import annotations
 
+import contextlib
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
@@ -98,15 +99,24 @@ class Traffic(TorchDispatchMode):
         self.living -= self._storages.pop(key)
 
 
-class FusedAttention(TorchFunctionMode):
-    """Attention as devices have it: the meta device would write out a matrix of all pairs of tokens."""
+@contextlib.contextmanager
+def fused_attention() -> Iterator[None]:
+    """Attention as devices have it: the meta device would write out a matrix of all pairs of tokens.
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        named = kwargs or {}
-        plain = func is F.scaled_dot_product_attention and len(args) == 3 and named.get("attn_mask") is None
-        if plain and all(tensor.is_meta for tensor in args):
-            return torch.ops.aten._scaled_dot_product_flash_attention(*args)[0]
-        return func(*args, **named)
+    A TorchFunctionMode would be off in the backward pass, where checkpointed blocks are computed again.
+    """
+    written_out = F.scaled_dot_product_attention
+
+    def fused(*tensors: Tensor, attn_mask: Tensor | None = None, **named: Any) -> Tensor:
+        if attn_mask is not None or len(tensors) > 3:
+            return written_out(*tensors, attn_mask=attn_mask, **named)
+        return torch.ops.aten._scaled_dot_product_flash_attention(*tensors)[0]
+
+    F.scaled_dot_product_attention = fused
+    try:
+        yield
+    finally:
+        F.scaled_dot_product_attention = written_out
 
 
 def count_step(config: Config, classes: int = CLASSES) -> Cost:
@@ -119,7 +129,7 @@ def count_step(config: Config, classes: int = CLASSES) -> Cost:
     there = [*method.parameters(), *method.buffers()]
     fixed = sum(tensor.numel() * tensor.element_size() for tensor in there)
     flops = moved = 0
-    with Traffic(*there) as traffic, FusedAttention():
+    with Traffic(*there) as traffic, fused_attention():
         for _ in range(COUNTED):
             flops, moved = traffic.flops, traffic.moved
             _step(config, method, optimizer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from timm.layers import convert_sync_batchnorm
@@ -58,8 +58,9 @@ def build(options: NetworkOptions, num_classes: int) -> Segmentor:
     """The segmentor that `options` describe. Raises ValueError for an encoder or weights that cannot be had."""
     segmentor = NETWORKS[options.name](options, num_classes)
     if options.checkpoint:
+        decoder: Any = segmentor.decoder
         heads = [] if segmentor.aux_head is None else [segmentor.aux_head]
-        for block in (*encoder_blocks(segmentor.encoder), *segmentor.decoder.blocks(), *heads):
+        for block in (*encoder_blocks(segmentor.encoder), *decoder.blocks(), *heads):
             recompute(block)
     return segmentor
 
