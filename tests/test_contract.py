@@ -1,11 +1,11 @@
-"""What every method in METHODS promises, on a network of a few hundred parameters."""
+"""What every method in METHODS promises, on a CNN of a few hundred parameters and on a small ViT."""
 
 import copy
 from typing import get_type_hints
 
 import pytest
 import torch
-from tiny import batches, clock, optimizer_of, segmentor, setting, train_step
+from tiny import batches, clock, optimizer_of, segmentor, setting, train_step, vit_segmentor
 
 from semiseg.method_options import METHOD_OPTIONS, UnlabeledOptions
 from semiseg.methods import METHODS
@@ -59,13 +59,16 @@ VARIANTS = {
     "prototype alone": ("prototype", {"linear": False, "grid": None, "threshold": 0.4, "update_rule": "per_pixel"}),
     "linear alone": ("prototype", {"prototype": False, "denominator": "kept", "threshold": 0.5}),
 }
+ON_A_VIT = " on a ViT"
+VARIANTS |= {name + ON_A_VIT: VARIANTS[name] for name in METHODS}
 
 
 def method_of(variant: str, seed: int = 0, aux: bool = True) -> Method:
     name, changes = VARIANTS[variant]
+    network = vit_segmentor if variant.endswith(ON_A_VIT) else segmentor
     kind = METHOD_OPTIONS[name]
     warmup = {"warmup": WARMUP / STEPS} if issubclass(kind, UnlabeledOptions) else {}
-    student, another = (segmentor(seed=seed + more, aux=aux, dropout=0.2) for more in (0, 7))
+    student, another = (network(seed=seed + more, aux=aux, dropout=0.2) for more in (0, 7))
     given = setting(total_steps=STEPS, another=lambda: another)
     return METHODS[name](student, kind(**warmup, **changes), given).train()
 

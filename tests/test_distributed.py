@@ -12,7 +12,7 @@ from timm.layers import BatchNormAct2d
 from semiseg import distributed, networks
 from semiseg.distributed import own_slots
 
-THRESHOLDLESS = ("supervised", "mean_teacher", "pseudoseg", "cct", "pc2seg")
+THRESHOLDLESS = ("supervised", "mean_teacher", "pseudoseg", "cct", "gct", "cps", "pc2seg")
 """Methods that learn from all pixels."""
 
 counts = pytest.mark.parametrize("count", [2, 4])
@@ -38,7 +38,7 @@ def together(request, tmp_path_factory) -> list[dict]:
 def test_losses_and_statistics_are_those_of_one_process(alone, together, name):
     expected, found = alone[name]["trace"], together[0][name]["trace"]
     assert [entry["step"] for entry in found] == list(range(1, ranks.STEPS + 1))
-    assert found == [pytest.approx(entry, abs=1e-6, rel=1e-6) for entry in expected]
+    assert found == [pytest.approx(entry, abs=1e-6, rel=1e-5) for entry in expected]  # roundings of six steps
 
 
 @scenarios
@@ -67,8 +67,8 @@ def test_the_scenarios_do_what_can_go_wrong(alone):
     for name, found in alone.items():
         kept = [entry["kept"] for entry in found["trace"] if "kept" in entry]
         assert SCENARIOS[name].method in THRESHOLDLESS or 0 < min(kept) <= max(kept) < 1, (name, kept)
-        names = ("consistency", "unlabeled", "prototype_unlabeled")
-        teaching = [entry[key] for entry in found["trace"][3:] for key in names if key in entry]
+        names = ("consistency", "unlabeled", "prototype_unlabeled", "strong")
+        teaching = [value for entry in found["trace"][3:] for key, value in entry.items() if key.startswith(names)]
         assert SCENARIOS[name].method == "supervised" or min(teaching) > 1e-3, name
 
 

@@ -19,7 +19,7 @@ KINDS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 class Optimizer:
     """Optimizers of several kinds, each over its own parameters, that step together."""
 
-    def __init__(self, parts: Mapping[str, torch.optim.Optimizer]) -> None:
+    def __init__(self, parts: dict[str, torch.optim.Optimizer]) -> None:
         self.parts = parts
 
     @property

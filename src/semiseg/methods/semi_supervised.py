@@ -98,8 +98,9 @@ class SemiSupervised(Method):
     def after_step(self, clock: Clock) -> None:
         """The prototypes follow the features (Eq. 11)."""
         if clock.step >= self.warmup_steps:
-            for prototypes, _ in self.regularized:
-                prototypes.follow()
+            for part in self.children():
+                if isinstance(part, PrototypeRegularizer):
+                    part.follow()
 
     @property
     def predictor(self) -> Predictor:
