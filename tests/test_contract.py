@@ -15,9 +15,10 @@ from semiseg.optim import Optimizer
 STEPS = 6
 WARMUP = 2  # steps, in the methods that use unlabelled images
 
-# name -> the method and its options; a name of METHODS alone has the defaults, but U2PL's queues of 0.1 GB.
+# name -> the method and its options; a name of METHODS alone has the defaults, but U2PL's queues of 0.1 GB and GCT's detector of 11 million.
 VARIANTS = {
     **{name: (name, {}) for name in METHODS},
+    "gct": ("gct", {"detector_channels": 8}),
     "u2pl": ("u2pl", {"queue_size": 300, "queue_size_first": 500}),
     "mean_teacher noise": ("mean_teacher", {"noise": 0.3, "teacher_bn": "own"}),
     "cutmix pixel": ("cutmix", {"confidence": "pixel", "threshold": 0.5}),

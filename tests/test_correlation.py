@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semiseg import correlation
-from semiseg.correlation import (
+from semiseg.parts import correlation
+from semiseg.parts.correlation import (
     Correlation,
     CorrelationHead,
     followed,

@@ -20,11 +20,10 @@ TIERS = (
     ("method_options", "distributed"),
     ("option_types",),
     ("config",),
-    ("augment", "bank", "channel_dropout", "losses", "metrics", "mixing", "optim", "pasting", "perturbations",
-     "predict", "prototypes", "pseudo_labels", "record", "sampling"),
+    ("augment", "losses", "metrics", "mixing", "optim", "predict", "prototypes", "pseudo_labels", "record", "sampling"),
     ("changes",),
-    ("data", "networks", "pixel_contrast", "flaws"),
-    ("teacher", "correlation", "compilation", "contrast"),
+    ("data", "networks"),
+    ("teacher", "parts", "compilation"),
     ("methods",),
     ("model", "evaluate", "memory", "partners"),
     ("trainer", "inference"),
@@ -38,16 +37,12 @@ TIERS = (
 """Rooms of the house, lowest first: a file imports from lower tiers, or from its own folder."""
 
 SEEN_BY_METHODS = {
-    "types", "options", "method_options", "augment", "bank", "mixing", "pasting", "channel_dropout", "sampling",
-    "losses", "prototypes", "pseudo_labels", "perturbations", "pixel_contrast", "contrast", "teacher", "correlation",
-    "flaws", "networks.segmentor", "methods",
+    "types", "options", "method_options", "augment", "mixing", "sampling", "losses", "prototypes", "pseudo_labels",
+    "parts", "teacher", "networks.segmentor", "methods",
 }  # fmt: skip
 """All that a method knows of: no file, no config, no optimizer, no dataset."""
 
-NO_SYNC = (
-    *("methods", "mixing", "channel_dropout", "losses", "prototypes", "sampling", "teacher", "correlation", "flaws"),
-    *("perturbations", "pixel_contrast", "pseudo_labels", "bank", "pasting", "contrast"),
-)
+NO_SYNC = ("methods", "parts", "mixing", "losses", "prototypes", "pseudo_labels", "sampling", "teacher")
 """Rooms of the training step, in which nothing waits for the device."""
 
 FILES = {

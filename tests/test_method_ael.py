@@ -9,12 +9,12 @@ from test_method_baselines import observed, probabilities, started
 from tiny import batches, clock, segmentor, setting
 from torch import Tensor
 
-from semiseg.bank import NOTICE
 from semiseg.losses import weighted_cross_entropy
 from semiseg.method_options import AELOptions
 from semiseg.methods.ael import AEL
 from semiseg.mixing import half_boxes
-from semiseg.pasting import hard_classes, pixel_dice, region_boxes
+from semiseg.parts.bank import NOTICE
+from semiseg.parts.pasting import hard_classes, pixel_dice, region_boxes
 from semiseg.pseudo_labels import pseudo_label
 from semiseg.types import IGNORE
 

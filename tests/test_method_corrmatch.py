@@ -9,10 +9,10 @@ from test_method_baselines import mean_cross_entropy, observed, probabilities
 from tiny import batches, clock, optimizer_of, segmentor, setting, train_step
 
 from semiseg.augment import strong_view
-from semiseg.correlation import regions
 from semiseg.method_options import CorrMatchOptions
 from semiseg.methods.corrmatch import CorrMatch
 from semiseg.mixing import small_boxes
+from semiseg.parts.correlation import regions
 
 THRESHOLD = 0.55
 

@@ -11,7 +11,6 @@ from tiny import batches, clock, segmentor, setting
 from torch import Tensor
 
 from semiseg.augment import strong_view
-from semiseg.channel_dropout import complementary_factors
 from semiseg.method_options import METHOD_OPTIONS, FixMatchOptions, UniMatchOptions, UniMatchV2Options
 from semiseg.methods import METHODS
 from semiseg.methods.fixmatch import FixMatch
@@ -20,6 +19,7 @@ from semiseg.methods.method import Method
 from semiseg.methods.unimatch import UniMatch
 from semiseg.methods.unimatch_v2 import UniMatchV2
 from semiseg.mixing import small_boxes
+from semiseg.parts.channel_dropout import complementary_factors
 from semiseg.types import PseudoLabel
 
 THRESHOLD = 0.55

@@ -8,7 +8,12 @@ import torch
 from test_method_baselines import mean_cross_entropy, probabilities
 from tiny import batches, clock, segmentor, setting
 
-from semiseg.flaws import (
+from semiseg.method_options import GCTOptions
+from semiseg.methods.gct import GCT
+from semiseg.methods.paired import SIDES
+from semiseg.optim import build_optimizer
+from semiseg.options import OptimOptions
+from semiseg.parts.flaws import (
     FlawDetector,
     HalfBatchNorm,
     blurred,
@@ -18,11 +23,6 @@ from semiseg.flaws import (
     flaw_map,
     flaw_target,
 )
-from semiseg.method_options import GCTOptions
-from semiseg.methods.gct import GCT
-from semiseg.methods.paired import SIDES
-from semiseg.optim import build_optimizer
-from semiseg.options import OptimOptions
 from semiseg.types import IGNORE
 
 GENERATOR = torch.Generator().manual_seed(0)

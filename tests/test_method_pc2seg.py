@@ -13,7 +13,7 @@ from semiseg.augment import strong_view
 from semiseg.method_options import PC2SegOptions
 from semiseg.methods.pc2seg import PC2Seg
 from semiseg.networks.segmentor import resize
-from semiseg.pixel_contrast import debiased_contrast
+from semiseg.parts.pixel_contrast import debiased_contrast
 from semiseg.sampling import grid_points
 
 Case = tuple[Tensor, Tensor, Tensor, Tensor]

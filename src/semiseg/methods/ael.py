@@ -26,14 +26,14 @@ import torch
 from torch import Tensor
 
 from semiseg.augment import strong_view
-from semiseg.bank import NOTICE, ConfidenceBank
 from semiseg.losses import share, weighted_cross_entropy
 from semiseg.method_options import AELOptions
 from semiseg.methods.averaged import TeacherMethod
 from semiseg.methods.method import Setting, split_output
 from semiseg.mixing import half_boxes, paste
 from semiseg.networks.segmentor import Segmentor
-from semiseg.pasting import hard_classes, pixel_dice, region_boxes
+from semiseg.parts.bank import NOTICE, ConfidenceBank
+from semiseg.parts.pasting import hard_classes, pixel_dice, region_boxes
 from semiseg.pseudo_labels import pseudo_label
 from semiseg.types import IGNORE, Clock, LabeledBatch, PseudoLabel, SegmentationOutput, StepResult, UnlabeledBatch
 

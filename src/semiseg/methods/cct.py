@@ -31,13 +31,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from semiseg import perturbations
 from semiseg.losses import pixels
 from semiseg.method_options import CCTOptions
 from semiseg.method_options.cct import NEED_BACKGROUND
 from semiseg.methods.method import Setting
 from semiseg.methods.semi_supervised import SemiSupervised
 from semiseg.networks.segmentor import Segmentor, resize
+from semiseg.parts import perturbations
 from semiseg.types import Clock, LabeledBatch, StepResult, UnlabeledBatch
 
 log = logging.getLogger(__name__)

@@ -3,7 +3,7 @@
     label, confidence = student(u); then label spreads over the regions of A that are certain and of one class
     s    = CutMix of strong views of u; label, confidence and softmax q of student(u) mixed alike
     f    = decoder(encoder(u) with channels dropped)
-    z(.) = student(.) handed on by A, the correlations of `semiseg.correlation`
+    z(.) = student(.) handed on by A, the correlations of `semiseg.parts.correlation`
     H(p) = CE(p, label) where confidence >= tau, over all valid pixels
     loss = 1/2 (1/2 CE(student(x), y) + 1/2 CE(z(x), y)
                 + w/4 (H(student(s)) + KL(q || student(s)) where confidence >= tau + H(f) + 1/2 (H(z(s)) + H(z(u)))))
@@ -25,8 +25,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from semiseg.channel_dropout import with_dropped
-from semiseg.correlation import Correlation, CorrelationHead, followed, greatest_by_class, propagate
 from semiseg.losses import kept_divergence, share, supervised_loss
 from semiseg.method_options import CorrMatchOptions
 from semiseg.methods.matching import Mixed, match, mixed_strong_view, scaled
@@ -34,6 +32,8 @@ from semiseg.methods.method import Setting, split_output
 from semiseg.methods.semi_supervised import SemiSupervised
 from semiseg.mixing import paste
 from semiseg.networks.segmentor import Segmentor
+from semiseg.parts.channel_dropout import with_dropped
+from semiseg.parts.correlation import Correlation, CorrelationHead, followed, greatest_by_class, propagate
 from semiseg.pseudo_labels import pseudo_label
 from semiseg.types import Clock, LabeledBatch, PseudoLabel, SegmentationOutput, StepResult, UnlabeledBatch
 

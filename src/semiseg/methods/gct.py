@@ -25,7 +25,12 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from semiseg.flaws import (
+from semiseg.losses import share, softmax_mse
+from semiseg.method_options import GCTOptions
+from semiseg.methods.method import Setting, split_output
+from semiseg.methods.paired import SIDES, PairedMethod
+from semiseg.networks.segmentor import Segmentor
+from semiseg.parts.flaws import (
     FlawDetector,
     consistency_targets,
     detection_loss,
@@ -33,11 +38,6 @@ from semiseg.flaws import (
     flaw_map,
     flaw_target,
 )
-from semiseg.losses import share, softmax_mse
-from semiseg.method_options import GCTOptions
-from semiseg.methods.method import Setting, split_output
-from semiseg.methods.paired import SIDES, PairedMethod
-from semiseg.networks.segmentor import Segmentor
 from semiseg.types import IGNORE, Clock, LabeledBatch, SegmentationOutput, StepResult, UnlabeledBatch
 
 

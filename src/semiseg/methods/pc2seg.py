@@ -28,7 +28,7 @@ from semiseg.method_options import PC2SegOptions
 from semiseg.methods.method import Setting, split_output
 from semiseg.methods.semi_supervised import SemiSupervised
 from semiseg.networks.segmentor import Segmentor
-from semiseg.pixel_contrast import debiased_contrast
+from semiseg.parts.pixel_contrast import debiased_contrast
 from semiseg.sampling import grid_points, pick, pick_pixels
 from semiseg.types import Clock, LabeledBatch, SegmentationOutput, StepResult, UnlabeledBatch
 

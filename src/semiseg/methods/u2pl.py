@@ -32,7 +32,13 @@ import torch
 from torch import Tensor
 
 from semiseg.augment import strong_view
-from semiseg.contrast import (
+from semiseg.losses import kept_cross_entropy, share
+from semiseg.method_options import U2PLOptions
+from semiseg.methods.averaged import TeacherMethod
+from semiseg.methods.method import Setting, split_output
+from semiseg.mixing import mix_batch
+from semiseg.networks.segmentor import Segmentor
+from semiseg.parts.contrast import (
     ClassQueues,
     Contrast,
     Counted,
@@ -47,12 +53,6 @@ from semiseg.contrast import (
     negative_masks,
     shifted_draws,
 )
-from semiseg.losses import kept_cross_entropy, share
-from semiseg.method_options import U2PLOptions
-from semiseg.methods.averaged import TeacherMethod
-from semiseg.methods.method import Setting, split_output
-from semiseg.mixing import mix_batch
-from semiseg.networks.segmentor import Segmentor
 from semiseg.pseudo_labels import entropy, quantiles
 from semiseg.sampling import nearest_pixels
 from semiseg.teacher import average_into

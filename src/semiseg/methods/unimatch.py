@@ -18,13 +18,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from semiseg.channel_dropout import with_dropped
 from semiseg.losses import share
 from semiseg.method_options import UniMatchOptions
 from semiseg.methods.matching import match, mixed_strong_view, scaled
 from semiseg.methods.method import Setting, split_output
 from semiseg.methods.semi_supervised import SemiSupervised
 from semiseg.networks.segmentor import Segmentor
+from semiseg.parts.channel_dropout import with_dropped
 from semiseg.pseudo_labels import pseudo_label
 from semiseg.types import Clock, LabeledBatch, PseudoLabel, StepResult, UnlabeledBatch
 

@@ -20,13 +20,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from semiseg.channel_dropout import complementary
 from semiseg.losses import share
 from semiseg.method_options import UniMatchV2Options
 from semiseg.methods.averaged import TeacherMethod
 from semiseg.methods.matching import match, mixed_strong_view, scaled
 from semiseg.methods.method import Setting, split_output
 from semiseg.networks.segmentor import Segmentor
+from semiseg.parts.channel_dropout import complementary
 from semiseg.types import Clock, LabeledBatch, StepResult, UnlabeledBatch
 
 

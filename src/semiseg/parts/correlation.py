@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from semiseg.channel_dropout import drop_channels
 from semiseg.distributed import joined, own_rows, world_size
 from semiseg.networks.segmentor import resize
+from semiseg.parts.channel_dropout import drop_channels
 from semiseg.precision import full_precision
 from semiseg.types import PseudoLabel
 
