@@ -15,7 +15,8 @@ from semiseg.optim import Optimizer
 STEPS = 6
 WARMUP = 2  # steps, in the methods that use unlabelled images
 
-# name -> the method and its options; a name of METHODS alone has the defaults, but U2PL's queues of 0.1 GB and GCT's detector of 11 million.
+# name -> the method and its options; a name of METHODS alone has the defaults, but U2PL's queues and GCT's detector,
+# which are large.
 VARIANTS = {
     **{name: (name, {}) for name in METHODS},
     "gct": ("gct", {"detector_channels": 8}),
