@@ -255,7 +255,7 @@ def test_the_hubs_file_is_loaded_whole(monkeypatch, tmp_path):
     save_file(state, tmp_path / "model.safetensors")
     asked = []
     monkeypatch.setattr(
-        encoders, "hf_hub_download", lambda *args: asked.append(args) or str(tmp_path / "model.safetensors")
+        encoders, "hf_hub_download", lambda *args, **_: asked.append(args) or str(tmp_path / "model.safetensors")
     )
     encoder, _ = build_encoder(options(weights="hub"))
     assert asked == [("timm/resnet18.a1_in1k", "model.safetensors")]

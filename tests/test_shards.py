@@ -49,7 +49,7 @@ def batches(dataset, start=0, **train):
 def assert_same(one, two):
     assert len(one) == len(two) > 0
     for ours, theirs in zip(one, two, strict=True):
-        for a, b in zip((*ours[0][:3], *ours[1]), (*theirs[0][:3], *theirs[1]), strict=True):
+        for a, b in zip((*ours[0][:3], *ours[1][:3]), (*theirs[0][:3], *theirs[1][:3]), strict=True):
             assert torch.equal(a, b)
 
 
