@@ -1,4 +1,4 @@
-"""One thread for each of the processes of the tests and of what they start: on small tensors more only get in the way."""
+"""One thread for each process of the tests and for what it starts: on small tensors more only get in the way."""
 
 import os
 
