@@ -70,8 +70,8 @@ def test_the_scenarios_do_what_can_go_wrong(alone):
         names = ("consistency", "unlabeled", "prototype_unlabeled", "strong")
         # Of two networks, one that is the less flawed everywhere has nothing to follow: what both learn counts.
         teaching = [sum(entry[key] for key in entry if key.startswith(names)) for entry in found["trace"][3:]]
-        # GCT's detector has maps of one pixel here, so its networks have nothing to follow; on larger images, a pixel at
-        # which both are nearly alike follows the one or the other by rounding, and the traces part.
+        # GCT's detector has maps of one pixel here, so its networks have nothing to follow; on larger images a pixel
+        # at which both are nearly alike follows the one or the other by rounding, and the traces part.
         assert SCENARIOS[name].method in ("supervised", "gct") or min(teaching) > 1e-3, name
 
 

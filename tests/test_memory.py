@@ -19,6 +19,7 @@ from semiseg import memory
 from semiseg.checkpoint import load_checkpoint
 from semiseg.experiment import train
 from semiseg.memory import FIRST_STEPS, Before, MemoryShortError
+from semiseg.methods import METHODS
 from semiseg.methods.method import Method
 from semiseg.networks.segmentor import Segmentor
 from semiseg.progress import Progress
@@ -92,7 +93,7 @@ def test_a_run_that_is_short_from_the_start_equals_one_in_smaller_parts(tmp_path
     assert trained_lines(tmp_path / "short") == trained_lines(tmp_path / "parts")
 
 
-@pytest.mark.parametrize("variant", [name for name in ON_A_CNN if name != "supervised"])
+@pytest.mark.parametrize("variant", [name for name in METHODS if name != "supervised"])
 def test_a_run_that_is_short_with_unlabelled_images_goes_on_from_there_in_smaller_parts(tmp_path, variant):
     """The step behind `prepare`, which has drawn from the same generator."""
     run = run_of(tmp_path / "short", short_of(2, method_of(variant), first=WARMUP, call=2), accumulate=2)
