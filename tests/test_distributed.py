@@ -38,7 +38,8 @@ def together(request, tmp_path_factory) -> list[dict]:
 def test_losses_and_statistics_are_those_of_one_process(alone, together, name):
     expected, found = alone[name]["trace"], together[0][name]["trace"]
     assert [entry["step"] for entry in found] == list(range(1, ranks.STEPS + 1))
-    assert found == [pytest.approx(entry, abs=1e-6, rel=1e-5) for entry in expected]  # roundings of six steps
+    rounding = 1e-5 if SCENARIOS[name].method == "cct" else 1e-6  # VAT stretches a gradient to a length, roundings too
+    assert found == [pytest.approx(entry, abs=1e-6, rel=rounding) for entry in expected]
 
 
 @scenarios

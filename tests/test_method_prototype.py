@@ -90,7 +90,7 @@ def test_the_record_has_the_share_of_valid_pixels_that_teach():
     labeled, unlabeled = batches()
     before = copy.deepcopy(method)
     result = method(labeled, unlabeled, clock())
-    _, pseudo = before.mixed(unlabeled, clock())
+    _, pseudo = before.mixed(unlabeled, before.options, clock())
     expected = pseudo.kept(TAU).sum() / pseudo.valid.sum()
     assert result.stats["kept"] == expected
     assert not result.stats["kept"].requires_grad

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from semiseg.distributed import own_rows
-from semiseg.parts import perturbations
+from semiseg.parts import channel_dropout, perturbations
 
 BATCH, CHANNELS, HEIGHT, WIDTH = 3, 5, 6, 7
 
@@ -130,8 +130,9 @@ def test_every_process_takes_its_images_of_the_whole_batchs_draws(monkeypatch):
         "cutout": lambda _, g: perturbations.guided_cutout(g, 3, seeded()),
     }
     whole = {name: make(features, guide) for name, make in made.items()}
-    monkeypatch.setattr(perturbations, "world_size", lambda: 2)
-    monkeypatch.setattr(perturbations, "own_rows", lambda tensor: own_rows(tensor)[len(tensor) // 2 :])
+    for module in (perturbations, channel_dropout):
+        monkeypatch.setattr(module, "world_size", lambda: 2)
+        monkeypatch.setattr(module, "own_rows", lambda tensor: own_rows(tensor)[len(tensor) // 2 :])
     for name, make in made.items():
         assert make(features[BATCH:], guide[BATCH:]).equal(whole[name][BATCH:])
 

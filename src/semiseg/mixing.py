@@ -14,7 +14,6 @@ from semiseg.types import IGNORE, PseudoLabel
 
 TOGGLES = 3  # boxes of CPS
 TRIES = 256  # for a box that is inside; at the largest area about one in fifteen is
-TOGGLES = 3  # boxes of CPS
 
 
 def half_boxes(image: Tensor, generator: torch.Generator) -> Tensor:

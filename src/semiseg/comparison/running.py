@@ -107,6 +107,7 @@ class _Pool:
         self.failures: dict[str, str] = {}
 
     def run(self) -> dict[str, str]:
+        """`run_cells`."""
         with self.bar:
             try:
                 while self.waiting or self.running:

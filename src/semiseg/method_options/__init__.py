@@ -17,6 +17,7 @@ from semiseg.method_options.prototype import PrototypeOptions
 from semiseg.method_options.pseudoseg import PseudoSegOptions
 from semiseg.method_options.shared import (
     BackgroundOptions,
+    MixOptions,
     PairOptions,
     PlugInOptions,
     RegularizerOptions,
@@ -57,6 +58,7 @@ __all__ = [
     "FixMatchOptions",
     "GCTOptions",
     "MeanTeacherOptions",
+    "MixOptions",
     "PC2SegOptions",
     "PairOptions",
     "PlugInOptions",

@@ -5,12 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from semiseg.method_options.shared import Denominator, Mix, RegularizerOptions, TeacherOptions, require_probability
+from semiseg.method_options.shared import (
+    Denominator,
+    MixOptions,
+    RegularizerOptions,
+    TeacherOptions,
+    require_probability,
+)
 from semiseg.options import require
 
 
 @dataclass(frozen=True)
-class PrototypeOptions(TeacherOptions):
+class PrototypeOptions(TeacherOptions, MixOptions):
     """Prototype-based consistency regularization (Xu et al., NeurIPS 2022)."""
 
     warmup: float = 0.0125
@@ -35,12 +41,6 @@ class PrototypeOptions(TeacherOptions):
     """Confidence from which a pseudo-label teaches, tau (Table 7)."""
     denominator: Denominator = "all"
     """Divides the losses on unlabelled pixels: all pixels of the image, the kept ones, or as U2PL (N / kept x mean)."""
-    mix: Mix = "cutmix"
-    """Strong augmentation (Table 6)."""
-    mix_probability: float = 0.5
-    """Probability that a batch, or with train.accumulate a part of one, is mixed."""
-    strong: bool = False
-    """Jitter and blur the student's unlabelled copy too; the paper does not."""
     grid: int | None = 32
     """One random point per cell of a grid x grid enters the prototype losses and updates. None: every pixel."""
     prototype_weight: float = 1.0
@@ -55,14 +55,8 @@ class PrototypeOptions(TeacherOptions):
         require(self.temperature > 0, "method.temperature must be positive")
         require(0 <= self.momentum <= 1, "method.momentum: between 0 and 1")
         require_probability("threshold", self.threshold)
-        require_probability("mix_probability", self.mix_probability)
         require(self.grid is None or self.grid >= 1, "method.grid must be at least 1, or none for every pixel")
         require(self.init_pixels >= self.prototypes, "method.init_pixels must be at least method.prototypes")
-
-    @property
-    def needs_partner(self) -> bool:
-        """With CutMix and ClassMix."""
-        return self.mix in ("cutmix", "classmix")
 
     @property
     def regularizer(self) -> RegularizerOptions | None:

@@ -75,6 +75,27 @@ class TeacherOptions(UnlabeledOptions):
 
 
 @dataclass(frozen=True)
+class MixOptions(UnlabeledOptions):
+    """How the student's unlabelled images are changed, in methods that mix them with their pseudo-labels."""
+
+    mix: Mix = "cutmix"
+    """Strong augmentation (Table 6)."""
+    mix_probability: float = 0.5
+    """Probability that a batch, or with train.accumulate a part of one, is mixed."""
+    strong: bool = False
+    """Jitter and blur the student's unlabelled copy too; the paper, and U2PL, do not."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_probability("mix_probability", self.mix_probability)
+
+    @property
+    def needs_partner(self) -> bool:
+        """With CutMix and ClassMix."""
+        return self.mix in ("cutmix", "classmix")
+
+
+@dataclass(frozen=True)
 class BackgroundOptions(UnlabeledOptions):
     """What every method has that tells objects from a background."""
 

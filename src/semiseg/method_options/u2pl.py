@@ -4,24 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from semiseg.method_options.shared import Mix, PlugInOptions, TeacherOptions, require_probability
+from semiseg.method_options.shared import MixOptions, PlugInOptions, TeacherOptions, require_probability
 from semiseg.options import require
 
 
 @dataclass(frozen=True)
-class U2PLOptions(TeacherOptions, PlugInOptions):
+class U2PLOptions(TeacherOptions, MixOptions, PlugInOptions):
     """U2PL: unreliable pseudo-labels as negatives (Wang et al., CVPR 2022)."""
 
     warmup: float = 0.0125
     """Share of the steps that are supervised only. The default is the code's one epoch of 80."""
     drop: float = 0.2
     """Share of the unlabelled pixels, the least certain ones, that teach no label at first; it falls to 0."""
-    mix: Mix = "cutmix"
-    """Strong augmentation."""
-    mix_probability: float = 0.5
-    """Probability that a batch, or with train.accumulate a part of one, is mixed."""
-    strong: bool = False
-    """Jitter and blur the student's unlabelled copy too; U2PL does not."""
     contrastive_weight: float = 0.25
     """Weight of the contrastive loss. The code's 1 is in effect 1 / GPUs: 0.25 on VOC, 0.125 on Cityscapes."""
     extremes: float = 0.2
@@ -51,7 +45,7 @@ class U2PLOptions(TeacherOptions, PlugInOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("drop", "mix_probability", "anchor_confidence"):
+        for name in ("drop", "anchor_confidence"):
             require_probability(name, getattr(self, name))
         require(0 <= self.extremes <= 0.5, "method.extremes is a share at either end: between 0 and 0.5")
         require(self.contrastive_weight >= 0, "method.contrastive_weight cannot be negative")
@@ -60,8 +54,3 @@ class U2PLOptions(TeacherOptions, PlugInOptions):
         for name in ("anchors", "negatives", "channels", "queue_size", "queue_size_first"):
             require(getattr(self, name) >= 1, f"method.{name} must be at least 1")
         require(self.enqueue is None or self.enqueue >= 1, "method.enqueue must be at least 1, or none for no limit")
-
-    @property
-    def needs_partner(self) -> bool:
-        """With CutMix and ClassMix."""
-        return self.mix in ("cutmix", "classmix")

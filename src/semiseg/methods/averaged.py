@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from semiseg.method_options import TeacherOptions
+from torch import Tensor
+
+from semiseg.augment import strong_view
+from semiseg.method_options import MixOptions, TeacherOptions
 from semiseg.methods.method import Setting
 from semiseg.methods.semi_supervised import SemiSupervised
+from semiseg.mixing import mix_batch
 from semiseg.networks.segmentor import Segmentor
 from semiseg.pseudo_labels import pseudo_label
 from semiseg.teacher import Teacher, ema_decay
@@ -54,6 +58,14 @@ class TeacherMethod(SemiSupervised):
     def label(self, unlabeled: UnlabeledBatch) -> PseudoLabel:
         """The teacher's pseudo-labels of the weak views, from its linear predictor (Eq. 7)."""
         return pseudo_label(self.teacher(unlabeled.image).logits, unlabeled.valid)
+
+    def mixed(self, unlabeled: UnlabeledBatch, options: MixOptions, clock: Clock) -> tuple[Tensor, PseudoLabel]:
+        """The student's unlabelled images (B, 3, H, W), and what the teacher says of them (3.3)."""
+        pseudo, image = self.label(unlabeled), unlabeled.image
+        if options.strong:
+            image = strong_view(image, self.setting.augment, clock.generator)
+        probability, classes = options.mix_probability, self.student.num_classes
+        return mix_batch(options.mix, probability, image, pseudo, classes, clock.generator)
 
     @property
     def labeler(self) -> Segmentor:

@@ -38,6 +38,7 @@ from semiseg.methods.method import Setting
 from semiseg.methods.semi_supervised import SemiSupervised
 from semiseg.networks.segmentor import Segmentor, resize
 from semiseg.parts import perturbations
+from semiseg.pseudo_labels import labelling
 from semiseg.types import Clock, LabeledBatch, StepResult, UnlabeledBatch
 
 log = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ class CCT(SemiSupervised):
             *(maps.split([len(labeled.image), len(unlabeled.image)]) for maps in pyramid), strict=True
         )
         losses = self.supervised(self.student.decode(list(of_labeled), size), labeled)
-        with torch.no_grad():
+        with labelling():
             target = self.student.decode(list(of_unlabeled), size).logits.softmax(1)  # (B, C, H, W)
         distance = self.distance(of_unlabeled[-1], target, unlabeled.valid, clock.generator)
         losses["consistency"] = self.options.unlabeled_weight * self.ramp(clock, self.options.ramp) * distance

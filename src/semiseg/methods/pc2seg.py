@@ -29,6 +29,7 @@ from semiseg.methods.method import Setting, split_output
 from semiseg.methods.semi_supervised import SemiSupervised
 from semiseg.networks.segmentor import Segmentor
 from semiseg.parts.pixel_contrast import debiased_contrast
+from semiseg.pseudo_labels import labelling
 from semiseg.sampling import grid_points, pick, pick_pixels
 from semiseg.types import Clock, LabeledBatch, SegmentationOutput, StepResult, UnlabeledBatch
 
@@ -46,7 +47,7 @@ class PC2Seg(SemiSupervised):
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
         """Eq. 5, the distance of the labels, the contrast of the features."""
-        with torch.no_grad():
+        with labelling():
             weak = self.student(unlabeled.image)
             target = weak.logits.float().softmax(1)  # (B, C, H, W)
         strong = strong_view(unlabeled.image, self.setting.augment, clock.generator)
@@ -66,7 +67,7 @@ class PC2Seg(SemiSupervised):
         size = (valid.shape[-2], valid.shape[-1])
         points = grid_points(*size, self.options.grid, clock.generator)  # (N, 2)
         anchors = self.projector(pick(strong.features, points, size))  # (B, N, P)
-        with torch.no_grad():
+        with labelling():
             keys = self.projector(pick(weak.features, points, size))
         classes = pick_pixels(target.flatten(0, 1), points).unflatten(0, target.shape[:2]).mT  # (B, N, C)
         usable = pick_pixels(valid, points)  # (B, N)

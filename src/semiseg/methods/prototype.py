@@ -23,12 +23,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from semiseg.augment import strong_view
 from semiseg.losses import kept_cross_entropy, share
 from semiseg.method_options import PrototypeOptions
 from semiseg.methods.averaged import TeacherMethod
 from semiseg.methods.method import Predictor, Setting, split_output
-from semiseg.mixing import mix_batch
 from semiseg.networks.segmentor import Segmentor
 from semiseg.pseudo_labels import pseudo_label
 from semiseg.types import Clock, LabeledBatch, PseudoLabel, SegmentationOutput, StepResult, UnlabeledBatch
@@ -44,7 +42,7 @@ class Prototype(TeacherMethod):
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
         """Algorithm 1, one step."""
-        image, pseudo = self.mixed(unlabeled, clock)
+        image, pseudo = self.mixed(unlabeled, self.options, clock)
         together = torch.cat([labeled.image, image])
         self.teacher.observe(together)
         output = self.student(together)
@@ -64,15 +62,6 @@ class Prototype(TeacherMethod):
         size = (unlabeled.image.shape[-2], unlabeled.image.shape[-1])
         features = self.teacher(unlabeled.image).features
         return pseudo_label(self.prototypes.dense_logits(features, size), unlabeled.valid)
-
-    def mixed(self, unlabeled: UnlabeledBatch, clock: Clock) -> tuple[Tensor, PseudoLabel]:
-        """The student's unlabelled images (B, 3, H, W), and what the teacher says of them."""
-        pseudo = self.label(unlabeled)
-        image = unlabeled.image
-        if self.options.strong:
-            image = strong_view(image, self.setting.augment, clock.generator)
-        kind, probability = self.options.mix, self.options.mix_probability
-        return mix_batch(kind, probability, image, pseudo, self.student.num_classes, clock.generator)
 
     def linear_losses(
         self, output: SegmentationOutput, labeled: LabeledBatch, pseudo: PseudoLabel, kept: Tensor

@@ -31,7 +31,7 @@ from semiseg.methods.method import Setting, split_output
 from semiseg.methods.semi_supervised import SemiSupervised
 from semiseg.mixing import squares
 from semiseg.networks.segmentor import Segmentor
-from semiseg.pseudo_labels import calibrated_fusion
+from semiseg.pseudo_labels import calibrated_fusion, labelling
 from semiseg.types import IGNORE, Clock, LabeledBatch, SegmentationOutput, StepResult, UnlabeledBatch
 
 
@@ -66,12 +66,12 @@ class PseudoSeg(SemiSupervised):
         losses["unlabeled"] = self.options.unlabeled_weight * soft_cross_entropy(*taught, self.setting.loss.slices)
         return StepResult(losses, {})
 
-    @torch.no_grad()
     def soft_label(self, unlabeled: UnlabeledBatch) -> Tensor:
         """The calibrated fusion of both predictions of the weak view, in train mode as the original's. (B, C, H, W)"""
-        pyramid = self.student.encode(unlabeled.image)
-        logits = self.student.decode(pyramid, (unlabeled.image.shape[-2], unlabeled.image.shape[-1])).logits
-        attended = self.attention(pyramid, unlabeled.valid)
+        with labelling():
+            pyramid = self.student.encode(unlabeled.image)
+            logits = self.student.decode(pyramid, (unlabeled.image.shape[-2], unlabeled.image.shape[-1])).logits
+            attended = self.attention(pyramid, unlabeled.valid)
         return calibrated_fusion(logits, attended, unlabeled.valid, self.options.temperature)
 
     def labeled_losses(

@@ -31,12 +31,10 @@ import copy
 import torch
 from torch import Tensor
 
-from semiseg.augment import strong_view
 from semiseg.losses import kept_cross_entropy, share
 from semiseg.method_options import U2PLOptions
 from semiseg.methods.averaged import TeacherMethod
 from semiseg.methods.method import Setting, split_output
-from semiseg.mixing import mix_batch
 from semiseg.networks.segmentor import Segmentor
 from semiseg.parts.contrast import (
     ClassQueues,
@@ -72,7 +70,7 @@ class U2PL(TeacherMethod):
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
         """The three losses. The teacher is through before the student starts, so their large maps never coexist."""
-        image, pseudo = self.mixed(unlabeled, clock)
+        image, pseudo = self.mixed(unlabeled, self.options, clock)
         together = torch.cat([labeled.image, image])
         self.teacher.observe(together)
         kept, contrast = self.judged(together, labeled, pseudo, clock)
@@ -86,14 +84,6 @@ class U2PL(TeacherMethod):
         losses["contrastive"] = self.options.contrastive_weight * contrastive
         losses |= self.prototype_losses(output.features, labeled.label, pseudo, kept, clock, "u2pl")
         return StepResult(losses, {"kept": share(kept, pseudo.valid)})
-
-    def mixed(self, unlabeled: UnlabeledBatch, clock: Clock) -> tuple[Tensor, PseudoLabel]:
-        """The student's unlabelled images (B, 3, H, W), and what the teacher says of them."""
-        pseudo, image = self.label(unlabeled), unlabeled.image
-        if self.options.strong:
-            image = strong_view(image, self.setting.augment, clock.generator)
-        kind, probability = self.options.mix, self.options.mix_probability
-        return mix_batch(kind, probability, image, pseudo, self.student.num_classes, clock.generator)
 
     @torch.no_grad()
     def judged(

@@ -24,7 +24,6 @@ from semiseg.types import SegmentationOutput
 MULTIPLE = 32
 """Of pixels: sides that every encoder and decoder of that library takes."""
 
-_REFUSALS = (AssertionError, AttributeError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
 PROBE_SIZE = (64, 96)
 """No square: an encoder that takes one size only is refused at once and not by some image later."""
 

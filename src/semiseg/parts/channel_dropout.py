@@ -18,8 +18,13 @@ def drop_channels(maps: Tensor, rate: float, generator: torch.Generator) -> Tens
 
     generator: on the CPU. 0 <= rate < 1.
     """
+    return _times(maps, channel_factors(maps, rate, generator))
+
+
+def channel_factors(maps: Tensor, rate: float, generator: torch.Generator) -> Tensor:
+    """What `drop_channels` multiplies the channels of (B, X, h, w) by. (B, X), on the CPU"""
     every = torch.rand(len(maps) * world_size(), maps.shape[1], generator=generator)
-    return _times(maps, (own_rows(every) >= rate) / (1 - rate))
+    return (own_rows(every) >= rate) / (1 - rate)
 
 
 def with_dropped(first: int, rate: float, generator: torch.Generator) -> Callable[[list[Tensor]], list[Tensor]]:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semiseg.distributed import own_rows, world_size
+from semiseg.parts.channel_dropout import channel_factors
 from semiseg.precision import full_precision
 
 DROPPED = 0.5  # share of the channels that DropOut2d zeroes
@@ -28,10 +29,8 @@ _GOLDEN = 0x9E3779B97F4A7C15
 
 def channel_dropout(features: Tensor, generator: torch.Generator) -> Tensor:
     """DropOut2d: every channel of every image stays with probability 1/2, and then doubled. (B, X, 1, 1)"""
-    batch, channels = features.shape[:2]
-    every = torch.rand(batch * world_size(), channels, generator=generator)
-    keep = (own_rows(every) >= DROPPED).to(features.device, non_blocking=True)
-    return keep[:, :, None, None] / (1 - DROPPED)
+    factors = channel_factors(features, DROPPED, generator).to(features.device, non_blocking=True)
+    return factors[:, :, None, None]
 
 
 def feature_drop(features: Tensor, generator: torch.Generator) -> Tensor:
