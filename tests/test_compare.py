@@ -25,6 +25,7 @@ from semiseg.comparison import running
 from semiseg.comparison.grid import Grid, make_grid
 from semiseg.comparison.run import MissingRunsError, require_all, run_grid
 from semiseg.comparison.running import find_places
+from semiseg.comparison.table import NOT_YET
 from semiseg.comparison.views import html, markdown
 from semiseg.config import load_config, save_config
 from semiseg.metrics import ConfusionMatrix
@@ -385,3 +386,13 @@ def test_wrong_numbers_are_told_before_anything_is_run(recipe, capsys, tmp_path)
 def test_progress_tells_what_runs(done):
     lines = [line for line in done.printed.splitlines() if re.match(r"compare step \d+/16 ", line)]
     assert all(re.search(r"\d waiting, running: 4-\w+-seed\d \d/4", line) for line in lines)
+
+
+def test_the_page_names_runs_that_failed_and_counts_those_to_come(done):
+    document = json.loads(json.dumps(done.document))
+    rows = document["labeled"][0]["rows"]
+    rows[0]["missing"], rows[1]["missing"] = ([{"seed": 7, "why": why}] for why in (NOT_YET, "no memory left"))
+    page = html(document)
+    assert "cutmix, seed 7, is missing: no memory left" in page
+    assert "Not finished yet: 1 run." in page
+    assert "supervised, seed 7" not in page

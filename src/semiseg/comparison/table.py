@@ -17,6 +17,9 @@ from semiseg.data.splits import PUBLISHED
 
 Document = dict[str, Any]
 
+NOT_YET = "not finished yet"
+"""Why a run is missing that did not fail."""
+
 _ENDS = {"first": min, "last": max}
 
 
@@ -93,7 +96,7 @@ def _section(grid: Grid, labels: str, outcomes: Sequence[_Outcome], failures: Ma
     by_method = {method: {o.cell.seed: o for o in own if o.cell.method == method} for method in grid.methods}
     missing = {
         method: [
-            {"seed": cell.seed, "why": failures.get(cell.name, "not finished yet")}
+            {"seed": cell.seed, "why": failures.get(cell.name, NOT_YET)}
             for cell in grid.cells
             if (cell.labels, cell.method) == (labels, method) and cell.seed not in by_method[method]
         ]

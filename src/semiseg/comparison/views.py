@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from semiseg.checkpoint import write_atomically
-from semiseg.comparison.table import Document
+from semiseg.comparison.table import NOT_YET, Document
 from semiseg.record import write_json
 from semiseg.report.page import TEMPLATES
 
@@ -108,6 +108,14 @@ def _number(value: float | None, form: str) -> str:
     return _NONE if value is None else f"{value:{form}}"
 
 
+def failed_and_waiting(section: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """`missing_words` of all rows: those of runs that failed, and those of runs whose turn is still to come."""
+    told = [words for row in section["rows"] for words in missing_words(row)]
+    return [words for words in told if not words.endswith(NOT_YET)], [
+        words for words in told if words.endswith(NOT_YET)
+    ]
+
+
 def missing_words(row: Mapping[str, Any]) -> list[str]:
     """Which runs of a row are missing, and why."""
     return [f"{row['method']}, seed {each['seed']}, is missing: {each['why']}" for each in row["missing"]]
@@ -183,7 +191,7 @@ def html(document: Document) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
     )
-    names = (cells, labels_title, missing_words, sources)
+    names = (cells, failed_and_waiting, labels_title, sources)
     return environment.get_template("compare.html.jinja").render(
         title=f"Comparison: {title(document)}",
         verdict=headline(document),
