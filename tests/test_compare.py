@@ -243,6 +243,7 @@ def test_a_stopped_comparison_ends_its_runs_and_says_how_to_go_on(recipe, tmp_pa
     assert "supervised, seed 0, is missing: not finished yet" in (tmp_path / "out/compare.md").read_text()
 
 
+@pytest.mark.slow
 def test_no_run_outlives_a_killed_comparison(recipe, tmp_path):
     process = multiprocessing.get_context("forkserver").Process(
         target=enter, args=(endless(recipe, tmp_path / "out"), tmp_path / "printed")

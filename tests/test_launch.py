@@ -83,7 +83,7 @@ def test_a_killed_process_ends_the_others(started):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no signal tells of a parent's end")
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_none_outlives_the_one_that_started_them(tmp_path, number):
     command = [sys.executable, failing.__file__, "launch", "endless", str(tmp_path)]
     parent = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
@@ -100,6 +100,7 @@ def wait_until(condition, seconds: float) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_torchrun_tells_them_the_same(tmp_path):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*torchrun, failing.__file__, "mistake_of_one", str(tmp_path)]
