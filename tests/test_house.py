@@ -31,6 +31,7 @@ TIERS = (
     ("runs", "estimate"),
     ("report", "bench"),
     ("demo", "comparison"),
+    ("reproduction",),
     ("command_options", "commands"),
     ("cli",),
 )  # fmt: skip

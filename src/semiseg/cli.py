@@ -20,6 +20,7 @@ from semiseg.command_options import (
     join_booleans,
     with_compare_options,
     with_evaluation_options,
+    with_reproduce_options,
     with_train_options,
 )
 from semiseg.launch import STOPPED, AloneError, first_to_fail, is_first, launch
@@ -56,6 +57,7 @@ def build_app(tokens: Sequence[str] = ()) -> App:
     )
     app.command(with_train_options(commands.train, tokens), name="train")
     app.command(with_compare_options(commands.compare, tokens), name="compare")
+    app.command(with_reproduce_options(commands.reproduce, tokens), name="reproduce")
     app.command(with_train_options(commands.estimate, tokens), name="estimate")
     app.command(with_evaluation_options(commands.evaluate), name="evaluate")
     others = (commands.predict, commands.demo, commands.report, commands.bench, commands.methods, commands.recipes)
@@ -100,7 +102,7 @@ def _stopped(tokens: Sequence[str]) -> int:
     if tokens[:1] == ["train"]:
         again = [*tokens, *([] if "--resume" in tokens else ["--resume"])]
         print(f"semiseg: to go on from the last checkpoint: semiseg {shlex.join(again)}", file=sys.stderr)
-    if tokens[:1] == ["compare"]:
+    if tokens[:1] in (["compare"], ["reproduce"]):
         print(f"semiseg: to go on, the same again: semiseg {shlex.join(tokens)}", file=sys.stderr)
     return 130
 

@@ -45,14 +45,26 @@ def with_compare_options(command: Command, tokens: Sequence[str]) -> Command:
     if tokens[:1] != [command.__name__]:
         return _with_options(command, [])
     values = flatten(config_to_dict(_named_config([token for token in tokens if not token.startswith("--method")])))
+    return _with_options(command, [*_shared_options(values), *_options_of_any_method()])
+
+
+def with_reproduce_options(command: Command, tokens: Sequence[str]) -> Command:
+    """`command` likewise; defaults, which each table and scale has of its own, are not shown."""
+    if tokens[:1] != [command.__name__]:
+        return _with_options(command, [])
+    shared = [each for each in _shared_options({}) if each.name != "preset"]  # which is its own
+    return _with_options(command, [*shared, *_options_of_any_method()])
+
+
+def _shared_options(values: Mapping[str, object]) -> list[inspect.Parameter]:
+    """The options that all runs of a comparison share, without those that it sets itself."""
     texts = attribute_docs(Config) | option_help("supervised")
-    own = ("recipe", "run", "seed", "method", "train.devices")  # which the comparison sets
-    options = [
-        _parameter(key, kind, texts[key], values[key], _SHORT_HERE)
+    own = ("recipe", "run", "seed", "method", "train.devices")
+    return [
+        _parameter(key, kind, texts[key], values.get(key), _SHORT_HERE)
         for key, kind in option_types("supervised").items()
         if key not in own
     ]
-    return _with_options(command, [*options, *_options_of_any_method()])
 
 
 def _options_of_any_method() -> list[inspect.Parameter]:

@@ -45,10 +45,10 @@ def read_result(cell: Cell) -> dict[str, Any]:
     return json.loads((cell.config.run_folder / RESULT).read_text("utf-8"))
 
 
-def read_counts(cell: Cell, result: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Names (N,) of the validation images, and the headline predictor's counts (N, C, C) after the last step."""
+def read_counts(cell: Cell, predictor: str) -> tuple[np.ndarray, np.ndarray]:
+    """Names (N,) of the validation images, and a predictor's counts (N, C, C) after the last step."""
     with np.load(cell.config.run_folder / CONFUSIONS) as arrays:
-        return arrays["names"], arrays[result["last"]["val"]["headline"]]
+        return arrays["names"], arrays[predictor]
 
 
 def check(cell: Cell, split: Mapping[str, Any]) -> None:

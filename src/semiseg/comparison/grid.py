@@ -22,7 +22,7 @@ _SET_HERE = {"method": "--methods", "seed": "--seeds", "run": "--out", **dict.fr
 
 @dataclass(frozen=True)
 class Cell:
-    """One run."""
+    """One run; `method` may say more than its name, as `prototype-threshold0.9`, where runs differ in more."""
 
     method: str
     labels: str
@@ -69,20 +69,20 @@ def make_grid(
 ) -> Grid:
     """The grid that the words of a command line, or lists of them, describe. Raises ConfigError for what is wrong."""
     flat = flatten(overrides or {})
-    _check_free(flat)
+    check_free(flat)
     asked = _methods(methods)
     names = tuple(dict.fromkeys([REFERENCE, *asked]))
-    _check_method_options(flat, names)
-    base = load_config(recipe, _for_method(flat, REFERENCE))
-    sets = _labeled_sets(labeled, base)
-    numbers = _seeds(seeds)
+    check_method_options(flat, names)
+    base = load_config(recipe, for_method(flat, REFERENCE))
+    sets = labeled_sets(labeled, base)
+    numbers = read_seeds(seeds)
     folder = out or Path("runs") / f"compare-{base.recipe}"
     cells = tuple(
         _cell(recipe, flat, method, chosen, seed, folder) for seed in numbers for chosen in sets for method in names
     )
     labels = tuple(chosen.name for chosen in sets)
-    typed = None if labeled is None else ",".join(_words(labeled))
-    command = _command(str(recipe), ",".join(_words(methods)), typed, numbers, out, flat)
+    typed = None if labeled is None else ",".join(words_of(labeled))
+    command = _command(str(recipe), ",".join(words_of(methods)), typed, numbers, out, flat)
     return Grid(base.recipe, folder, names, labels, numbers, cells, REFERENCE not in asked, command)
 
 
@@ -95,21 +95,21 @@ def check_jobs(jobs: int | None) -> None:
 def _cell(recipe: str | Path, flat: Flat, method: str, chosen: LabeledSet, seed: int, out: Path) -> Cell:
     labels = re.sub(r"[^\w.-]+", "-", chosen.name)
     own = {"method": method, "seed": seed, "run": out / f"{labels}-{method}-seed{seed}"}
-    config = load_config(recipe, {**_for_method(flat, method), **chosen.overrides, **own})
+    config = load_config(recipe, {**for_method(flat, method), **chosen.overrides, **own})
     return Cell(method, chosen.name, seed, config)
 
 
 # What was asked for ---------------------------------------------------------------------------------------------------
 
 
-def _words(value: str | Iterable[object]) -> list[str]:
+def words_of(value: str | Iterable[object]) -> list[str]:
     """`a,b` or ["a", "b"] as words, each once."""
     parts = value.split(",") if isinstance(value, str) else [str(part) for part in value]
     return list(dict.fromkeys(part.strip() for part in parts if part.strip()))
 
 
 def _methods(value: str | Iterable[str]) -> list[str]:
-    words = _words(value)
+    words = words_of(value)
     if not words:
         raise ConfigError(f"--methods names none; expected all, or some of {', '.join(METHOD_OPTIONS)}")
     if "all" in words:
@@ -117,15 +117,17 @@ def _methods(value: str | Iterable[str]) -> list[str]:
     return [check_method(word, "--methods: ") for word in words]
 
 
-def _seeds(value: str | Iterable[int]) -> tuple[int, ...]:
-    words = _words(value)
+def read_seeds(value: str | Iterable[int]) -> tuple[int, ...]:
+    """`0,1` or [0, 1] as numbers, each once. Raises ConfigError for other words."""
+    words = words_of(value)
     if not words or not all(re.fullmatch("[0-9]+", word) for word in words):
         raise ConfigError(f"--seeds is {','.join(words)!r}; expected whole numbers from 0, such as 0,1,2")
     return tuple(dict.fromkeys(map(int, words)))
 
 
-def _labeled_sets(value: str | Iterable[str] | None, base: Config) -> list[LabeledSet]:
-    words = [] if value is None else _words(value)
+def labeled_sets(value: str | Iterable[str] | None, base: Config) -> list[LabeledSet]:
+    """The sets of labels that the words of `--labeled` name, or the recipe's own. Raises ConfigError if two are alike."""
+    words = [] if value is None else words_of(value)
     sets = [labeled_set(each, base.data) for each in words] or [recipes_own(base.data)]
     names = [chosen.name for chosen in sets]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -137,7 +139,8 @@ def _labeled_sets(value: str | Iterable[str] | None, base: Config) -> list[Label
 # Options of the runs --------------------------------------------------------------------------------------------------
 
 
-def _check_free(flat: Flat) -> None:
+def check_free(flat: Flat) -> None:
+    """Raise ConfigError for an option of a run that is for the comparison to set."""
     for key in flat:
         if key in _SET_HERE:
             raise ConfigError(f"--{key}: a comparison has this of its own; use {_SET_HERE[key]}")
@@ -145,14 +148,15 @@ def _check_free(flat: Flat) -> None:
         raise ConfigError("--train.devices: a comparison gives each run one device; --jobs says how many run at a time")
 
 
-def _check_method_options(flat: Flat, methods: Iterable[str]) -> None:
+def check_method_options(flat: Flat, methods: Iterable[str]) -> None:
+    """Raise ConfigError for an option of a method's own that none of `methods` has."""
     valid = {key for method in methods for key in option_types(method)}
     for key in flat:
         if key.startswith("method.") and key not in valid:
             raise ConfigError(f"--{key}: none of the compared methods has such an option; {repair(key, sorted(valid))}")
 
 
-def _for_method(flat: Flat, method: str) -> Flat:
+def for_method(flat: Flat, method: str) -> Flat:
     """`flat` without the options that are other methods' own: a method takes those that it has."""
     own = option_types(method)
     return {key: value for key, value in flat.items() if not key.startswith("method.") or key in own}
@@ -168,11 +172,12 @@ def _command(recipe: str, methods: str, labeled: str | None, seeds: Iterable[int
     words += ["--seeds", ",".join(map(str, seeds))]
     words += [] if out is None else ["--out", str(out)]
     for key, value in flat.items():
-        words += [f"--{key}", *_typed(value)]
+        words += [f"--{key}", *typed_words(value)]
     return shlex.join(words)
 
 
-def _typed(value: object) -> list[str]:
+def typed_words(value: object) -> list[str]:
+    """An option's value as one would type it."""
     if isinstance(value, bool) or value is None:
         return [str(value).lower()]
     return [str(part) for part in value] if isinstance(value, list | tuple) else [str(value)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def run_grid(grid: Grid, jobs: int | None, console: Console | None = None) -> Do
     """`compare` of a grid that is made."""
     console = console or Console()
     require(started_processes() == 1, "a comparison starts its own processes: start it alone, not by torchrun")
-    _check_folders(grid)
+    check_folders(grid.cells)
     places = find_places(grid.config.train.device, jobs)
     _announce(grid, len(places), console)
 
@@ -84,12 +84,15 @@ class MissingRunsError(ValueError):
     """Some runs of a comparison failed; the others are in the table."""
 
 
-def _check_folders(grid: Grid) -> None:
-    """Open the data of each set of labels, so that what is wrong with them is heard at once, and look at old runs."""
-    firsts = {cell.labels: cell for cell in reversed(grid.cells)}
-    need = any(METHODS[method].uses_unlabeled for method in grid.methods)
+def check_folders(cells: Sequence[Cell]) -> None:
+    """Open the data of each set of labels, so that what is wrong with them is heard at once, and look at old runs.
+
+    Raises ValueError for either.
+    """
+    firsts = {cell.labels: cell for cell in reversed(cells)}
+    need = any(METHODS[cell.config.method].uses_unlabeled for cell in cells)
     splits = {labels: _split(cell, need) for labels, cell in firsts.items()}
-    for cell in grid.cells:
+    for cell in cells:
         check(cell, splits[cell.labels])
 
 
@@ -103,21 +106,22 @@ def _announce(grid: Grid, places: int, console: Console) -> None:
         f"{len(grid.cells)} runs of {grid.config.train.steps} steps in {grid.out}: {len(grid.methods)} methods x "
         f"{len(grid.labels)} sets of labels x {len(grid.seeds)} seeds, {places} at a time; {done} are finished"
     )
-    _say(console, words)
+    say(console, words)
     if grid.reference_added:
-        _say(console, f"{REFERENCE} was added: it is what the others are held against")
+        say(console, f"{REFERENCE} was added: it is what the others are held against")
 
 
 def _conclude(document: Document, out: Path, console: Console) -> None:
     for section in document["labeled"]:
         for row in section["rows"]:
             method, last, difference, verdict, *_ = cells(row)
-            _say(console, f"{labels_title(section)}: {method} {last}, {difference} {verdict}")
+            say(console, f"{labels_title(section)}: {method} {last}, {difference} {verdict}")
             for words in missing_words(row):
-                _say(console, words)
-    _say(console, headline(document))
-    _say(console, f"Table: {out / 'compare.html'}, .md and .json")
+                say(console, words)
+    say(console, headline(document))
+    say(console, f"Table: {out / 'compare.html'}, .md and .json")
 
 
-def _say(console: Console, text: str) -> None:
+def say(console: Console, text: str) -> None:
+    """Print a line, whole where it goes into a file."""
     console.print(text, markup=False, highlight=False, soft_wrap=not console.is_terminal)

@@ -76,14 +76,14 @@ class _Started:
 
 
 def run_cells(
-    cells: Sequence[Cell], places: Sequence[Place], after_each: AfterEach, console: Console
+    cells: Sequence[Cell], places: Sequence[Place], after_each: AfterEach, console: Console, title: str = "compare"
 ) -> dict[str, str]:
-    """Run what is not finished; returns why runs failed, by their name.
+    """Run what is not finished; returns why runs failed, by their name. `title` stands before the progress.
 
     `after_each` is called with these after each run. Others go on where one fails. None outlives this
     call, nor this process: Ctrl-C ends all.
     """
-    return _Pool(cells, places, after_each, console).run()
+    return _Pool(cells, places, after_each, console, title).run()
 
 
 class _Pool:
@@ -93,13 +93,14 @@ class _Pool:
         places: Sequence[Place],
         after_each: AfterEach,
         console: Console,
+        title: str,
     ) -> None:
         self.waiting = [cell for cell in cells if not is_finished(cell)]
         self.places = places
         self.after_each = after_each
         self.steps = {cell.name: cell.config.train.steps if is_finished(cell) else steps_done(cell) for cell in cells}
         total = sum(cell.config.train.steps for cell in cells)
-        self.bar = Progress("compare", total, sum(self.steps.values()), console)
+        self.bar = Progress(title, total, sum(self.steps.values()), console)
         self.threads = max(1, torch.get_num_threads() // len(places))
         self.context = multiprocessing.get_context("forkserver")  # which imports torch once for all
         self.context.set_forkserver_preload(_PRELOADED)

@@ -24,17 +24,18 @@ _ENDS = {"first": min, "last": max}
 
 
 @dataclass(frozen=True)
-class _Outcome:
+class Outcome:
     """A finished run."""
 
     cell: Cell
     result: dict[str, Any]
+    predictor: str  # whose scores these are
     names: np.ndarray  # (N,) of the validation images
-    counts: np.ndarray  # (N, C, C) of the headline predictor, after the last step
+    counts: np.ndarray  # (N, C, C) of the predictor, after the last step
 
     def miou(self, which: str) -> float:
-        """The headline's, per cent, of the `last` or the `best` checkpoint."""
-        return self.result[which]["val"]["miou"]
+        """The predictor's, per cent, of the `last` or the `best` checkpoint."""
+        return self.result[which]["val"][self.predictor]["miou"]
 
 
 def build_document(grid: Grid, failures: Mapping[str, str], places: int) -> Document:
@@ -42,8 +43,8 @@ def build_document(grid: Grid, failures: Mapping[str, str], places: int) -> Docu
 
     Raises ValueError where finished runs of one set of labels were trained or scored on different images.
     """
-    found = [_read(cell) for cell in grid.cells if is_finished(cell)]
-    _check_same_images(found)
+    found = [read_outcome(cell) for cell in grid.cells if is_finished(cell)]
+    check_same_images(found)
     config, results = grid.config, [outcome.result for outcome in found]
     return {
         "recipe": grid.recipe,
@@ -60,21 +61,26 @@ def build_document(grid: Grid, failures: Mapping[str, str], places: int) -> Docu
         "labeled": [_section(grid, labels, found, failures) for labels in grid.labels],
         "notes": _notes(grid, found),
         "command": grid.command,
-        "versions": _distinct(results, "versions"),
-        "hardware": _distinct(results, "hardware"),
-        "commit": _merged(result["commit"] for result in results),
+        "versions": distinct(results, "versions"),
+        "hardware": distinct(results, "hardware"),
+        "commit": merged(result["commit"] for result in results),
         "date": {name: pick((r["date"] for r in results), default=None) for name, pick in _ENDS.items()},
     }
 
 
-def _read(cell: Cell) -> _Outcome:
+def read_outcome(cell: Cell, predictor: str | None = None) -> Outcome:
+    """A finished run by one of its predictors; None: its headline."""
     result = read_result(cell)
-    return _Outcome(cell, result, *read_counts(cell, result))
+    chosen = predictor or result["last"]["val"]["headline"]
+    return Outcome(cell, result, chosen, *read_counts(cell, chosen))
 
 
-def _check_same_images(outcomes: Sequence[_Outcome]) -> None:
-    """Runs of one set of labels have the same lists, and all runs the same validation images in the same order."""
-    firsts: dict[str, _Outcome] = {}
+def check_same_images(outcomes: Sequence[Outcome]) -> None:
+    """Runs of one set of labels have the same lists, and all runs the same validation images in the same order.
+
+    Raises ValueError where they do not.
+    """
+    firsts: dict[str, Outcome] = {}
     for outcome in outcomes:
         first = firsts.setdefault(outcome.cell.labels, outcome)
         ours, theirs = outcome.result["split"], first.result["split"]
@@ -89,7 +95,7 @@ def _check_same_images(outcomes: Sequence[_Outcome]) -> None:
 # One set of labels ----------------------------------------------------------------------------------------------------
 
 
-def _section(grid: Grid, labels: str, outcomes: Sequence[_Outcome], failures: Mapping[str, str]) -> Document:
+def _section(grid: Grid, labels: str, outcomes: Sequence[Outcome], failures: Mapping[str, str]) -> Document:
     """The rows of one set of labels."""
     own = [outcome for outcome in outcomes if outcome.cell.labels == labels]
     split = next(cell.config.data.split for cell in grid.cells if cell.labels == labels)
@@ -114,32 +120,32 @@ def _section(grid: Grid, labels: str, outcomes: Sequence[_Outcome], failures: Ma
     }
 
 
-def _row(method: str, ours: Mapping[int, _Outcome], theirs: Mapping[int, _Outcome], split: str | None) -> Document:
+def _row(method: str, ours: Mapping[int, Outcome], theirs: Mapping[int, Outcome], split: str | None) -> Document:
     runs = list(ours.values())
     known = published(method, split)
     row: Document = {
         "method": method,
-        "predictor": runs[0].result["last"]["val"]["headline"] if runs else None,
-        "last": _scores(ours, "last"),
-        "best": _scores(ours, "best"),
-        "difference": None if method == REFERENCE else _difference(ours, theirs),
+        "predictor": runs[0].predictor if runs else None,
+        "last": scores_of(ours, "last"),
+        "best": scores_of(ours, "best"),
+        "difference": None if method == REFERENCE else difference_of(ours, theirs),
         "published": None if known is None else {"miou": known.miou, "source": known.source},
     }
     for key in ("seconds", "images_per_second", "peak_bytes"):
-        row[key] = _mean([run.result[key] for run in runs if run.result[key] is not None])
+        row[key] = mean_of([run.result[key] for run in runs if run.result[key] is not None])
     row["parameters"] = runs[0].result["parameters"] if runs else None
-    row["hardware"] = _distinct([run.result for run in runs], "hardware")
+    row["hardware"] = distinct([run.result for run in runs], "hardware")
     return row
 
 
-def _scores(runs: Mapping[int, _Outcome], which: str) -> Document:
+def scores_of(runs: Mapping[int, Outcome], which: str) -> Document:
     """mIoU of the `last` or `best` checkpoint: mean and standard deviation over seeds, and each seed's."""
     values = [run.miou(which) for run in runs.values()]
     by_seed = {str(seed): run.miou(which) for seed, run in runs.items()}
-    return {"mean": _mean(values), "deviation": spread(values), "by_seed": by_seed}
+    return {"mean": mean_of(values), "deviation": spread(values), "by_seed": by_seed}
 
 
-def _difference(ours: Mapping[int, _Outcome], theirs: Mapping[int, _Outcome]) -> Document | None:
+def difference_of(ours: Mapping[int, Outcome], theirs: Mapping[int, Outcome]) -> Document | None:
     """To the reference, over the seeds that both have finished; mIoU in per cent."""
     seeds = [seed for seed in ours if seed in theirs]
     if not seeds:
@@ -159,7 +165,7 @@ def _difference(ours: Mapping[int, _Outcome], theirs: Mapping[int, _Outcome]) ->
 # What is said beside the rows -----------------------------------------------------------------------------------------
 
 
-def _notes(grid: Grid, outcomes: Sequence[_Outcome]) -> list[str]:
+def _notes(grid: Grid, outcomes: Sequence[Outcome]) -> list[str]:
     """How to read the table."""
     splits = {cell.config.data.split for cell in grid.cells}
     blenders = {is_blender(split) for split in splits if split is not None} - {None}
@@ -168,7 +174,7 @@ def _notes(grid: Grid, outcomes: Sequence[_Outcome]) -> list[str]:
         _SCORES: True,
         _SAME: True,
         f"{REFERENCE} was added: it is what the others are held against.": grid.reference_added,
-        _how_sure(len(grid.seeds)): True,
+        how_sure(len(grid.seeds)): True,
         _BLENDERS: len(blenders) > 1,
         _PUBLISHED: known,
         _COSTS: bool(outcomes),
@@ -195,11 +201,12 @@ _COSTS = (
 )
 
 
-def _how_sure(seeds: int) -> str:
+def how_sure(seeds: int, reference: str = REFERENCE, verdicts: str = "Helped or hurt") -> str:
+    """What the differences to `reference`, their intervals and verdicts mean with so many seeds."""
     drawn = "images and the seeds" if seeds > 1 else "images"
     words = (
-        f"Difference: to {REFERENCE}, last against last, with a 95 % interval from {DRAWS:,} draws of the validation "
-        f"{drawn} with replacement, the same draws for both (paired bootstrap). Helped or hurt: the interval lies "
+        f"Difference: to {reference}, last against last, with a 95 % interval from {DRAWS:,} draws of the validation "
+        f"{drawn} with replacement, the same draws for both (paired bootstrap). {verdicts}: the interval lies "
         "wholly above or below 0."
     )
     if seeds == 1:
@@ -211,15 +218,17 @@ def _how_sure(seeds: int) -> str:
     )
 
 
-def _mean(values: Sequence[float]) -> float | None:
+def mean_of(values: Sequence[float]) -> float | None:
+    """None without any."""
     return statistics.fmean(values) if values else None
 
 
-def _distinct(results: Sequence[Mapping[str, Any]], key: str) -> dict[str, str | None]:
+def distinct(results: Sequence[Mapping[str, Any]], key: str) -> dict[str, str | None]:
     """Each thing that the runs' results say under `key`, all of it where they differ."""
     names = dict.fromkeys(name for result in results for name in result[key])
-    return {name: _merged(result[key].get(name) for result in results) for name in names}
+    return {name: merged(result[key].get(name) for result in results) for name in names}
 
 
-def _merged(values: Iterable[Any]) -> str | None:
+def merged(values: Iterable[Any]) -> str | None:
+    """Each of the values once; None without any."""
     return ", ".join(dict.fromkeys(str(value) for value in values if value is not None)) or None

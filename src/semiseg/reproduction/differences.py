@@ -1,0 +1,102 @@
+"""In what the runs of a reproduction differ from the paper's: read from both configs, never from memory."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from semiseg.config import Config, config_to_dict, flatten, load_config
+from semiseg.data.splits import PUBLISHED
+from semiseg.reproduction.grid import Reproduction
+from semiseg.reproduction.settings import schedule_overrides
+from semiseg.reproduction.tables import Table
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that differs."""
+
+    what: str
+    paper: str
+    here: str
+
+
+DECISIVE = ("data", "labels", "network", "image size", "crop", "steps", "batch")
+"""Where one of these differs, figures are no reproduction of the paper's."""
+
+_NAMES = {"voc": "PASCAL VOC 2012", "cityscapes": "Cityscapes"}
+_GROUPS = {
+    "network": ("network.name", "network.encoder", "network.output_stride", "network.channels", "network.weights"),
+    "image size": ("data.scale",),
+    "crop": ("augment.crop_height", "augment.crop_width"),
+    "batch": ("train.batch_labeled", "train.batch_unlabeled"),
+    "auxiliary head": ("network.aux",),
+    "supervised loss": ("loss.kind",),
+    "optimizer": ("optim.kind", "optim.lr", "optim.head_lr_factor", "optim.weight_decay", "optim.power"),
+    "evaluation": ("evaluation.protocol", "evaluation.window", "evaluation.stride"),
+}
+
+
+def differences(made: Reproduction) -> list[Difference]:
+    """What differs from the text of the paper, the decisive first. Its network has ResNet-101 in all tables."""
+    paper_splits = {labels: paper_split(made.table, made.splits[labels]) for labels in made.labels}
+    theirs = paper_config(made.table, paper_splits[made.labels[0]])
+    ours = _ours(made)
+    paper, here = (flatten(config_to_dict(config)) for config in (theirs, ours))
+    steps = [paper_config(made.table, split).train.steps for split in paper_splits.values()]
+    found = [
+        Difference("data", _data(theirs), _data(ours)),
+        Difference("labels", _listed(paper_splits.values()), _listed(made.labels)),
+        Difference("steps", _listed(f"{each:,}" for each in steps), _listed(f"{each:,}" for each in _steps(made))),
+        *(Difference(what, *(_words(keys, flat) for flat in (paper, here))) for what, keys in _GROUPS.items()),
+        _of_method(theirs, ours, made),
+    ]
+    differing = [each for each in found if each.paper != each.here]
+    return sorted(differing, key=lambda each: each.what not in DECISIVE)
+
+
+def paper_split(table: Table, split: str | None) -> str:
+    """The paper's set of labels that `split` is or, of other data, is held beside: the first of the table."""
+    columns = next(iter(table.data.values()))
+    return split if split in columns.splits else columns.splits[0]
+
+
+def paper_config(table: Table, split: str) -> Config:
+    """The text's own setting of the paper's method for one of the paper's sets of labels."""
+    dataset, columns = next(iter(table.data.items()))
+    steps = schedule_overrides(dataset, "full", PUBLISHED[split].labeled.count, short=False)
+    return load_config(columns.recipe, {"preset": "paper", "data.split": split, **steps})
+
+
+def _ours(made: Reproduction) -> Config:
+    """The paper's method here, or the first run where there is none."""
+    return next((cell.config for cell in made.cells if cell.config.method == "prototype"), made.config)
+
+
+def _steps(made: Reproduction) -> list[int]:
+    """For each set of labels, those of the first row that is not cut short."""
+    row = next((row for row in made.rows if not row.short), made.rows[0])
+    return [made.runs[row.key, labels, made.seeds[0]].config.train.steps for labels in made.labels]
+
+
+def _data(config: Config) -> str:
+    data = config.data
+    return _NAMES.get(data.dataset) or f"the folder {data.root.resolve().name}"
+
+
+def _listed(words: Any) -> str:
+    return ", ".join(dict.fromkeys(words))
+
+
+def _words(keys: tuple[str, ...], flat: dict[str, Any]) -> str:
+    return ", ".join(f"{key.partition('.')[2]} {flat[key]}" for key in keys)
+
+
+def _of_method(theirs: Config, ours: Config, made: Reproduction) -> Difference:
+    """Options of the paper's method, without those that rows set."""
+    if ours.method != theirs.method:
+        return Difference("method", "", "")
+    free = {key.removeprefix("method.") for row in made.rows for key in row.options}
+    paper, here = (asdict(config.method_options) for config in (theirs, ours))
+    names = [name for name in paper if paper[name] != here[name] and name not in free]
+    return Difference("options of the method", *(_listed(f"{n} {flat[n]}" for n in names) for flat in (paper, here)))
