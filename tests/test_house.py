@@ -30,9 +30,10 @@ TIERS = (
     ("experiment",),
     ("runs", "estimate"),
     ("report", "bench"),
+    ("analysis",),
     ("demo", "comparison"),
     ("reproduction",),
-    ("command_options", "commands"),
+    ("command_options", "commands", "analysis_commands"),
     ("cli",),
 )  # fmt: skip
 """Rooms of the house, lowest first: a file imports from lower tiers, or from its own folder."""

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from cyclopts import App
 from cyclopts.exceptions import CycloptsError, UnknownOptionError
 
-from semiseg import commands
+from semiseg import analysis_commands, commands
 from semiseg.command_options import (
     join_booleans,
     with_compare_options,
@@ -67,6 +67,10 @@ def build_app(tokens: Sequence[str] = ()) -> App:
     for command in (commands.shard, commands.index):
         data.command(command)
     app.command(data)
+    analyse = App(name="analyse", help="Look into runs as the paper's Table 5 and Fig. 2, 4 and 5 do.")
+    for command in (analysis_commands.discrimination, analysis_commands.embedding, analysis_commands.pictures):
+        analyse.command(command)
+    app.command(analyse)
     return app
 
 

@@ -13,7 +13,7 @@ from semiseg.checkpoint import write_atomically
 from semiseg.experiment import CONFIG
 from semiseg.report.charts import HEIGHT, WIDTH, charts
 from semiseg.report.pictures import gallery
-from semiseg.report.runs import NETWORKS, Run, number, read_runs
+from semiseg.report.runs import NETWORKS, Run, check_comparable, number, read_runs
 
 REPORT = "report.html"
 TEMPLATES = Path(__file__).parent
@@ -40,12 +40,10 @@ def write_comparison(runs: list[Path], out: Path, title: str, verdict: str) -> P
     `verdict` is the sentence that opens the page. Raises ValueError where a folder is no run, or the classes differ.
     """
     read = read_runs(runs)
-    if len({tuple(run.iou) for run in read if run.iou}) > 1:
-        raise ValueError("the runs have different classes and cannot be compared: give runs of one dataset")
-    lists = {run.label: run.result["split"]["val"] for run in read if run.result is not None}
-    if len({found["sha256"] for found in lists.values()}) > 1:
-        counts = ", ".join(f"{label} on {found['count']} ({found['name']})" for label, found in lists.items())
-        raise ValueError(f"the runs were scored on different validation images: {counts}. Give runs of one val list")
+    check_comparable(
+        {run.label: list(run.iou) for run in read if run.iou},
+        {run.label: run.result["split"]["val"] for run in read if run.result is not None},
+    )
     return _write(out, read, title, verdict)
 
 

@@ -5,28 +5,27 @@ from __future__ import annotations
 import base64
 import io
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import Tensor
 
 from semiseg.data.dataset import Color, ImageSet, Pixels
 from semiseg.data.loading import whole_images
 from semiseg.evaluate import NativeMasks
 from semiseg.experiment import Experiment
-from semiseg.inference import colored
 from semiseg.metrics import ConfusionMatrix
 from semiseg.precision import precision_context
 from semiseg.predict import predict_image
+from semiseg.report.sheet import fitted, joined, painted, save, small, strip
 from semiseg.runs import load_run
 
 POOL = 60  # the pictures are chosen among so many validation images
-SIDE = 480  # pixels, of the longer side of a picture in the page
 
 
 @dataclass(frozen=True)
@@ -92,21 +91,33 @@ def gallery(runs: list[Path], labels: list[str]) -> Gallery:
     return Gallery(rule(len(predictions[0].scores), labels), rows, names)
 
 
-@torch.inference_mode()
 def predict_pool(experiment: Experiment) -> Prediction:
     """The first POOL validation images, predicted and scored one by one as the run's config says."""
-    config, count = experiment.config, len(experiment.dataset.classes)
-    predictor = experiment.method.predictor.headline_alone.eval()
+    count = len(experiment.dataset.classes)
+    pool = range(min(POOL, len(experiment.dataset.val)))
     labels, scores = [], []
-    for _, image, truth in islice(whole_images(NativeMasks(experiment.dataset.val, config.data.scale)), POOL):
+    for label, truth in predicted_labels(experiment, experiment.dataset.val, pool):
+        labels.append(label.byte().numpy())
+        scores.append(image_score(label, truth, count))
+    return Prediction(labels, scores)
+
+
+@torch.inference_mode()
+def predicted_labels(
+    experiment: Experiment, images: ImageSet, indices: Iterable[int] | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Prediction and truth, both (H, W) int64 on the CPU, of each image (None: of all), predicted as the config says.
+
+    `images` are at native size, as those of validation are, and have masks.
+    """
+    config = experiment.config
+    predictor = experiment.method.predictor.headline_alone.eval()
+    for _, image, truth in whole_images(NativeMasks(images, config.data.scale), indices=indices):
         assert truth is not None
         with precision_context(config.train.precision, experiment.device):
             size = (truth.shape[0], truth.shape[1])
             logits = predict_image(predictor, image.to(experiment.device), size, config.evaluation)
-        label = next(iter(logits.values())).argmax(1)[0].cpu()
-        labels.append(label.byte().numpy())
-        scores.append(image_score(label, truth, count))
-    return Prediction(labels, scores)
+        yield next(iter(logits.values())).argmax(1)[0].cpu(), truth
 
 
 def image_score(label: Tensor, truth: Tensor, count: int) -> float:
@@ -161,26 +172,14 @@ def _row(
 ) -> Row:
     name = images.names[index]
     cells = [
-        Picture(_small(images.image(index), cv2.INTER_AREA), "input", "", f"Validation image {name}.", photograph=True),
-        Picture(_painted(images.mask(index), colors), "truth", "", f"True classes of {name}; black has no label."),
+        Picture(small(images.image(index), cv2.INTER_AREA), "input", "", f"Validation image {name}.", photograph=True),
+        Picture(painted(images.mask(index), colors), "truth", "", f"True classes of {name}; black has no label."),
     ]
     for label, prediction in predictions.items():
         score = f"{prediction.scores[index]:.1f} mIoU"
         alt = f"Classes of {name} as predicted by {label}: {score}."
-        cells.append(Picture(_painted(prediction.labels[index], colors), label, score, alt))
+        cells.append(Picture(painted(prediction.labels[index], colors), label, score, alt))
     return Row(title, name, cells)
-
-
-def _painted(label: Pixels, colors: tuple[Color, ...]) -> Pixels:
-    return colored(_small(label, cv2.INTER_NEAREST_EXACT), colors)
-
-
-def _small(pixels: Pixels, interpolation: int) -> Pixels:
-    """At most SIDE pixels a side."""
-    height, width = pixels.shape[:2]
-    factor = min(1.0, SIDE / max(height, width))
-    size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    return np.asarray(cv2.resize(pixels, size, interpolation=interpolation), np.uint8) if factor < 1 else pixels
 
 
 def save_sheet(runs: list[Path], labels: list[str], out: Path, width: int = 240) -> Path:
@@ -196,38 +195,13 @@ def save_sheet(runs: list[Path], labels: list[str], out: Path, width: int = 240)
     shown = gallery(runs, labels)
     if shown.missing is not None:
         raise ValueError(shown.missing)
-    strips = [_strip([picture.title for picture in shown.rows[0].pictures], width, 17)]
+    strips = [strip([picture.title for picture in shown.rows[0].pictures], width, 17)]
     for row in shown.rows:
         cells = [_fitted(picture, width) for picture in row.pictures]
-        strips.append(_joined(cells, axis=1))
-        strips.append(_strip([row.title, "", *(picture.note for picture in row.pictures[2:])], width, 14))
-    sheet = Image.fromarray(np.pad(_joined(strips, axis=0), ((8, 4), (8, 8), (0, 0)), constant_values=255))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    sheet.quantize(256, dither=Image.Dither.NONE).save(out, optimize=True)
-    return out
-
-
-GAP = 8  # pixels between the cells of a sheet
+        strips.append(joined(cells, axis=1))
+        strips.append(strip([row.title, "", *(picture.note for picture in row.pictures[2:])], width, 14))
+    return save(strips, out)
 
 
 def _fitted(picture: Picture, width: int) -> Pixels:
-    height = round(picture.pixels.shape[0] * width / picture.pixels.shape[1])
-    how = cv2.INTER_LINEAR if picture.photograph else cv2.INTER_NEAREST
-    return np.asarray(cv2.resize(picture.pixels, (width, height), interpolation=how), np.uint8)
-
-
-def _strip(texts: list[str], width: int, size: int) -> Pixels:
-    """One line of text per cell, black on white."""
-    strip = Image.new("RGB", (len(texts) * (width + GAP) - GAP, round(1.6 * size)), "white")
-    draw, font = ImageDraw.Draw(strip), ImageFont.load_default(size)
-    for at, text in enumerate(texts):
-        draw.text((at * (width + GAP) + width / 2, 0.8 * size), text, fill="black", font=font, anchor="mm")
-    return np.asarray(strip)
-
-
-def _joined(parts: list[Pixels], axis: int) -> Pixels:
-    """Side by side (axis 1) with gaps, or one below the other (axis 0) without."""
-    if axis == 0:
-        return np.concatenate(parts)
-    gap = np.full((parts[0].shape[0], GAP, 3), 255, np.uint8)
-    return np.concatenate([item for part in parts for item in (gap, part)][1:], axis=1)
+    return fitted(picture.pixels, width, cv2.INTER_LINEAR if picture.photograph else cv2.INTER_NEAREST)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,21 @@ def read_runs(folders: list[Path]) -> list[Run]:
     if len({run.label for run in runs}) == len(runs):
         return runs
     return [read_run(folder, folder.name) for folder in folders]
+
+
+def check_comparable(
+    classes: Mapping[str, Sequence[str]], lists: Mapping[str, Mapping[str, Any]], subset: str = "val"
+) -> None:
+    """Refuse runs that are not of one dataset. Raises ValueError where their classes or their images differ.
+
+    Both by the runs' labels: `classes` their names, `lists` what a split says of the `subset` list.
+    """
+    if len({tuple(names) for names in classes.values()}) > 1:
+        raise ValueError("the runs have different classes and cannot be compared: give runs of one dataset")
+    if len({found["sha256"] for found in lists.values()}) > 1:
+        counts = ", ".join(f"{label} on {found['count']} ({found['name']})" for label, found in lists.items())
+        images = {"val": "validation", "test": "test"}[subset]
+        raise ValueError(f"the runs were scored on different {images} images: {counts}. Give runs of one {subset} list")
 
 
 def number(value: float | None) -> float:
