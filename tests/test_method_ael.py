@@ -12,7 +12,7 @@ from torch import Tensor
 from semiseg.losses import weighted_cross_entropy
 from semiseg.method_options import AELOptions
 from semiseg.methods.ael import AEL
-from semiseg.mixing import half_boxes
+from semiseg.mixing import french_boxes
 from semiseg.parts.bank import NOTICE
 from semiseg.parts.pasting import hard_classes, pixel_dice, region_boxes
 from semiseg.pseudo_labels import pseudo_label
@@ -36,33 +36,40 @@ def method_with(**options) -> AEL:
 # ---- the loss ----
 
 
-def twin_weighted(logits: np.ndarray, label: np.ndarray, weight: np.ndarray) -> float:
+def twin_weighted(logits: np.ndarray, label: np.ndarray, weight: np.ndarray, kept: np.ndarray) -> float:
     total = sum(
         weight[b, y, x] * -math.log(probabilities(logits[b, :, y, x])[label[b, y, x]])
-        for b, y, x in np.ndindex(*label.shape)
+        for b, y, x in np.argwhere(kept)
     )
     return float(total / weight.sum()) if weight.any() else 0.0
 
 
-def maps(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+def maps(seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     label = torch.randint(0, 3, (3, 4, 5), generator=generator).byte()
     weight = torch.rand(3, 4, 5, generator=generator) * (torch.rand(3, 4, 5, generator=generator) < 0.6)
-    return torch.randn(3, 3, 4, 5, generator=generator), label, weight
+    kept = torch.rand(3, 4, 5, generator=generator) < 0.7
+    return torch.randn(3, 3, 4, 5, generator=generator), label, weight, kept
 
 
 @pytest.mark.parametrize("slices", [1, 2])
 def test_the_loss_is_the_weighted_mean(slices):
-    logits, label, weight = maps()
-    expected = twin_weighted(logits.double().numpy(), label.numpy(), weight.double().numpy())
-    assert weighted_cross_entropy(logits, label, weight, slices).item() == pytest.approx(expected, rel=1e-5)
+    logits, label, weight, kept = maps()
+    expected = twin_weighted(logits.double().numpy(), label.numpy(), weight.double().numpy(), kept.numpy())
+    assert weighted_cross_entropy(logits, label, weight, kept, slices).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_pixels_without_weight_do_not_matter_and_nothing_is_0():
-    logits, label, weight = maps()
-    changed = torch.where((weight == 0)[:, None], torch.randn_like(logits), logits)
-    assert weighted_cross_entropy(changed, label, weight) == weighted_cross_entropy(logits, label, weight)
-    nothing = weighted_cross_entropy(logits.requires_grad_(), label, torch.zeros_like(weight))
+def test_logits_of_pixels_without_weight_or_not_kept_do_not_matter():
+    logits, label, weight, kept = maps()
+    changed = torch.where(((weight == 0) | ~kept)[:, None], torch.randn_like(logits), logits)
+    assert weighted_cross_entropy(changed, label, weight, kept) == weighted_cross_entropy(logits, label, weight, kept)
+
+
+@pytest.mark.parametrize("without", ["weight", "kept"])
+def test_nothing_is_0(without):
+    logits, label, weight, kept = maps()
+    weight, kept = (torch.zeros_like(weight), kept) if without == "weight" else (weight, torch.zeros_like(kept))
+    nothing = weighted_cross_entropy(logits.requires_grad_(), label, weight, kept)
     nothing.backward()
     assert nothing == 0
     assert logits.grad is not None
@@ -73,19 +80,21 @@ def test_pixels_without_weight_do_not_matter_and_nothing_is_0():
 
 
 def twin_weight(said: np.ndarray, shown: np.ndarray, valid: np.ndarray, dice: np.ndarray, options: AELOptions):
-    """Weight and label of each pixel. said are the teacher's logits (B, C, H, W), shown the student's."""
-    weight, label = np.zeros(valid.shape), np.zeros(valid.shape, int)
+    """Label and weight of each pixel, and whether it is kept. said: the teacher's logits (B, C, H, W), shown: the
+    student's."""
+    label, weight, kept = np.zeros(valid.shape, int), np.zeros(valid.shape), np.zeros(valid.shape, bool)
     hardest = max(1 - value for value in CONFIDENCE)
     for b, y, x in np.ndindex(*valid.shape):
         chances = probabilities(said[b, :, y, x])
         label[b, y, x] = chances.argmax()
         rate = (1 - CONFIDENCE[shown[b, :, y, x].argmax()]) / hardest if options.equalize else 1
-        if valid[b, y, x] and chances.max() >= options.threshold and dice[b, y, x] < rate:
+        if valid[b, y, x] and dice[b, y, x] < rate:
             weight[b, y, x] = np.float64(np.float16(chances.max())) ** options.gamma
-    return weight, label
+            kept[b, y, x] = chances.max() >= options.threshold
+    return label, weight, kept
 
 
-@pytest.mark.parametrize("options", [{}, {"gamma": 0.5, "equalize": False}, {"unlabeled_weight": 0.3, "box_area": 1.0}])
+@pytest.mark.parametrize("options", [{}, {"gamma": 0.5, "equalize": False}, {"unlabeled_weight": 0.3, "box_area": 1.0}, {"paste_leave_out": (0, 2)}])
 def test_a_step_is_what_the_box_says(options):
     method, time = method_with(**options), clock(5)
     labeled, unlabeled = batches()
@@ -94,7 +103,8 @@ def test_a_step_is_what_the_box_says(options):
     generator, hardness = time.generator, method.bank.hardness
     found = observed(method)  # its clock draws what this one draws
 
-    pasted = hard_classes(labeled.label, hardness, 1, 1.0, generator)
+    allowed = torch.tensor([number not in (method.options.paste_leave_out or ()) for number in range(3)])
+    pasted = hard_classes(labeled.label, hardness, allowed, 1, 1.0, generator)
     label, image_x = labeled.label.clone(), labeled.image.clone()
     for b, y, x in np.ndindex(*pasted.shape):
         if pasted[b, y, x]:
@@ -104,7 +114,7 @@ def test_a_step_is_what_the_box_says(options):
 
     on_partner = pseudo_label(torch.from_numpy(said[5:]), partner.valid)
     boxes, there = region_boxes(on_partner, torch.tensor([0, 1, 2]), method.options.box_area, generator)
-    half = half_boxes(partner.image, generator)
+    half = french_boxes(partner.image, generator)
     assert there.any() == (method.options.box_area < 1)
     image_u, said_u, valid_u = unlabeled.image.clone(), said[2:5].copy(), unlabeled.valid.clone()
     for b, y, x in np.ndindex(*valid_u.shape):
@@ -119,18 +129,40 @@ def test_a_step_is_what_the_box_says(options):
         if method.options.equalize
         else [torch.zeros(3, 9, 11)] * 2
     )
-    weight_x, label_x = twin_weight(said[:2], shown[:2], (label != IGNORE).numpy(), dice[0].numpy(), method.options)
-    weight_u, label_u = twin_weight(said_u, shown[2:], valid_u.numpy(), dice[1].numpy(), method.options)
+    on_x = twin_weight(said[:2], shown[:2], (label != IGNORE).numpy(), dice[0].numpy(), method.options)
+    on_u = twin_weight(said_u, shown[2:], valid_u.numpy(), dice[1].numpy(), method.options)
     factor = method.options.unlabeled_weight
-    truth = (label != IGNORE).double().numpy()
+    truth = (label != IGNORE).numpy()
     expected = {
-        "supervised": twin_weighted(shown[:2], label.masked_fill(label == IGNORE, 0).numpy(), truth),
-        "consistency_labeled": factor * twin_weighted(shown[:2], label_x, weight_x),
-        "consistency": factor * twin_weighted(shown[2:], label_u, weight_u),
+        "supervised": twin_weighted(shown[:2], label.masked_fill(label == IGNORE, 0).numpy(), truth * 1.0, truth),
+        "consistency_labeled": factor * twin_weighted(shown[:2], *on_x),
+        "consistency": factor * twin_weighted(shown[2:], *on_u),
     }
     assert found["losses"] == pytest.approx(expected, rel=1e-4)
-    assert found["stats"]["kept"].item() == pytest.approx((weight_u > 0).sum() / valid_u.sum().item())
+    assert found["stats"]["kept"].item() == pytest.approx(on_u[2].sum() / valid_u.sum().item())
     assert 0 < found["stats"]["kept"] < 1
+
+
+@pytest.mark.parametrize(
+    ("classes", "options", "left_out"),
+    [
+        (("ground", "tree", "bird"), {}, []),
+        (("Background", "tree", "bird"), {}, [0]),
+        (("Background", "tree", "bird"), {"background": False}, []),
+        (("ground", "tree", "bird"), {"background": True}, [0]),
+        (("Background", "tree", "bird"), {"paste_leave_out": (2, 1)}, [1, 2]),
+        (("Background", "tree", "bird"), {"paste_leave_out": ()}, []),
+    ],
+)
+def test_the_background_is_not_pasted_unless_told_otherwise(classes, options, left_out):
+    method = AEL(segmentor(), AELOptions(**options), setting(classes=classes))
+    assert (~method.pasted_classes).nonzero().flatten().tolist() == left_out
+
+
+@pytest.mark.parametrize("number", [-1, 3])
+def test_a_class_that_is_not_there_cannot_be_left_out(number):
+    with pytest.raises(ValueError, match="paste_leave_out.* 0 to 2"):
+        AEL(segmentor(), AELOptions(paste_leave_out=(number,)), setting())
 
 
 def test_a_step_tells_the_bank_what_it_saw():

@@ -60,16 +60,16 @@ def test_a_step_is_the_formula(soft_target):
     assert (certain != confidence).any()
     soft = torch.from_numpy(logits[2:5]).softmax(1)
     soft = (pasted(soft, boxes) if soft_target == "mixed" else soft).numpy()
-    target = (label, certain, unlabeled.valid, THRESHOLD)
+    own, target = ((*pair, unlabeled.valid, THRESHOLD) for pair in ((first, confidence), (label, certain)))
     handed, handed_mixed = (head.logits.detach().double().numpy() for head in heads)
     expected = {
         "supervised": mean_cross_entropy(logits[:2], labeled.label.numpy()) / 4,
         "correlation": mean_cross_entropy(handed[:2], labeled.label.numpy()) / 4,
         "unlabeled": 3.0 / 8 * matched(on_strong, *target, boxes),
-        "soft": 3.0 / 8 * matched(on_strong, *target, boxes, soft),
-        "perturbed": 3.0 / 8 * matched(logits[5:], *target),
+        "soft": 3.0 / 8 * matched(on_strong, *own, boxes, soft),
+        "perturbed": 3.0 / 8 * matched(logits[5:], *own),
         "correlation_strong": 3.0 / 16 * matched(handed_mixed, *target, boxes),
-        "correlation_weak": 3.0 / 16 * matched(handed[2:], *target),
+        "correlation_weak": 3.0 / 16 * matched(handed[2:], *own),
     }
     assert found["losses"] == pytest.approx(expected, rel=1e-4)
     kept = (certain >= np.float16(THRESHOLD))[unlabeled.valid.numpy()].mean()

@@ -12,6 +12,7 @@ from semiseg.parts.pasting import GRID, TILE, hard_classes, pixel_dice, region_b
 from semiseg.types import IGNORE, PseudoLabel
 
 CLASSES = 4
+EVERY = torch.ones(CLASSES, dtype=torch.bool)
 
 
 def generator(seed: int) -> torch.Generator:
@@ -28,12 +29,14 @@ def labels(seed: int, batch: int = 3) -> Tensor:
 # ---- copy-paste ----
 
 
-def twin_paste(label: np.ndarray, hardness: list[float], number: int, probability: float, dice: np.ndarray):
+def twin_paste(
+    label: np.ndarray, hardness: list[float], left_out: set[int], number: int, probability: float, dice: np.ndarray
+):
     """Image by image: a class's key is its logit plus Gumbel noise; those with the largest keys are pasted."""
     shown = np.zeros(label.shape, bool)
     for i in range(len(label)):
         partner = label[(i + 1) % len(label)]
-        classes = set(partner.flatten().tolist()) - {IGNORE}
+        classes = set(partner.flatten().tolist()) - {IGNORE} - left_out
         key = {k: math.sqrt(hardness[k]) - math.log(-math.log(dice[i, 1 + k])) for k in classes}
         drawn = sorted(classes, key=lambda k: -key[k])[:number] if dice[i, 0] < probability else []
         for place in np.ndindex(*partner.shape):
@@ -43,24 +46,27 @@ def twin_paste(label: np.ndarray, hardness: list[float], number: int, probabilit
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize(("number", "probability"), [(1, 0.5), (2, 1.0), (9, 1.0), (1, 0.0)])
-def test_pixels_of_hard_classes_are_pasted(seed, number, probability):
+@pytest.mark.parametrize("left_out", [set(), {0}, {1, 2}])
+def test_pixels_of_hard_classes_are_pasted(seed, number, probability, left_out):
     label, hardness = labels(seed), [0.1, 0.9, 0.4, 1.0]
     dice = torch.rand(3, CLASSES + 1, generator=generator(seed)).numpy()
-    found = hard_classes(label, torch.tensor(hardness), number, probability, generator(seed))
-    assert np.array_equal(found.numpy(), twin_paste(label.numpy(), hardness, number, probability, dice))
+    allowed = torch.tensor([number not in left_out for number in range(CLASSES)])
+    found = hard_classes(label, torch.tensor(hardness), allowed, number, probability, generator(seed))
+    assert np.array_equal(found.numpy(), twin_paste(label.numpy(), hardness, left_out, number, probability, dice))
 
 
 def test_a_class_is_drawn_as_often_as_its_softmax_says_among_those_that_are_there():
     hardness = torch.tensor([0.0, 1.0, 0.25, 0.5])
     label = torch.tensor([0, 2, 3, IGNORE]).expand(20_000, 1, 4)  # class 1 is nowhere
-    shown = hard_classes(label, hardness, 1, 1.0, generator(0))[:, 0]
+    shown = hard_classes(label, hardness, EVERY, 1, 1.0, generator(0))[:, 0]
     assert (shown.sum(1) == 1).all()
     expected = torch.exp(hardness[[0, 2, 3]].sqrt())
     assert shown.double().mean(0).tolist() == pytest.approx([*(expected / expected.sum()).tolist(), 0], abs=0.012)
 
 
 def test_nothing_is_pasted_from_an_image_without_labels():
-    assert not hard_classes(torch.full((2, 3, 3), IGNORE), torch.ones(CLASSES), 2, 1.0, generator(0)).any()
+    label = torch.full((2, 3, 3), IGNORE)
+    assert not hard_classes(label, torch.ones(CLASSES), EVERY, 2, 1.0, generator(0)).any()
 
 
 # ---- regions ----

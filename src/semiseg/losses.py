@@ -171,13 +171,14 @@ def presence_loss(logits: Tensor, label: Tensor, num_classes: int) -> Tensor:
     return (per_image * known).sum() / pixels(known)
 
 
-def weighted_cross_entropy(logits: Tensor, label: Tensor, weight: Tensor, slices: int = 1) -> Tensor:
-    """Cross-entropy, weighted mean over pixels. Scalar
+def weighted_cross_entropy(logits: Tensor, label: Tensor, weight: Tensor, kept: Tensor, slices: int = 1) -> Tensor:
+    """Cross-entropy of the kept pixels in a weighted mean over all, in which the others are 0. Scalar
 
-    logits (B, C, H, W), label (B, H, W) uint8 or int64, a class in every pixel, weight (B, H, W) float: the sum is
-    divided by the weights' total. AEL, Eq. 8. Without weight: 0.
+    logits (B, C, H, W), label (B, H, W) uint8 or int64, a class in every pixel, weight (B, H, W) float, kept (B, H, W)
+    bool: the sum is divided by the total of all weights. AEL, Eq. 8. Without weight, or a kept pixel: 0.
     """
-    return torch.stack(in_slices(_weighted_sum, slices, logits, label, weight)).sum() / pixels(weight, least=1e-12)
+    total = torch.stack(in_slices(_weighted_sum, slices, logits, label, weight * kept)).sum()
+    return total / pixels(weight, least=1e-12)
 
 
 def _weighted_sum(logits: Tensor, label: Tensor, weight: Tensor) -> Tensor:

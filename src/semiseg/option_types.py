@@ -93,8 +93,10 @@ def convert(value: object, kind: Any) -> Any:
             return choices[str(value)]
     elif origin is tuple:
         items = value.replace(",", " ").split() if isinstance(value, str) else value
-        if isinstance(items, list | tuple) and len(items) == len(inner):
-            return tuple(map(convert, items, inner))
+        if isinstance(items, list | tuple):
+            kinds = inner[:1] * len(items) if inner[-1] is Ellipsis else inner
+            if len(items) == len(kinds):
+                return tuple(map(convert, items, kinds))
     else:
         return _convert_plain(value, kind)
     raise ValueError(value)
@@ -125,7 +127,8 @@ def describe(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return f"one of {', '.join(map(str, inner))}"
     if get_origin(kind) is tuple:
-        return f"{len(inner)} values, each {describe(inner[0])}"
+        count = "any number of" if inner[-1] is Ellipsis else len(inner)
+        return f"{count} values, each {describe(inner[0])}"
     return {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}[kind]
 
 

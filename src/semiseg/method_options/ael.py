@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from semiseg.method_options.shared import TeacherOptions, require_probability
+from semiseg.method_options.shared import BackgroundOptions, TeacherOptions, require_probability
 from semiseg.options import require
 
 
 @dataclass(frozen=True)
-class AELOptions(TeacherOptions):
+class AELOptions(TeacherOptions, BackgroundOptions):
     """AEL, adaptive equalization learning (Hu et al., NeurIPS 2021)."""
 
     unlabeled_weight: float = 1.0
@@ -30,6 +30,8 @@ class AELOptions(TeacherOptions):
     """Probability that a labelled image gets pixels of another one."""
     paste_classes: int = 1
     """Classes that are pasted then; 3 on Cityscapes in the original."""
+    paste_leave_out: tuple[int, ...] | None = None
+    """Numbers of the classes that are never pasted. None: the background, where there is one (`background`)."""
     strong: bool = False
     """Jitter and blur the student's unlabelled copy; the original does not."""
 
@@ -42,3 +44,13 @@ class AELOptions(TeacherOptions):
             0 <= self.bank_momentum < 1, f"method.bank_momentum is {self.bank_momentum}; expected 0 <= momentum < 1"
         )
         require(self.paste_classes >= 1, "method.paste_classes must be at least 1; method.paste_probability 0 is off")
+
+    def left_out(self, classes: tuple[str, ...]) -> tuple[int, ...]:
+        """Which of `classes` are never pasted. Raises ValueError for a number that none of them has."""
+        if self.paste_leave_out is None:
+            return (0,) if self.has_background(classes) else ()
+        require(
+            all(0 <= number < len(classes) for number in self.paste_leave_out),
+            f"method.paste_leave_out is {self.paste_leave_out}; expected numbers of classes, 0 to {len(classes) - 1}",
+        )
+        return self.paste_leave_out

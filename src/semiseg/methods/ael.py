@@ -30,7 +30,7 @@ from semiseg.losses import share, weighted_cross_entropy
 from semiseg.method_options import AELOptions
 from semiseg.methods.averaged import TeacherMethod
 from semiseg.methods.method import Setting, split_output
-from semiseg.mixing import half_boxes, paste
+from semiseg.mixing import french_boxes, paste
 from semiseg.networks.segmentor import Segmentor
 from semiseg.parts.bank import NOTICE, ConfidenceBank
 from semiseg.parts.pasting import hard_classes, pixel_dice, region_boxes
@@ -42,12 +42,16 @@ class AEL(TeacherMethod):
     """A mean teacher that favours the classes the student is unsure of, four times over."""
 
     uses_partner = True
+    pasted_classes: Tensor  # (C,) bool, those that copy-paste may take
 
     def __init__(self, student: Segmentor, options: AELOptions, setting: Setting) -> None:
         super().__init__(student, options, setting)
         self.options = options
         self.threshold = options.threshold
         self.bank = ConfidenceBank(student.num_classes, setting.num_unlabeled, setting.batch_unlabeled)
+        left_out = options.left_out(setting.classes)
+        allowed = torch.tensor([number not in left_out for number in range(student.num_classes)])
+        self.register_buffer("pasted_classes", allowed, persistent=False)
 
     def wanted(self, step: int) -> Tensor | None:
         """Images of classes that are hard; none in the warm-up."""
@@ -65,7 +69,7 @@ class AEL(TeacherMethod):
         weight_mix = self.weight(on_unlabeled.logits, on_mix, clock)
         losses["consistency_labeled"] = self.consistency(on_labeled.logits, on_x, weight_x)
         losses["consistency"] = self.consistency(on_unlabeled.logits, on_mix, weight_mix)
-        return StepResult(losses, {"kept": share(weight_mix > 0, on_mix.valid)})
+        return StepResult(losses, {"kept": share(on_mix.kept(self.threshold) & (weight_mix > 0), on_mix.valid)})
 
     def supervised(self, output: SegmentationOutput, labeled: LabeledBatch) -> dict[str, Tensor]:
         """Eq. 5; in passing the bank observes the student, in the warm-up too."""
@@ -74,8 +78,8 @@ class AEL(TeacherMethod):
 
     def pasted(self, labeled: LabeledBatch, clock: Clock) -> LabeledBatch:
         """Adaptive copy-paste. Pixels without a label may get one, so a part of a step counts its own."""
-        number, probability = self.options.paste_classes, self.options.paste_probability
-        shown = hard_classes(labeled.label, self.bank.hardness, number, probability, clock.generator)
+        drawn = (self.options.paste_classes, self.options.paste_probability, clock.generator)
+        shown = hard_classes(labeled.label, self.bank.hardness, self.pasted_classes, *drawn)
         return labeled._replace(image=paste(labeled.image, shown), label=paste(labeled.label, shown), pixels=None)
 
     @torch.no_grad()
@@ -99,7 +103,7 @@ class AEL(TeacherMethod):
         """Adaptive CutMix: around a region of the class that the partner was wished for, or half. (B, H, W) bool"""
         wanted = self.bank.classes_for(partner.index, clock.step)
         around, found = region_boxes(pseudo, wanted, self.options.box_area, clock.generator)
-        return torch.where(found[:, None, None], around, half_boxes(partner.image, clock.generator))
+        return torch.where(found[:, None, None], around, french_boxes(partner.image, clock.generator))
 
     def view(self, image: Tensor, clock: Clock) -> Tensor:
         """The student's unlabelled copy of (B, 3, H, W)."""
@@ -107,15 +111,16 @@ class AEL(TeacherMethod):
 
     @torch.no_grad()
     def weight(self, logits: Tensor, pseudo: PseudoLabel, clock: Clock) -> Tensor:
-        """How much each pixel teaches. logits (B, C, H, W) are the student's; (B, H, W)"""
-        kept = pseudo.kept(self.options.threshold)
+        """How much each pixel weighs. logits (B, C, H, W) are the student's; (B, H, W)"""
+        counted = pseudo.valid
         if self.options.equalize:
-            kept = kept & (pixel_dice(logits, clock.generator) < self.bank.rate[logits.argmax(1)])
-        return kept * pseudo.confidence.float() ** self.options.gamma
+            counted = counted & (pixel_dice(logits, clock.generator) < self.bank.rate[logits.argmax(1)])
+        return counted * pseudo.confidence.float() ** self.options.gamma
 
     def consistency(self, logits: Tensor, pseudo: PseudoLabel, weight: Tensor) -> Tensor:
         """L_con, weighted. Scalar"""
-        distance = weighted_cross_entropy(logits, pseudo.label, weight, self.setting.loss.slices)
+        kept = pseudo.kept(self.threshold)
+        distance = weighted_cross_entropy(logits, pseudo.label, weight, kept, self.setting.loss.slices)
         return self.options.unlabeled_weight * distance
 
     def after_step(self, clock: Clock) -> None:

@@ -27,10 +27,10 @@ from torch import Tensor
 
 from semiseg.losses import kept_divergence, share, supervised_loss
 from semiseg.method_options import CorrMatchOptions
-from semiseg.methods.matching import Mixed, match, mixed_strong_view, scaled
+from semiseg.methods.matching import match, mixed_strong_view, scaled
 from semiseg.methods.method import Setting, split_output
 from semiseg.methods.semi_supervised import SemiSupervised
-from semiseg.mixing import paste
+from semiseg.mixing import mix_label, paste
 from semiseg.networks.segmentor import Segmentor
 from semiseg.parts.channel_dropout import with_dropped
 from semiseg.parts.correlation import Correlation, CorrelationHead, followed, greatest_by_class, propagate
@@ -62,10 +62,10 @@ class CorrMatch(SemiSupervised):
         correlation = self.correlation(output, (first, len(unlabeled.image)), clock)
         on_unlabeled = correlation.behind(first)
 
-        pseudo = pseudo_label(on_weak.logits, unlabeled.valid)
-        self.greatest.copy_(self.greatest.maximum(greatest_by_class(pseudo, self.student.num_classes)))
-        pseudo = propagate(pseudo, on_unlabeled, self.tau, self.options.regions, clock.generator)
-        strong = mixed_strong_view(unlabeled.image, pseudo, self.setting.augment, clock.generator)
+        own = pseudo_label(on_weak.logits, unlabeled.valid)
+        self.greatest.copy_(self.greatest.maximum(greatest_by_class(own, self.student.num_classes)))
+        spread = propagate(own, on_unlabeled, self.tau, self.options.regions, clock.generator)
+        strong = mixed_strong_view(unlabeled.image, spread, self.setting.augment, clock.generator)
         on_strong = self.student(strong.image)
         handed_on = self.correlation(on_strong, (len(strong.image),), clock).logits
 
@@ -75,12 +75,12 @@ class CorrMatch(SemiSupervised):
         weight = self.options.unlabeled_weight / 4
         unlabeled_losses = {
             "unlabeled": weight * self.match(on_strong.logits, strong.target),
-            "soft": weight * self.divergence(on_strong.logits, on_weak.logits, strong),
-            "perturbed": weight * self.match(on_perturbed.logits, pseudo),
+            "soft": weight * self.divergence(on_strong.logits, on_weak.logits, own, strong.boxes),
+            "perturbed": weight * self.match(on_perturbed.logits, own),
             "correlation_strong": weight / 2 * self.match(handed_on, strong.target),
-            "correlation_weak": weight / 2 * self.match(on_unlabeled.logits, pseudo),
+            "correlation_weak": weight / 2 * self.match(on_unlabeled.logits, own),
         }
-        stats = {"kept": share(pseudo.kept(self.tau), pseudo.valid), "threshold": self.tau.clone()}
+        stats = {"kept": share(spread.kept(self.tau), spread.valid), "threshold": self.tau.clone()}
         return StepResult(scaled(scaled(losses, 1 / 2) | unlabeled_losses, 1 / 2), stats)
 
     def correlation(self, output: SegmentationOutput, batches: Sequence[int], clock: Clock) -> Correlation:
@@ -92,13 +92,13 @@ class CorrMatch(SemiSupervised):
         """H of the formula. logits (B, C, H, W). Scalar"""
         return match(logits, target, self.tau, self.setting.loss.slices)
 
-    def divergence(self, logits: Tensor, weak: Tensor, strong: Mixed) -> Tensor:
-        """KL of the formula. logits of the strong views, weak of the unmixed weak ones, (B, C, H, W). Scalar"""
+    def divergence(self, logits: Tensor, weak: Tensor, own: PseudoLabel, boxes: Tensor) -> Tensor:
+        """KL of the formula. logits of the strong views; weak (B, C, H, W) and own of the unmixed weak ones. Scalar"""
         soft = weak.detach().float().softmax(1)
         if self.options.soft_target == "mixed":
-            soft = paste(soft, strong.boxes)
-        kept = strong.target.kept(self.tau)
-        return kept_divergence(logits, soft, kept, strong.target.valid, self.setting.loss.slices)
+            soft = paste(soft, boxes)
+        mixed = mix_label(own, boxes)
+        return kept_divergence(logits, soft, mixed.kept(self.tau), mixed.valid, self.setting.loss.slices)
 
     def after_step(self, clock: Clock) -> None:
         """tau follows the confidences of the step."""

@@ -18,18 +18,19 @@ TILE = 64  # side of the square of random numbers that pixels share
 
 
 def hard_classes(
-    label: Tensor, hardness: Tensor, number: int, probability: float, generator: torch.Generator
+    label: Tensor, hardness: Tensor, allowed: Tensor, number: int, probability: float, generator: torch.Generator
 ) -> Tensor:
     """Adaptive copy-paste: where image i shows its partner i + 1, all pixels of some of that one's classes. (B, H, W)
 
-    label (B, H, W) int64, hardness (C,). With `probability` an image is pasted into; then `number` of the classes in
-    the partner's label are drawn one after another without return, each with chances in proportion to
-    exp(hardness ** 0.5). Pixels of IGNORE are never pasted.
+    label (B, H, W) int64, hardness (C,), allowed (C,) bool. With `probability` an image is pasted into; then `number`
+    of the allowed classes in the partner's label are drawn one after another without return, each with chances in
+    proportion to exp(hardness ** 0.5). Pixels of IGNORE are never pasted.
     """
     batch, classes = len(label), len(hardness)
     slots = rolled(label)
     slots = slots.masked_fill(slots == IGNORE, classes).flatten(1)  # (B, HW), one more slot for IGNORE
     there = torch.zeros(batch, classes + 1, dtype=torch.bool, device=label.device).scatter_(1, slots, True)[:, :-1]
+    there &= allowed
     dice = torch.rand(batch * world_size(), classes + 1, generator=generator)
     dice = own_rows(dice).to(label.device, non_blocking=True)
     gumbel = -(-dice[:, 1:].clamp(min=1e-12).log()).log()  # the order of logit + Gumbel noise is that of such draws
