@@ -1,7 +1,7 @@
 """A comparison on nuclei by look of the image: python benchmarks/compared_looks.py RUNS_OF_THE_COMPARISON
 
-IoU of "nucleus" and the share of its pixels that are found, per cent, means over seeds, from the counts of each validation
-image that the runs left behind; nothing is predicted anew.
+IoU of "nucleus" and the share of its pixels that are found, per cent, means over seeds, from the counts of each
+validation image that the runs left behind; nothing is predicted anew.
 """
 
 from __future__ import annotations
