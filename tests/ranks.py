@@ -124,7 +124,9 @@ SCENARIOS = {
         loss=LossOptions(slices=2),
     ),
     "ael in parts": Scenario(
-        "ael", {**WARMUP, "threshold": 0.4, "paste_probability": 1.0, "bank_area": 0.3, "gamma": 1.0}, accumulate=2
+        "ael",
+        {**WARMUP, "threshold": 0.4, "paste_probability": 1.0, "paste_leave_out": (1,), "bank_area": 0.3, "gamma": 1.0},
+        accumulate=2,
     ),
     "u2pl": Scenario(
         "u2pl", {**WARMUP, **SMALL, "mix_probability": 0.7, "prototypes": True, "prototype_grid": 4, "enqueue": 30}

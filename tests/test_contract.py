@@ -36,6 +36,7 @@ VARIANTS = {
         "ael",
         {"threshold": 0.3, "gamma": 0.5, "bank_area": 0.1, "box_area": 0.05, "paste_probability": 1.0, "strong": True},
     ),
+    "ael left out": ("ael", {"threshold": 0.3, "paste_probability": 1.0, "background": True}),
     "u2pl classmix": (
         "u2pl",
         {

@@ -6,7 +6,7 @@ import pytest
 
 from semiseg.config import load_config
 from semiseg.method_options import METHOD_OPTIONS
-from semiseg.option_types import convert, option_help, option_types
+from semiseg.option_types import convert, describe, option_help, option_types
 
 
 @pytest.mark.parametrize(
@@ -52,12 +52,22 @@ def test_words_become_values_of_the_option(key, word, value):
         (3, str),
         (5, Path),
         ([1, 2], tuple[int, int, int]),
+        ([1, "x"], tuple[int, ...]),
+        (5, tuple[int, ...]),
         ("1 2 x", tuple[int, int, int]),
     ],
 )
 def test_a_value_of_another_type_is_refused(value, kind):
     with pytest.raises(ValueError):  # noqa: PT011  the caller writes the message
         convert(value, kind)
+
+
+@pytest.mark.parametrize(
+    ("value", "converted"), [("0, 1 8", (0, 1, 8)), ([4], (4,)), ("", ()), ([], ()), ("none", None)]
+)
+def test_any_number_of_values(value, converted):
+    assert convert(value, tuple[int, ...] | None) == converted
+    assert describe(tuple[int, ...] | None) == "any number of values, each a whole number or none"
 
 
 @pytest.mark.parametrize("method", METHOD_OPTIONS)

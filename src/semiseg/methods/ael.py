@@ -5,19 +5,21 @@
     u'    = an image on which the teacher last saw class k, k ~ softmax(1 - C)                 (asked of the loader)
     mix   = u, and in the box around a random region of class k in teacher(u') u'; without such a region, any half
     q     = teacher(.), c = max q
-    w     = c^2 [c >= 0.7], with probability r_k = (1 - C_k) / max_j (1 - C_j), k what the student says; else 0
-    L_con = sum of w CE(student(.), argmax q) / sum of w
+    w     = c^2, with probability r_k = (1 - C_k) / max_j (1 - C_j), k what the student says; else 0
+    L_con = sum of w CE(student(.), argmax q) where c >= 0.7 / sum of w
     loss  = CE(student(x), y) + L_con(x) + L_con(mix)
 
 Differences from the paper and its code: 1. the bank is summed over all processes and saved; a class that a step does
 not show stays, where the code counts it as confidence 0; it begins with what is seen first, not with a random number;
 2. the labelled partner is the batch rolled by one in its usual weak view, not a second crop scaled by 0.1 to 2, and its
-classes are drawn without return; 3. no class is left out of copy-paste (the code leaves out Cityscapes' 0, 1, 2, 8 and
-10 on both datasets); 4. wishes are three steps old, the first are random; 5. regions are found on a grid of 64 x 64,
-diagonals touching; 6. random numbers for pixels come from a tile; 7. every unlabelled image is mixed, where the code
-used one of each two; 8. the teacher predicts in eval mode, with averaged BatchNorm statistics; 9. padding, and pixels
-of labelled images that have no label, take no part; 10. losses are not divided by the number of GPUs; 11. recipes start
-with supervised steps.
+classes are drawn without return for each image among those that the partner shows, where the code draws for the whole
+step among all, and so often pastes nothing; 3. the background is left out of copy-paste, or what `paste_leave_out` says
+(the code leaves out Cityscapes' 0, 1, 2, 8 and 10 on both datasets); 4. wishes are three steps old, the first are
+random; 5. regions are found on a grid of 64 x 64; 6. random numbers for pixels come from a tile; 7. every unlabelled
+image is mixed, where the code used one of each two; 8. the teacher predicts in eval mode, with averaged BatchNorm
+statistics; 9. padding, and pixels of labelled images that have no label, take no part; 10. losses are not divided by
+the number of GPUs; 11. recipes start with supervised steps; 12. C moves after the step, in the code before its L_con;
+13. labelled and mixed images pass the student together, in the code apart.
 """
 
 from __future__ import annotations
@@ -69,7 +71,7 @@ class AEL(TeacherMethod):
         weight_mix = self.weight(on_unlabeled.logits, on_mix, clock)
         losses["consistency_labeled"] = self.consistency(on_labeled.logits, on_x, weight_x)
         losses["consistency"] = self.consistency(on_unlabeled.logits, on_mix, weight_mix)
-        return StepResult(losses, {"kept": share(on_mix.kept(self.threshold) & (weight_mix > 0), on_mix.valid)})
+        return StepResult(losses, {"kept": share(on_mix.kept(self.options.threshold) & (weight_mix > 0), on_mix.valid)})
 
     def supervised(self, output: SegmentationOutput, labeled: LabeledBatch) -> dict[str, Tensor]:
         """Eq. 5; in passing the bank observes the student, in the warm-up too."""
@@ -119,7 +121,7 @@ class AEL(TeacherMethod):
 
     def consistency(self, logits: Tensor, pseudo: PseudoLabel, weight: Tensor) -> Tensor:
         """L_con, weighted. Scalar"""
-        kept = pseudo.kept(self.threshold)
+        kept = pseudo.kept(self.options.threshold)
         distance = weighted_cross_entropy(logits, pseudo.label, weight, kept, self.setting.loss.slices)
         return self.options.unlabeled_weight * distance
 

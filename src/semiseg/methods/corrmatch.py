@@ -1,15 +1,15 @@
 """CorrMatch (Sun et al., CVPR 2024): UniMatch with one strong view, and labels that spread along correlations.
 
-    label, confidence = student(u); then label spreads over the regions of A that are certain and of one class
-    s    = CutMix of strong views of u; label, confidence and softmax q of student(u) mixed alike
+    label, confidence = student(u); spread: the same, once labels have spread over regions of A
+    s    = CutMix of strong views of u; label and confidence, spread, and softmax q of student(u) mixed alike
     f    = decoder(encoder(u) with channels dropped)
     z(.) = student(.) handed on by A, the correlations of `semiseg.parts.correlation`
-    H(p) = CE(p, label) where confidence >= tau, over all valid pixels
+    H(p) = CE(p, label) where confidence >= tau, over all valid pixels; S(p) likewise with spread
     loss = 1/2 (1/2 CE(student(x), y) + 1/2 CE(z(x), y)
-                + w/4 (H(student(s)) + KL(q || student(s)) where confidence >= tau + H(f) + 1/2 (H(z(s)) + H(z(u)))))
+                + w/4 (S(student(s)) + KL(q || student(s)) where confidence >= tau + H(f) + 1/2 (S(z(s)) + H(z(u)))))
     tau <- 0.999 tau + 0.001 * mean over the predicted classes of their greatest confidence in the batch
 
-Differences from the paper and the authors' code: 1. those of `fixmatch` but for the prototypes, and 7 and 8 of
+Differences from the paper and the authors' code: 1. those of `fixmatch` but for the prototypes, and 8 and 9 of
 `unimatch`; 2. in the KL term q is mixed as the image is, where the code compares the mixed view with the unmixed
 prediction, inside the boxes that of another picture (`soft_target` unmixed); 3. labels spread before they are mixed,
 so all of an image's regions count and its partner's labels have spread too, where in the code they spread outside the

@@ -15,7 +15,8 @@ applied once per step with the mean feature, likewise (`update_rule`; `per_pixel
 pixels); 4. the batch is mixed with probability 0.5, as in the code the paper builds on (`mix_probability`); 5. padding
 takes no part in any loss (labelled images': `data.pad_label`); 6. BatchNorm statistics are averaged into the teacher
 (`teacher_bn`); 7. features are the decoder's last before the classifier, as in the authors' code, where the text says
-"output of ASPP"; 8. the teacher's decay is ramped up in the first steps of a run.
+"output of ASPP"; 8. the teacher's decay is ramped up in the first steps of a run; 9. K-means starts on the teacher's
+features, which are the student's unless the teacher has averaged the warm-up (`teacher_start`).
 """
 
 from __future__ import annotations

@@ -21,7 +21,9 @@ not a GPU's; 4. t counts steps, not epochs; 5. where more negatives come than a 
 the last (`enqueue`); 6. queues hold directions, and are saved (`save_queues`); 7. the teacher answers in eval mode for
 the mixed images too, with averaged BatchNorm statistics (`teacher_bn`); 8. the head is a 3 x 3 and a 1 x 1 convolution
 with GroupNorm, no dropout; 9. the draws of any two anchors of a class are independent, not those of three; 10. padding
-takes no part; 11. the teacher's decay is ramped up from the first step of the run.
+takes no part; 11. the teacher's decay is ramped up from the first step of the run; 12. negatives are the paper's, where
+the code's must have the class's own (pseudo-)label too, so that there are few, and none on labelled images; 13. a step
+that shows one class alone has a contrastive loss, where the code's is 0; 14. H of exactly the percentile still teaches.
 """
 
 from __future__ import annotations

@@ -6,11 +6,11 @@
     H(p)   = CE(p, label) where confidence >= tau, over all valid pixels
     loss   = 1/2 (CE(student(x), y) + w * (1/4 H(student(s1)) + 1/4 H(student(s2)) + 1/2 H(f)))
 
-Differences from the paper and the authors' code: those of `fixmatch`, and 7. features of labelled images are not
-perturbed, where the code does it and throws them away, so that BatchNorm in the decoder sees fewer images; 8. every map
-of the pyramid loses channels, which for the paper's decoder, that reads the first and the last, is the same; 9. both
-strong views come from the weak view of the loader, by colour and blur alone; 10. with `prototypes`, the prototype
-predictor learns from the first strong view.
+Differences from the paper and the authors' code: 1 to 7, those of `fixmatch`; 8. features of labelled images are
+not perturbed, where the code does it and throws them away, so that BatchNorm in the decoder sees fewer images; 9. every
+map of the pyramid loses channels, which for the paper's decoder, that reads the first and the last, is the same; 10.
+channels are drawn from the step's own generator; 11. with `prototypes`, the prototype predictor learns from the first
+strong view.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ labelled images and strong views pass the student together, which matters where 
 network; 3. a pyramid whose maps differ in width, as a ResNet's, has a mask for each map; a ViT has one for all, as in
 the paper; 4. the teacher is evaluated, where the paper reports the better of teacher and student; 5. the strong view's
 hue, contrast and blur are those of `augment`; 6. a box that is not inside the image after 256 draws is left out; 7.
-padding takes no part in a mean; 8. with `prototypes`, the prototype predictor learns from the first strong view, and
-its losses are halved like the others; 9. recipes start with supervised steps (`warmup`).
+padding takes no part in a mean; 8. with `prototypes`, the prototype predictor learns from the first strong view,
+dropped channels included, and its losses are halved like the others; 9. recipes start with supervised steps (`warmup`).
 """
 
 from __future__ import annotations
