@@ -268,13 +268,20 @@ def test_a_step():
         assert expected > 0
 
     for side, ((image, probability), flaw) in zip(SIDES, found["detector"][2:], strict=True):
-        assert image.equal(labeled.image)
-        np.testing.assert_allclose(probability.permute(0, 2, 3, 1), soft[side][:2], atol=1e-6)
+        assert image.equal(images)
+        assert not probability.requires_grad
+        np.testing.assert_allclose(probability.permute(0, 2, 3, 1), soft[side], atol=1e-6)
         target = np.stack([slow_target(soft[side][b].transpose(2, 0, 1), label[b]) for b in range(2)])
-        squares = (flaw.detach().double().numpy() - target) ** 2
+        squares = (flaw[:2].detach().double().numpy() - target) ** 2
         expected = 8.0 / 2 * squares[label != IGNORE].mean()
         assert found["losses"][f"detector_{side}"] == pytest.approx(expected, rel=1e-4)
     assert len(found["losses"]) == 8
+
+
+def test_the_detector_learns_as_it_judges():
+    found = observed(method_of(), step=5)["detector"]
+    for judged, learnt in zip(found[:2], found[2:], strict=True):
+        torch.testing.assert_close(judged[1], learnt[1], rtol=0, atol=0)
 
 
 def test_each_loss_teaches_its_own():

@@ -10,7 +10,7 @@ from tiny import batches, clock, segmentor, setting
 from torch.nn import functional as F
 
 from semiseg.augment import strong_view
-from semiseg.losses import presence_loss, soft_cross_entropy
+from semiseg.losses import classes_shown, presence_loss, soft_cross_entropy
 from semiseg.method_options import PseudoSegOptions
 from semiseg.methods.class_activation import AttentionCAM, attend
 from semiseg.methods.pseudoseg import PseudoSeg
@@ -56,6 +56,19 @@ def test_the_closed_form_is_grad_cam(background):
     assert not found.requires_grad
 
 
+def test_the_classes_that_are_given_show_whatever_is_predicted():
+    made, deepest = head(), normal(3, 5, 4, 6)
+    predicted = made.shown(deepest) >= 0
+    given = torch.tensor([[True, False, True], [False, False, False], [True, True, True]])
+    assert (given & ~predicted).any()
+    assert (predicted & ~given).any()
+    found, own = made.class_maps(deepest, given), made.class_maps(deepest)
+    for b, k in np.ndindex(3, 3):
+        cam = (made.presence.weight[k].detach()[:, None, None] * deepest[b]).sum(0).relu()
+        torch.testing.assert_close(found[b, k], cam / cam.max() * float(given[b, k]))
+        assert predicted[b, k] or not own[b, k].any()
+
+
 def test_a_class_without_a_positive_place_has_a_map_of_0():
     made = head()
     with torch.no_grad():
@@ -88,8 +101,10 @@ def test_the_second_segmentation(background):
     if background:
         channels = [2 - torch.stack(channels).amax(0), *channels]
     weight = made.combine[0].weight[:, :, 0, 0]
-    mixed = torch.stack([sum(weight[c, k] * channels[k] for k in range(4)) for c in range(4)], 1)
-    expected = resize(mixed / math.sqrt(1 + made.combine[1].eps), (16, 24))
+    with torch.no_grad():
+        made.bias.copy_(torch.tensor([0.5, -1.0, 2.0, 0.0]))
+    mixed = [sum(weight[c, k] * channels[k] for k in range(4)) / math.sqrt(1 + made.combine[1].eps) for c in range(4)]
+    expected = resize(torch.stack([mixed[c] + made.bias[c] for c in range(4)], 1), (16, 24))
     torch.testing.assert_close(made(pyramid, valid), expected)
 
 
@@ -101,7 +116,7 @@ def test_padding_is_not_looked_at_and_an_image_of_padding_alone_is_finite():
     valid[1] = False
     other = deep.clone()
     other[0, :, :, 4:] *= 0.5  # too weak to change the maximum or the sign of the mean
-    made.class_maps = lambda maps: normal(2, 3, 4, 6, seed=2)
+    made.class_maps = lambda *given: normal(2, 3, 4, 6, seed=2)
     found, changed = (made([shallow, maps], valid) for maps in (deep, other))
     assert found[0, :, :, :4].equal(changed[0, :, :, :4])
     assert found.isfinite().all()
@@ -112,7 +127,8 @@ def test_only_the_classifier_reaches_the_encoder():
     made(pyramid, torch.ones(2, 16, 24, dtype=torch.bool)).square().sum().backward()
     assert [maps.grad for maps in pyramid] == [None, None]
     assert made.presence.weight.grad is None
-    assert all(layer.weight.grad.any() for layer in (made.query, made.key, made.combine[1]))
+    assert all(layer.weight.grad.any() for layer in (made.query, made.key, made.combine[0]))
+    assert made.bias.grad.any()
     made.shown(pyramid[1]).sum().backward()
     assert pyramid[1].grad.any()
 
@@ -172,8 +188,17 @@ def test_the_presence_loss_by_loops(asked):
         for k, number in enumerate(range(4 - asked, 4)):
             p = 1 / (1 + math.exp(-float(logits[b, k])))
             expected.append(-math.log(p if number in shown else 1 - p))
-    assert float(presence_loss(logits, label, 4)) == pytest.approx(np.mean(expected), rel=1e-5)
-    assert presence_loss(logits, torch.full_like(label, IGNORE), 4) == 0
+    assert float(presence_loss(logits, classes_shown(label, 4))) == pytest.approx(np.mean(expected), rel=1e-5)
+    assert presence_loss(logits, classes_shown(torch.full_like(label, IGNORE), 4)) == 0
+
+
+def test_the_classes_of_a_label_are_those_of_its_pixels():
+    label = torch.randint(0, 5, (6, 2, 2), generator=seeded())
+    label[1] = IGNORE
+    label[2, 0] = IGNORE
+    found = classes_shown(label, 5)
+    assert found.dtype == torch.bool
+    assert found.tolist() == [[bool((one == k).any()) for k in range(5)] for one in label]
 
 
 def test_squares_lie_around_a_uniform_middle():
@@ -195,13 +220,16 @@ def test_squares_lie_around_a_uniform_middle():
 def test_a_step_by_loops(background):
     options = PseudoSegOptions(background=background, unlabeled_weight=2.0, presence_weight=0.3, cutout=0.5, warmup=0.2)
     method = PseudoSeg(segmentor(), options, setting()).train()
+    with torch.no_grad():  # of the weak view all classes are predicted, on labelled images too
+        method.attention.presence.bias.fill_(50.0)
     labeled, unlabeled = batches()
+    labeled.label[0][labeled.label[0] == 2] = 1  # what the first image does not show
     seen: list = []
     method.student.encoder.register_forward_hook(lambda _, images, pyramid: seen.append(images[0]))
     answers: list = []
     method.student.decoder.register_forward_hook(lambda _, maps, output: answers.append(resize(output[0], (9, 11))))
     attended: list = []
-    method.attention.register_forward_hook(lambda _, maps, output: attended.append((maps, output)))
+    method.attention.register_forward_hook(lambda _, given, output: attended.append((given, output)))
     losses = {name: loss.item() for name, loss in method(labeled, unlabeled, clock(5)).losses.items()}
 
     generator = clock(5).generator
@@ -209,8 +237,11 @@ def test_a_step_by_loops(background):
     hole = squares(strong, 0.5, generator)
     assert seen[0].equal(unlabeled.image)
     assert seen[1].equal(torch.cat([labeled.image, strong.masked_fill(hole[:, None], 0)]))
-    (_, weak), ((pyramid, known), on_labels) = attended
+    (weak_given, weak), ((pyramid, known, present), on_labels) = attended
+    assert len(weak_given) == 2  # nobody knows what unlabelled images show
     assert known.equal(labeled.label != IGNORE)
+    truth = torch.tensor([[True, True, False], [True, True, True]])[:, background:]
+    assert present.equal(truth)
     assert not weak.requires_grad
     target = fusion_by_loops(answers[0], weak, unlabeled.valid, 0.5)
     logits = answers[1].detach().double().numpy()
@@ -223,12 +254,26 @@ def test_a_step_by_loops(background):
     expected = {
         "supervised": mean_cross_entropy(logits[:2], label),
         "attention": mean_cross_entropy(on_labels.detach().double().numpy(), label),
-        "presence": 0.3 * F.binary_cross_entropy_with_logits(shown, torch.ones(2, 3 - background)).item(),
+        "presence": 0.3 * F.binary_cross_entropy_with_logits(shown, truth.float()).item(),
         "unlabeled": 2.0 * np.mean(soft),
     }
     assert losses == pytest.approx(expected, rel=1e-4)
     warm = method(labeled, unlabeled, clock(1)).losses
     assert set(warm) == {"supervised", "attention", "presence"}
+
+
+def test_without_a_labelled_pixel_the_predicted_classes_show():
+    method = PseudoSeg(segmentor(), PseudoSegOptions(background=True), setting())
+    with torch.no_grad():
+        method.attention.presence.weight.zero_()
+        method.attention.presence.bias.copy_(torch.tensor([1.0, -1.0]))
+    given: list = []
+    method.attention.register_forward_pre_hook(lambda _, arguments: given.append(arguments[2:]))
+    labeled, unlabeled = batches()
+    labeled.label[0] = IGNORE
+    method(labeled, unlabeled, clock(5))
+    assert given[0] == ()
+    assert given[1][0].tolist() == [[True, False], [True, True]]
 
 
 def test_only_the_network_itself_is_evaluated():

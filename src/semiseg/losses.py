@@ -157,16 +157,21 @@ def _summed_soft_cross_entropy(logits: Tensor, target: Tensor, valid: Tensor) ->
     return (per_pixel * valid).sum()
 
 
-def presence_loss(logits: Tensor, label: Tensor, num_classes: int) -> Tensor:
+def classes_shown(label: Tensor, num_classes: int) -> Tensor:
+    """Whether an image has a pixel of each class. (B, C) bool; label (B, H, W) with classes 0..C-1 or IGNORE"""
+    slots = label.masked_fill(label == IGNORE, num_classes).flatten(1)  # (B, HW), one more slot for IGNORE
+    shown = torch.zeros(len(label), num_classes + 1, dtype=torch.bool, device=label.device)
+    return shown.scatter_(1, slots, True)[:, :num_classes]
+
+
+def presence_loss(logits: Tensor, shown: Tensor) -> Tensor:
     """Binary cross-entropy of which classes an image shows, mean over classes and over images. Scalar
 
-    logits (B, F) of the last F classes, label (B, H, W) with classes 0..C-1 or IGNORE. An image without a labelled
-    pixel does not count. PseudoSeg. Without an image: 0.
+    logits (B, F) of the last F classes; shown (B, C) bool, of `classes_shown`. An image without a class, so without a
+    labelled pixel, does not count. PseudoSeg. Without an image: 0.
     """
-    slots = label.masked_fill(label == IGNORE, num_classes).flatten(1)  # (B, HW), one more slot for IGNORE
-    shown = logits.new_zeros(len(label), num_classes + 1, dtype=torch.float32).scatter_(1, slots, 1.0)
-    known = shown[:, :num_classes].any(1)  # (B,)
-    target = shown[:, num_classes - logits.shape[1] : num_classes]  # (B, F)
+    known = shown.any(1)  # (B,)
+    target = shown[:, shown.shape[1] - logits.shape[1] :].float()  # (B, F)
     per_image = F.binary_cross_entropy_with_logits(logits.float(), target, reduction="none").mean(1)
     return (per_image * known).sum() / pixels(known)
 

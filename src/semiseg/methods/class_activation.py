@@ -13,14 +13,14 @@ class AttentionCAM(nn.Module):
     """PseudoSeg's self-attention Grad-CAM ("SGC", Zou et al. 2021, 3.2), on the two deepest maps of a pyramid.
 
     presence = linear(mean over places of E)                        one logit for each class but the background
-    CAM_k    = relu(W_k . E), over its maximum; 0 where presence_k < 0
+    CAM_k    = relu(W_k . E), over its maximum; 0 where class k is not in the image
     A        = softmax over valid places of query(h) . key(h) / sqrt(channels)
     S        = A CAM + CAM
-    logits   = BatchNorm(1x1 convolution of S and, for a background, 2 - max_k S_k)
+    logits   = BatchNorm(1x1 convolution of S and, for a background, 2 - max_k S_k), without a scale, and a bias
 
     E is the deepest map (B, X, h, w), h = (the one before it, E). The classifier is one linear layer behind a mean, so
     d presence_k / d E is W_k / hw at every place: Grad-CAM is W_k . E up to that factor, which the maximum takes out.
-    Only the presence has a gradient into the pyramid; queries, keys and the last convolution learn from the logits.
+    Only the presence has a gradient into the pyramid; queries, keys and what follows S learn from the logits.
 
     widths: channels of the two maps, the deepest last.
     """
@@ -31,30 +31,40 @@ class AttentionCAM(nn.Module):
         self.presence = nn.Linear(widths[1], num_classes - background)
         self.query = nn.Conv2d(sum(widths), channels, 1, bias=False)
         self.key = nn.Conv2d(sum(widths), channels, 1, bias=False)
-        self.combine = nn.Sequential(nn.Conv2d(num_classes, num_classes, 1, bias=False), nn.BatchNorm2d(num_classes))
+        convolution = nn.Conv2d(num_classes, num_classes, 1, bias=False)
+        self.combine = nn.Sequential(convolution, nn.BatchNorm2d(num_classes, affine=False))
+        self.bias = nn.Parameter(torch.zeros(num_classes))
 
     def shown(self, deepest: Tensor) -> Tensor:
         """Logits (B, F) of whether each of the F classes is in the image. deepest (B, X, h, w)"""
         return self.presence(deepest.mean((2, 3)))
 
     @torch.no_grad()
-    def class_maps(self, deepest: Tensor) -> Tensor:
-        """(B, F, h, w) in [0, 1]: where the classes that are predicted to be there show. deepest (B, X, h, w)"""
+    def class_maps(self, deepest: Tensor, present: Tensor | None = None) -> Tensor:
+        """(B, F, h, w) in [0, 1]: where the classes show that are there. deepest (B, X, h, w)
+
+        present: (B, F) bool, the classes that are there; None: those whose presence is predicted.
+        """
         maps = F.conv2d(deepest.float(), self.presence.weight[:, :, None, None]).float().relu()
         largest = maps.amax((2, 3), keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny)
-        return maps / largest * (self.shown(deepest) >= 0)[:, :, None, None]
+        there = self.shown(deepest) >= 0 if present is None else present
+        return maps / largest * there[:, :, None, None]
 
-    def forward(self, pyramid: list[Tensor], valid: Tensor) -> Tensor:
-        """Logits (B, C, H, W) of a pyramid of images of H x W pixels; valid (B, H, W) bool, False on padding."""
+    def forward(self, pyramid: list[Tensor], valid: Tensor, present: Tensor | None = None) -> Tensor:
+        """Logits (B, C, H, W) of a pyramid of images of H x W pixels; valid (B, H, W) bool, False on padding.
+
+        present: as in `class_maps`.
+        """
         deepest = pyramid[-1].detach()
         size = (deepest.shape[-2], deepest.shape[-1])
-        maps = self.class_maps(deepest)  # (B, F, h, w)
+        maps = self.class_maps(deepest, present)  # (B, F, h, w)
         before = resize(pyramid[-2].detach().float(), size).to(deepest.dtype)
         columns = torch.cat([before, deepest], 1)
         attended = attend(self.query(columns), self.key(columns), maps, _places(valid, size)) + maps
         if self.background:
             attended = torch.cat([2 - attended.amax(1, keepdim=True), attended], 1)  # (B, C, h, w)
-        return resize(self.combine(attended).float(), (valid.shape[-2], valid.shape[-1]))
+        logits = self.combine(attended) + self.bias[:, None, None]
+        return resize(logits.float(), (valid.shape[-2], valid.shape[-1]))
 
 
 def attend(query: Tensor, key: Tensor, values: Tensor, places: Tensor) -> Tensor:

@@ -1,12 +1,13 @@
 """Guided Collaborative Training (Ke et al., ECCV 2020): two networks, and a detector that sees where each is wrong.
 
     pl   = softmax(left(v)), v = x and u; pr likewise for right
-    F    = a detector of flaws; hl = its map of (v, pl), blurred and stretched to [0, 1]; hr likewise
+    F    = a detector of flaws; hl = relu(F(v, pl)), blurred and stretched to [0, 1]; hr likewise
     tl   = pr where hl > hr, else pl; tr likewise; flaws above 0.6 are alike                 (dynamic consistency)
     loss of left  = CE(left(x), y) + 100 * w(t) * mean((pl - tl)^2)
                   + mean over pixels of F(v, pl)^2 where hl > 0.6 and hr > 0.6               (flaw correction)
     loss of right = likewise
-    loss of F     = 10 * mean((F(x, pl) - C(1 - pl[y]))^2), and the same for pr; C blurs, dilates and stretches
+    loss of F     = 10 * mean over pixels of x of (F(v, pl) - C(1 - pl[y]))^2, and the same for pr, halved;
+                    C blurs, dilates and stretches
 
 The networks' losses leave F alone, and F's loss leaves them alone. Differences from the paper and its code: 1. what
 targets are made of comes from the pass that learns, not from one before it; 2. one backward pass for all three, and
@@ -38,7 +39,7 @@ from semiseg.parts.flaws import (
     flaw_map,
     flaw_target,
 )
-from semiseg.types import IGNORE, Clock, LabeledBatch, SegmentationOutput, StepResult, UnlabeledBatch
+from semiseg.types import IGNORE, Clock, LabeledBatch, StepResult, UnlabeledBatch
 
 
 class GCT(PairedMethod):
@@ -51,7 +52,10 @@ class GCT(PairedMethod):
 
     def supervised_step(self, labeled: LabeledBatch) -> StepResult:
         """The labelled images teach all three."""
-        return StepResult(self.losses_on_labeled(self.outputs(labeled.image), labeled), {})
+        outputs = self.outputs(labeled.image)
+        probabilities = [output.logits.float().softmax(1) for output in outputs]
+        losses = self.supervised_by_side(outputs, labeled)
+        return StepResult(losses | self.detector_losses(labeled.image, probabilities, labeled), {})
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
         """That, and dynamic consistency and flaw correction on all images."""
@@ -62,7 +66,8 @@ class GCT(PairedMethod):
         flaws = self.flaw(image, left), self.flaw(image, right)  # each (B + B', H, W)
         maps = flaw_map(flaws[0]), flaw_map(flaws[1])
         *targets, flawed = consistency_targets((left, right), maps, self.options.flaw_threshold)
-        losses = self.losses_on_labeled([split_output(output, len(labeled.image))[0] for output in outputs], labeled)
+        on_labeled = [split_output(output, len(labeled.image))[0] for output in outputs]
+        losses = self.supervised_by_side(on_labeled, labeled) | self.detector_losses(image, (left, right), labeled)
         weight = self.options.unlabeled_weight * self.ramp(clock, self.options.ramp)
         for side, output, target, flaw in zip(SIDES, outputs, targets, flaws, strict=True):
             distance = softmax_mse(output.logits, target, valid, self.setting.loss.slices)
@@ -75,12 +80,18 @@ class GCT(PairedMethod):
         frozen = {name: parameter.detach() for name, parameter in self.detector.named_parameters()}
         return functional_call(self.detector, frozen, (image, probability))
 
-    def losses_on_labeled(self, outputs: Sequence[SegmentationOutput], labeled: LabeledBatch) -> dict[str, Tensor]:
-        """Of left, right and the detector, for which what the two predict is given."""
-        losses = self.supervised_by_side(outputs, labeled)
-        for side, output in zip(SIDES, outputs, strict=True):
-            probability = output.logits.detach().float().softmax(1)
-            said, target = self.detector(labeled.image, probability), flaw_target(probability, labeled.label)
+    def detector_losses(
+        self, image: Tensor, probabilities: Sequence[Tensor], labeled: LabeledBatch
+    ) -> dict[str, Tensor]:
+        """What the detector learns from what left and right predicted, which is given for it.
+
+        image (B + B', 3, H, W) and probabilities (B + B', C, H, W), the labelled images' first. The detector sees all,
+        for it has no running statistics: so it learns under the normalisation under which it judges.
+        """
+        losses: dict[str, Tensor] = {}
+        for side, probability in zip(SIDES, probabilities, strict=True):
+            said = self.detector(image, probability.detach())[: len(labeled.image)]
+            target = flaw_target(probability[: len(labeled.image)], labeled.label)
             loss = detection_loss(said, target, labeled.label, labeled.pixels)
             losses[f"detector_{side}"] = self.options.detector_weight / len(SIDES) * loss
         return losses

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from semiseg.augment import strong_view
-from semiseg.losses import cross_entropy, presence_loss, soft_cross_entropy
+from semiseg.losses import classes_shown, cross_entropy, presence_loss, soft_cross_entropy
 from semiseg.method_options import PseudoSegOptions
 from semiseg.methods.class_activation import AttentionCAM
 from semiseg.methods.method import Setting, split_output
@@ -77,13 +77,15 @@ class PseudoSeg(SemiSupervised):
     def labeled_losses(
         self, output: SegmentationOutput, pyramid: list[Tensor], labeled: LabeledBatch
     ) -> dict[str, Tensor]:
-        """Eq. 5 for the decoder, cross-entropy for the attention CAM, and the classifier's loss."""
-        attended = self.attention(pyramid, labeled.label != IGNORE)
+        """Eq. 5 for the decoder, cross-entropy for the attention CAM of the classes shown, the classifier's loss."""
+        presence = self.attention.shown(pyramid[-1])  # (B, F)
+        shown = classes_shown(labeled.label, self.student.num_classes)  # (B, C)
+        known = shown.any(1, keepdim=True)  # without a labelled pixel the prediction has to do
+        present = torch.where(known, shown[:, -presence.shape[1] :], presence >= 0)
+        attended = self.attention(pyramid, labeled.label != IGNORE, present)
         losses = self.supervised(output, labeled)
         losses["attention"] = cross_entropy(attended, labeled.label, self.setting.loss.slices, labeled.pixels)
-        shown = self.attention.shown(pyramid[-1])
-        presence = presence_loss(shown, labeled.label, self.student.num_classes)
-        losses["presence"] = self.options.presence_weight * presence
+        losses["presence"] = self.options.presence_weight * presence_loss(presence, shown)
         return losses
 
     def parameter_groups(self) -> list[dict]:
