@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -220,10 +221,16 @@ class _Loader(yaml.SafeLoader):
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        document = yaml.load(path.read_text("utf-8"), _Loader)
+        document = _parsed(path.read_text("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {error}") from None
     return _mapping(document, str(path))
+
+
+@lru_cache(maxsize=16)
+def _parsed(text: str) -> Any:
+    """Kept, as a table of the paper loads one recipe a hundred times; nobody changes what is kept."""
+    return yaml.load(text, _Loader)
 
 
 def _resolve(document: Mapping[str, Any], place: str, name: str, overrides: _Layer) -> Config:

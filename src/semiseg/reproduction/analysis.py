@@ -7,7 +7,7 @@ from typing import Any
 
 from semiseg.comparison.table import Document
 from semiseg.reproduction.grid import Reproduction
-from semiseg.reproduction.tables import DISCRIMINATION
+from semiseg.reproduction.rows import DISCRIMINATION
 
 
 def analyse(made: Reproduction, document: Document) -> dict[str, Any] | None:

@@ -24,7 +24,8 @@ from semiseg.comparison.table import (
 from semiseg.data.splits import PUBLISHED
 from semiseg.reproduction.differences import DECISIVE, Difference, differences, paper_split
 from semiseg.reproduction.grid import Key, Reproduction
-from semiseg.reproduction.tables import PAPER, Row
+from semiseg.reproduction.rows import Row
+from semiseg.reproduction.tables import PAPER
 
 VERDICTS = {"helped": "higher", "hurt": "lower", "no reliable difference": "no reliable difference"}
 """A row is not held against supervised-only training, so it neither helped nor hurt."""

@@ -51,8 +51,8 @@ def require_all(document: Document) -> None:
     if missing:
         runs = document["runs"]
         raise MissingRunsError(
-            f"{runs['of'] - runs['finished']} of {runs['of']} runs did not finish, and the table says so: {missing[0]}. "
-            "The same command tries again"
+            f"{runs['of'] - runs['finished']} of {runs['of']} runs did not finish, and the table says so: {missing[0]}."
+            " The same command tries again"
         )
 
 
