@@ -34,11 +34,7 @@ TIERS = (
     ("analysis",),
     ("demo", "comparison"),
     ("reproduction",),
-<<<<<<< HEAD
-    ("command_options", "commands", "analysis_commands"),
-=======
-    ("command_options", "commands", "reproduction_commands"),
->>>>>>> ff231c7 (semiseg reproduce --plan: rows, steps, operations, hours and memory for the device at hand, and what is missing)
+    ("command_options", "commands", "analysis_commands", "reproduction_commands"),
     ("cli",),
 )  # fmt: skip
 """Rooms of the house, lowest first: a file imports from lower tiers, or from its own folder."""

@@ -12,8 +12,8 @@ from semiseg.reproduction.grid import Reproduction
 _PLACES = {
     "voc": {
         "JPEGImages": "VOCtrainval_11-May-2012.tar from host.robots.ox.ac.uk/pascal/VOC/voc2012",
-        "SegmentationClassAug": "the masks of VOC and SBD together, as PNG: SegmentationClassAug, to which the readme of "
-        "github.com/Haochen-Wang409/U2PL links",
+        "SegmentationClassAug": "the masks of VOC and SBD together as PNG, SegmentationClassAug, to which the readme "
+        "of github.com/Haochen-Wang409/U2PL links",
     },
     "cityscapes": {
         "leftImg8bit": "leftImg8bit_trainvaltest.zip from www.cityscapes-dataset.com/downloads (after registration)",

@@ -59,8 +59,8 @@ def plan(made: Reproduction) -> str:
         [
             made.table.title,
             *([words] if (words := warning(differences(made))) else []),
-            f"{len(made.cells)} runs in {made.out}, {done} finished: {len(made.rows)} rows x {len(made.labels)} sets of "
-            f"labels x {len(made.seeds)} seeds, rows of the same runs once",
+            f"{len(made.cells)} runs in {made.out}, {done} finished: {len(made.rows)} rows x {len(made.labels)} sets "
+            f"of labels x {len(made.seeds)} seeds, rows of the same runs once",
             "steps of a run: " + "; ".join(f"{labels}: {_steps(made, labels):,}" for labels in made.labels),
             "",
             *_table([HEAD, *(line.words() for line in lines), _total(lines)]),
