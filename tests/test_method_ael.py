@@ -38,8 +38,7 @@ def method_with(**options) -> AEL:
 
 def twin_weighted(logits: np.ndarray, label: np.ndarray, weight: np.ndarray, kept: np.ndarray) -> float:
     total = sum(
-        weight[b, y, x] * -math.log(probabilities(logits[b, :, y, x])[label[b, y, x]])
-        for b, y, x in np.argwhere(kept)
+        weight[b, y, x] * -math.log(probabilities(logits[b, :, y, x])[label[b, y, x]]) for b, y, x in np.argwhere(kept)
     )
     return float(total / weight.sum()) if weight.any() else 0.0
 
@@ -94,7 +93,10 @@ def twin_weight(said: np.ndarray, shown: np.ndarray, valid: np.ndarray, dice: np
     return label, weight, kept
 
 
-@pytest.mark.parametrize("options", [{}, {"gamma": 0.5, "equalize": False}, {"unlabeled_weight": 0.3, "box_area": 1.0}, {"paste_leave_out": (0, 2)}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"gamma": 0.5, "equalize": False}, {"unlabeled_weight": 0.3, "box_area": 1.0}, {"paste_leave_out": (0, 2)}],
+)
 def test_a_step_is_what_the_box_says(options):
     method, time = method_with(**options), clock(5)
     labeled, unlabeled = batches()

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import yaml
 
@@ -31,6 +31,7 @@ from semiseg.option_types import (
     option_types,
     repair,
     sections,
+    type_hints,
 )
 from semiseg.options import (
     AugmentOptions,
@@ -273,7 +274,7 @@ def _build(flat: Mapping[str, Any], place: str) -> Config:
 
 
 def _build_section(options: type, prefix: str, flat: Mapping[str, Any]) -> Any:
-    hints = get_type_hints(options)
+    hints = type_hints(options)
     values = {item.name: flat[prefix + item.name] for item in fields(options) if prefix + item.name in flat}
     for name in (item.name for item in fields(options) if is_dataclass(hints[item.name])):
         values[name] = _build_section(hints[name], f"{prefix}{name}.", flat)
