@@ -16,7 +16,7 @@ SOURCE = Path(semiseg.__file__).parent
 TIERS = (
     ("checks",),
     ("network_options",),
-    ("types", "options", "launch", "checkpoint", "precision", "progress", "provenance", "timing"),
+    ("types", "options", "launch", "checkpoint", "precision", "progress", "provenance", "run_files", "timing"),
     ("method_options", "distributed"),
     ("option_types",),
     ("config",),

@@ -95,7 +95,12 @@ def twin_weight(said: np.ndarray, shown: np.ndarray, valid: np.ndarray, dice: np
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"gamma": 0.5, "equalize": False}, {"unlabeled_weight": 0.3, "box_area": 1.0}, {"paste_leave_out": (0, 2)}],
+    [
+        {},
+        {"gamma": 0.5, "equalize": False},
+        {"unlabeled_weight": 0.3, "box_area": 1.0},
+        {"paste_leave_out": (0, 2)},
+    ],
 )
 def test_a_step_is_what_the_box_says(options):
     method, time = method_with(**options), clock(5)
@@ -163,7 +168,7 @@ def test_the_background_is_not_pasted_unless_told_otherwise(classes, options, le
 
 @pytest.mark.parametrize("number", [-1, 3])
 def test_a_class_that_is_not_there_cannot_be_left_out(number):
-    with pytest.raises(ValueError, match="paste_leave_out.* 0 to 2"):
+    with pytest.raises(ValueError, match=r"paste_leave_out.* 0 to 2"):
         AEL(segmentor(), AELOptions(paste_leave_out=(number,)), setting())
 
 

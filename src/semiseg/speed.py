@@ -51,7 +51,7 @@ def published_speed(name: str, precision: str) -> Speed:
     return Speed(REACHED * (half if precision == "bf16" else single), REACHED * memory, source)
 
 
-def measured_speed(device: torch.device, precision: str) -> Speed:
+def measured_speed(device: torch.device, precision: str, rounds: int = PROBES) -> Speed:
     """The device at hand, by a convolution with its backward pass and by a sum of two arrays."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     channels, side, batch = (256, 64, 32) if device.type == "cuda" else (64, 40, 8)
@@ -64,6 +64,6 @@ def measured_speed(device: torch.device, precision: str) -> Speed:
         "product": lambda: layer(maps).sum().backward(),
         "addition": lambda: torch.add(one, other, out=one),
     }
-    seconds = median_seconds(calls, PROBES, device)
+    seconds = median_seconds(calls, rounds, device)
     moved = 3 * one.numel() * one.element_size()
     return Speed(flops / seconds["product"], moved / seconds["addition"], "measured")

@@ -9,6 +9,8 @@ from typing import Any
 
 from semiseg.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, tick_step, ticks
 
+SPAN = 1.0  # mIoU in per cent
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -61,11 +63,11 @@ class Sweep:
         return [(name, values) for name, values in zip(self.names, self.seeds, strict=True) if values]
 
     def _limits(self) -> tuple[float, float]:
-        """On ticks, and never the same."""
+        """On ticks, and at least SPAN apart, so that what differs by nothing looks so."""
         values = [value for several in self.seeds for value in several]
-        step = tick_step(min(values), max(values))
-        low, high = math.floor(min(values) / step), math.ceil(max(values) / step)
-        return step * low, step * max(high, low + 1)
+        low, high = min(values), max(max(values), min(values) + SPAN)
+        step = tick_step(low, high)
+        return step * math.floor(low / step), step * math.ceil(high / step - 1e-9)
 
 
 def sweep(document: Mapping[str, Any], section: Mapping[str, Any]) -> Sweep | None:

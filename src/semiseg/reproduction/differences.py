@@ -57,6 +57,12 @@ def differences(made: Reproduction) -> list[Difference]:
     return sorted(differing, key=lambda each: each.what not in DECISIVE)
 
 
+def warning(found: list[Difference]) -> str | None:
+    """What makes the figures no reproduction of the paper's, to stand over every table; None where nothing does."""
+    decisive = [f"{each.what}: {each.here}" for each in found if each.what in DECISIVE]
+    return f"NOT the paper's setting: {'; '.join(decisive)}" if decisive else None
+
+
 def paper_split(table: Table, split: str | None) -> str:
     """The paper's set of labels that `split` is or, of other data, is held beside: the first of the table."""
     columns = next(iter(table.data.values()))

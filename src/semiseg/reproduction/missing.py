@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from semiseg.config import Config
-from semiseg.data.splits import PUBLISHED, cached_list
+from semiseg.data.splits import PUBLISHED, PublishedList, PublishedSplit, cached_list
 from semiseg.reproduction.grid import Reproduction
 
 _PLACES = {
@@ -32,8 +32,8 @@ _FILE = "model.safetensors"
 def missing(made: Reproduction) -> list[str]:
     """One line for each thing; nothing is fetched."""
     config = made.config
-    lines = [*_data(config), *(line for cell in made.cells for line in _lists(cell.config)), *_weights(config)]
-    return list(dict.fromkeys(lines))
+    splits = [split for split in made.splits.values() if split is not None]
+    return [*_data(config), *_lists(splits, config.data.split_folder), *_weights(config)]
 
 
 def _data(config: Config) -> Iterable[str]:
@@ -43,14 +43,24 @@ def _data(config: Config) -> Iterable[str]:
             yield f"data: no folder {path} (--data.root); {source}"
 
 
-def _lists(config: Config) -> Iterable[str]:
-    if config.data.split is None:
-        return
-    split = PUBLISHED[config.data.split]
-    for part in (split.labeled, split.unlabeled, split.val, *split.universe):
-        if part is not None and not cached_list(part, config.data.split_folder).is_file():
-            how = "fetched at the first run" if config.data.split_folder is None else "put a copy there"
-            yield f"list: {cached_list(part, config.data.split_folder)}; {how}, from {part.url}"
+def _lists(splits: Iterable[str], folder: Path | None) -> Iterable[str]:
+    """A line for each repository that lists come from."""
+    parts = [part for name in splits for part in _parts(PUBLISHED[name])]
+    lacking = [part for part in dict.fromkeys(parts) if not cached_list(part, folder).is_file()]
+    for source in dict.fromkeys(_repository(part) for part in lacking):
+        files = [part.file for part in lacking if _repository(part) == source]
+        where = cached_list(lacking[0], folder).parents[lacking[0].file.count("/")]
+        how = "fetched at the first run, or --data.split_folder COPIES" if folder is None else "put copies there"
+        yield f"lists: not in {where}: {', '.join(files)}; from {source} ({how})"
+
+
+def _parts(split: PublishedSplit) -> list[PublishedList]:
+    return [part for part in (split.labeled, split.unlabeled, split.val, *split.universe) if part is not None]
+
+
+def _repository(part: PublishedList) -> str:
+    """`github.com/OWNER/NAME` of a file's raw address."""
+    return "github.com/" + "/".join(part.url.split("/")[3:5])
 
 
 def _weights(config: Config) -> Iterable[str]:

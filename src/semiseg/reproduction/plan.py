@@ -13,13 +13,15 @@ from semiseg.comparison.grid import Cell
 from semiseg.distributed import pick_device
 from semiseg.provenance import device_name
 from semiseg.reproduction.costs import cost_of
-from semiseg.reproduction.differences import differences
-from semiseg.reproduction.document import warning
+from semiseg.reproduction.differences import differences, warning
 from semiseg.reproduction.grid import Reproduction
 from semiseg.reproduction.missing import missing
 from semiseg.speed import Speed, measured_speed
 
 HEAD = ("row", "runs to do", "steps to do", "TFLOP per step", "PFLOP", "hours here", "GB here")
+
+
+_ROUNDS = 3  # of measuring: a second on a CPU
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class _Line:
             f"{self.runs} of {self.of}",
             f"{self.steps:,}",
             f"{self.flops / 1e12:.4g}",
-            f"{self.steps * self.flops / 1e15:,.4g}",
+            _large(self.steps * self.flops / 1e15),
             f"{self.seconds / 3600:,.1f}",
             f"{self.memory / 1e9:.1f}",
         )
@@ -51,7 +53,7 @@ def plan(made: Reproduction) -> str:
     """The plan as text. Nothing is run, fetched or written."""
     device = pick_device(made.config.train.device)
     precisions = dict.fromkeys(cell.config.train.precision for cell in made.cells)
-    speeds = {precision: measured_speed(device, precision) for precision in precisions}
+    speeds = {precision: measured_speed(device, precision, _ROUNDS) for precision in precisions}
     lines = _lines(made, speeds)
     done = sum(is_finished(cell) for cell in made.cells)
     lacking = missing(made)
@@ -100,10 +102,14 @@ def _total(lines: Iterable[_Line]) -> tuple[str, ...]:
         f"{sum(line.runs for line in lines)} of {sum(line.of for line in lines)}",
         f"{sum(line.steps for line in lines):,}",
         "",
-        f"{sum(line.steps * line.flops for line in lines) / 1e15:,.4g}",
+        _large(sum(line.steps * line.flops for line in lines) / 1e15),
         f"{sum(line.seconds for line in lines) / 3600:,.1f}",
         f"{max(line.memory for line in lines) / 1e9:.1f}",
     )
+
+
+def _large(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _steps(made: Reproduction, labels: str) -> int:
