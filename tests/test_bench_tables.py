@@ -12,8 +12,9 @@ from semiseg import commands
 from semiseg.bench import BENCHMARKS, estimate, options, step
 from semiseg.bench.estimate import bench_estimate
 from semiseg.bench.options import CACHE, WAYS, bench_options
-from semiseg.estimate import Speed, count_step
+from semiseg.estimate import count_step
 from semiseg.methods import METHODS
+from semiseg.speed import Speed
 
 CPU = torch.device("cpu")
 

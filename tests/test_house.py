@@ -16,7 +16,7 @@ SOURCE = Path(semiseg.__file__).parent
 TIERS = (
     ("checks",),
     ("network_options",),
-    ("types", "options", "launch", "checkpoint", "precision", "progress", "provenance", "timing"),
+    ("types", "options", "launch", "checkpoint", "precision", "progress", "provenance", "run_files", "timing"),
     ("method_options", "distributed"),
     ("option_types",),
     ("config",),
@@ -28,12 +28,13 @@ TIERS = (
     ("model", "evaluate", "memory", "partners"),
     ("trainer", "inference"),
     ("experiment",),
+    ("speed",),
     ("runs", "estimate"),
     ("report", "bench"),
     ("analysis",),
     ("demo", "comparison"),
     ("reproduction",),
-    ("command_options", "commands", "analysis_commands"),
+    ("command_options", "commands", "analysis_commands", "reproduction_commands"),
     ("cli",),
 )  # fmt: skip
 """Rooms of the house, lowest first: a file imports from lower tiers, or from its own folder."""

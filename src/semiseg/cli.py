@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from cyclopts import App
 from cyclopts.exceptions import CycloptsError, UnknownOptionError
 
-from semiseg import analysis_commands, commands
+from semiseg import analysis_commands, commands, reproduction_commands
 from semiseg.command_options import (
     join_booleans,
     with_compare_options,
@@ -57,7 +57,7 @@ def build_app(tokens: Sequence[str] = ()) -> App:
     )
     app.command(with_train_options(commands.train, tokens), name="train")
     app.command(with_compare_options(commands.compare, tokens), name="compare")
-    app.command(with_reproduce_options(commands.reproduce, tokens), name="reproduce")
+    app.command(with_reproduce_options(reproduction_commands.reproduce, tokens), name="reproduce")
     app.command(with_train_options(commands.estimate, tokens), name="estimate")
     app.command(with_evaluation_options(commands.evaluate), name="evaluate")
     others = (commands.predict, commands.demo, commands.report, commands.bench, commands.methods, commands.recipes)

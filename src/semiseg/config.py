@@ -15,8 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import yaml
 
@@ -30,6 +31,7 @@ from semiseg.option_types import (
     option_types,
     repair,
     sections,
+    type_hints,
 )
 from semiseg.options import (
     AugmentOptions,
@@ -220,10 +222,16 @@ class _Loader(yaml.SafeLoader):
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        document = yaml.load(path.read_text("utf-8"), _Loader)
+        document = _parsed(path.read_text("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {error}") from None
     return _mapping(document, str(path))
+
+
+@lru_cache(maxsize=16)
+def _parsed(text: str) -> Any:
+    """Kept, as a table of the paper loads one recipe a hundred times; nobody changes what is kept."""
+    return yaml.load(text, _Loader)
 
 
 def _resolve(document: Mapping[str, Any], place: str, name: str, overrides: _Layer) -> Config:
@@ -266,7 +274,7 @@ def _build(flat: Mapping[str, Any], place: str) -> Config:
 
 
 def _build_section(options: type, prefix: str, flat: Mapping[str, Any]) -> Any:
-    hints = get_type_hints(options)
+    hints = type_hints(options)
     values = {item.name: flat[prefix + item.name] for item in fields(options) if prefix + item.name in flat}
     for name in (item.name for item in fields(options) if is_dataclass(hints[item.name])):
         values[name] = _build_section(hints[name], f"{prefix}{name}.", flat)

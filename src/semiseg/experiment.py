@@ -28,13 +28,9 @@ from semiseg.optim import Optimizer, build_optimizer
 from semiseg.progress import Progress
 from semiseg.provenance import provenance
 from semiseg.record import Record, write_arrays, write_json
+from semiseg.run_files import CONFIG, CONFUSIONS, METRICS, RESULT
 from semiseg.timing import process_peak
 from semiseg.trainer import State, Trainer
-
-METRICS, CONFIG, RESULT = "metrics.jsonl", "config.yaml", "result.json"
-CONFUSIONS = (
-    "confusions.npz"  # of the last step: `names` (N,) of the validation images, each predictor's counts (N, C, C)
-)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import difflib
 import inspect
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
 from itertools import pairwise
@@ -57,8 +57,14 @@ def option_types(method: str) -> dict[str, Any]:
     return types
 
 
+@cache
+def type_hints(options: type) -> Mapping[str, Any]:
+    """Field -> type of a dataclass of options; worked out once, as a table loads a config a hundred times."""
+    return get_type_hints(options)
+
+
 def _field_types(options: type, prefix: str) -> dict[str, Any]:
-    hints = get_type_hints(options)
+    hints = type_hints(options)
     types: dict[str, Any] = {}
     for name in (item.name for item in fields(options)):
         key = prefix + name
@@ -138,7 +144,7 @@ def option_help(method: str) -> dict[str, str]:
 
 
 def _field_help(options: type, prefix: str) -> Iterable[tuple[str, str]]:
-    hints = get_type_hints(options)
+    hints = type_hints(options)
     texts = attribute_docs(options)
     for name in (item.name for item in fields(options)):
         if is_dataclass(hints[name]):

@@ -24,7 +24,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
             "torch": torch.__version__,  # says for which CUDA it was built
         },
         "hardware": {
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+            "device": device_name(device),
             "threads": torch.get_num_threads(),
             "cores": os.cpu_count(),
         },
@@ -38,6 +38,11 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+def device_name(device: torch.device) -> str:
+    """As its maker calls it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
 
 
 def _processor() -> str:

@@ -13,7 +13,7 @@ from semiseg.changes import changed_options
 from semiseg.comparison.grid import Cell
 from semiseg.config import load_config
 from semiseg.data.dataset import check_same_lists
-from semiseg.experiment import CONFIG, CONFUSIONS, METRICS, RESULT
+from semiseg.run_files import CONFIG, CONFUSIONS, METRICS, RESULT
 
 _TAIL = 2**16  # bytes, of which a line of the record is a fraction
 

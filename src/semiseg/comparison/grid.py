@@ -126,7 +126,10 @@ def read_seeds(value: str | Iterable[int]) -> tuple[int, ...]:
 
 
 def labeled_sets(value: str | Iterable[str] | None, base: Config) -> list[LabeledSet]:
-    """The sets of labels that the words of `--labeled` name, or the recipe's own. Raises ConfigError if two are alike."""
+    """The sets of labels that the words of `--labeled` name, or the recipe's own.
+
+    Raises ConfigError where two have one name.
+    """
     words = [] if value is None else words_of(value)
     sets = [labeled_set(each, base.data) for each in words] or [recipes_own(base.data)]
     names = [chosen.name for chosen in sets]

@@ -166,9 +166,13 @@ def covering_order(present: Mapping[str, frozenset[int]], seed: int) -> list[str
     return first + [name for name in order if name not in chosen]
 
 
+def cached_list(part: PublishedList, folder: Path | None) -> Path:
+    """Where a list is, or would be: in `folder` of copies, or in the cache."""
+    return (Path(platformdirs.user_cache_dir("semiseg")) / "splits" if folder is None else folder) / part.file
+
+
 def _read_published(part: PublishedList, folder: Path | None) -> tuple[str, ...]:
-    base = Path(platformdirs.user_cache_dir("semiseg")) / "splits" if folder is None else folder
-    path = base / part.file
+    path = cached_list(part, folder)
     if folder is None and not path.is_file():
         _fetch(part, path)
     if not path.is_file():

@@ -10,10 +10,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from semiseg.checkpoint import write_atomically
-from semiseg.experiment import CONFIG
 from semiseg.report.charts import HEIGHT, WIDTH, charts
 from semiseg.report.pictures import gallery
 from semiseg.report.runs import NETWORKS, Run, check_comparable, number, read_runs
+from semiseg.run_files import CONFIG
 
 REPORT = "report.html"
 TEMPLATES = Path(__file__).parent

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.config import Config, load_config
-from semiseg.experiment import CONFIG, METRICS, RESULT
 from semiseg.record import read_record
+from semiseg.run_files import CONFIG, METRICS, RESULT
 
 Points = list[tuple[float, float]]  # (step, value)
 NETWORKS = {

@@ -2,40 +2,88 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from semiseg.comparison.table import Document
 from semiseg.reproduction.grid import Reproduction
-from semiseg.reproduction.tables import DISCRIMINATION
+from semiseg.reproduction.rows import DISCRIMINATION, Row
+
+Figures = dict[str, tuple[str, ...]]
+
+FIGURES: dict[str, Figures] = {
+    "discrimination": {
+        "inter / intra": ("raw", "ratio"),
+        "inter": ("raw", "inter"),
+        "intra": ("raw", "intra"),
+        "inter / intra, classes alike": ("balanced", "ratio"),
+        "inter / intra, length 1": ("unit", "ratio"),
+    },
+    "embedding": {"silhouette": ("silhouette",)},
+    "pictures": {
+        "boundary mIoU": ("boundary_iou", "mean"),
+        "consistency": ("consistency", "mean"),
+        "right": ("consistency", "right"),
+    },
+}
+"""What the page tells of each run, and where it stands in what the analysis found."""
+
+_MEANINGS = {
+    "discrimination": "Traces of the variances between and within classes of the features before the classifier; raw "
+    "ones grow with the features' length, those at length 1 do not.",
+    "embedding": "t-SNE of pixels' features. Silhouette: how much closer a pixel is to its own class than to the "
+    "next, on the features at length 1, from -1 to 1.",
+    "pictures": "Boundary mIoU: of the bands along the masks' edges. Consistency: the chance that two pixels of an "
+    "object get the same class, whichever. Right: the share of an object's pixels that get its class. In per cent.",
+}
 
 
 def analyse(made: Reproduction, document: Document) -> dict[str, Any] | None:
-    """Analyse the runs of the first set of labels into OUT/TABLE/; None where there is nothing to, or a run is missing.
+    """Analyse the runs of the first set of labels into OUT/TABLE/seedN; None without an analysis, or if a run lacks.
 
-    Variances are of every seed's run, pictures of the first seed's.
+    Returns {kind, meaning, head, rows, pictures}: texts, and paths of pictures relative to OUT.
     """
-    kind, section = made.table.analysis, document["labeled"][0]
-    if kind is None or any(row["missing"] for row in section["rows"]):
+    asked = made.table.analysis
+    if asked is None or any(row["missing"] for row in document["labeled"][0]["rows"]):
         return None
-    out = made.out / made.table.name
-    seeds = made.seeds if kind == "discrimination" else made.seeds[:1]
-    chosen = [(row, seed) for row in made.rows for seed in seeds]
-    runs = [made.runs[row.key, made.labels[0], seed].config.run_folder for row, seed in chosen]
-    labels = [row.title + (f", seed {seed}" if len(seeds) > 1 else "") for row, seed in chosen]
-    return {
-        "kind": kind,
-        "folder": made.table.name,
-        **_made(kind, runs, out, labels, made.config.data.root),
-        **({"published": DISCRIMINATION} if kind == "discrimination" else {}),
-    }
+    kind = "pictures" if asked in ("boundary", "consistency") else asked
+    rows, pictures = [], []
+    for seed in made.seeds:
+        out = made.out / made.table.name / f"seed{seed}"
+        runs = [made.runs[row.key, made.labels[0], seed].config.run_folder for row in made.rows]
+        found, files = _made(asked, runs, out, [row.title for row in made.rows], made.config.data.root)
+        rows += [_words(row, seed, each, kind) for row, each in zip(made.rows, found, strict=True)]
+        pictures += [str(path.relative_to(made.out)) for path in files]
+    head = ["row", "seed", *FIGURES[kind], *(_published_head(made) if kind == "discrimination" else [])]
+    return {"kind": kind, "meaning": _MEANINGS[kind], "head": head, "rows": rows, "pictures": pictures}
 
 
-def _made(kind: str, runs: list[Path], out: Path, labels: list[str], root: Path) -> dict[str, Any]:
-    from semiseg import analysis
+def _made(
+    asked: str, runs: list[Path], out: Path, labels: list[str], root: Path
+) -> tuple[list[dict[str, Any]], list[Path]]:
+    """What was found of each run, and the pictures."""
+    from semiseg.analysis import discriminate, embed, picture
 
+    if asked == "discrimination":
+        return discriminate(runs, out, root=root, labels=labels)["rows"], []
+    if asked == "embedding":
+        files = {path.suffix: path for path in embed(runs, out, root=root, labels=labels)}
+        return json.loads(files[".json"].read_text("utf-8"))["rows"], [files[".svg"]]
+    return picture(runs, out, root=root, rule=asked, labels=labels)["rows"], [out / f"pictures-{asked}.png"]
+
+
+def _published_head(made: Reproduction) -> list[str]:
+    return [f"{name}, published ({made.table.paper}, 92 labels)" for name in ("inter / intra", "inter", "intra")]
+
+
+def _words(row: Row, seed: int, found: dict[str, Any], kind: str) -> list[str]:
+    figures = []
+    for keys in FIGURES[kind].values():
+        value: Any = found
+        for key in keys:
+            value = value[key]
+        figures.append(f"{value:.4g}")
     if kind == "discrimination":
-        return analysis.discriminate(runs, out, root=root, labels=labels)
-    if kind == "embedding":
-        return {"files": [path.name for path in analysis.embed(runs, out, root=root, labels=labels)]}
-    return analysis.picture(runs, out, root=root, rule=kind, labels=labels)
+        figures += [f"{value:.2f}" for value in DISCRIMINATION.get(row.key, ())] or ["–"] * 3
+    return [row.title, str(seed), *figures]

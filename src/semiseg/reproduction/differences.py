@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
 
-from semiseg.config import Config, config_to_dict, flatten, load_config
+from semiseg.config import Config, load_config
 from semiseg.data.splits import PUBLISHED
 from semiseg.reproduction.grid import Reproduction
 from semiseg.reproduction.settings import schedule_overrides
@@ -25,15 +25,18 @@ DECISIVE = ("data", "labels", "network", "image size", "crop", "steps", "batch")
 """Where one of these differs, figures are no reproduction of the paper's."""
 
 _NAMES = {"voc": "PASCAL VOC 2012", "cityscapes": "Cityscapes"}
-_GROUPS = {
-    "network": ("network.name", "network.encoder", "network.output_stride", "network.channels", "network.weights"),
-    "image size": ("data.scale",),
-    "crop": ("augment.crop_height", "augment.crop_width"),
-    "batch": ("train.batch_labeled", "train.batch_unlabeled"),
-    "auxiliary head": ("network.aux",),
-    "supervised loss": ("loss.kind",),
-    "optimizer": ("optim.kind", "optim.lr", "optim.head_lr_factor", "optim.weight_decay", "optim.power"),
-    "evaluation": ("evaluation.protocol", "evaluation.window", "evaluation.stride"),
+_WORDS = {
+    "network": "{0.network.name} on {0.network.encoder}, output stride {0.network.output_stride}, "
+    "{0.network.channels} channels, first weights {0.network.weights}",
+    "image size": "{0.data.scale:g} of their size",
+    "crop": "{0.augment.crop_height} x {0.augment.crop_width}",
+    "batch": "{0.train.batch_labeled} + {0.train.batch_unlabeled}",
+    "preset": "{0.preset}, {0.recipe}",
+    "auxiliary head": "{0.network.aux}",
+    "supervised loss": "{0.loss.kind}",
+    "optimizer": "{0.optim.kind}, rate {0.optim.lr:g}, heads x {0.optim.head_lr_factor:g}, "
+    "decay {0.optim.weight_decay:g}, power {0.optim.power:g}",
+    "evaluation": "{0.evaluation.label}",
 }
 
 
@@ -42,17 +45,22 @@ def differences(made: Reproduction) -> list[Difference]:
     paper_splits = {labels: paper_split(made.table, made.splits[labels]) for labels in made.labels}
     theirs = paper_config(made.table, paper_splits[made.labels[0]])
     ours = _ours(made)
-    paper, here = (flatten(config_to_dict(config)) for config in (theirs, ours))
     steps = [paper_config(made.table, split).train.steps for split in paper_splits.values()]
     found = [
         Difference("data", _data(theirs), _data(ours)),
         Difference("labels", _listed(paper_splits.values()), _listed(made.labels)),
         Difference("steps", _listed(f"{each:,}" for each in steps), _listed(f"{each:,}" for each in _steps(made))),
-        *(Difference(what, *(_words(keys, flat) for flat in (paper, here))) for what, keys in _GROUPS.items()),
+        *(Difference(what, words.format(theirs), words.format(ours)) for what, words in _WORDS.items()),
         _of_method(theirs, ours, made),
     ]
     differing = [each for each in found if each.paper != each.here]
     return sorted(differing, key=lambda each: each.what not in DECISIVE)
+
+
+def warning(found: list[Difference]) -> str | None:
+    """What makes the figures no reproduction of the paper's, to stand over every table; None where nothing does."""
+    decisive = [f"{each.what}: {each.here}" for each in found if each.what in DECISIVE]
+    return f"NOT the paper's setting: {'; '.join(decisive)}" if decisive else None
 
 
 def paper_split(table: Table, split: str | None) -> str:
@@ -84,12 +92,8 @@ def _data(config: Config) -> str:
     return _NAMES.get(data.dataset) or f"the folder {data.root.resolve().name}"
 
 
-def _listed(words: Any) -> str:
+def _listed(words: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(words))
-
-
-def _words(keys: tuple[str, ...], flat: dict[str, Any]) -> str:
-    return ", ".join(f"{key.partition('.')[2]} {flat[key]}" for key in keys)
 
 
 def _of_method(theirs: Config, ours: Config, made: Reproduction) -> Difference:

@@ -22,9 +22,10 @@ from semiseg.comparison.table import (
     scores_of,
 )
 from semiseg.data.splits import PUBLISHED
-from semiseg.reproduction.differences import DECISIVE, Difference, differences, paper_split
+from semiseg.reproduction.differences import Difference, differences, paper_split, warning
 from semiseg.reproduction.grid import Key, Reproduction
-from semiseg.reproduction.tables import PAPER, Row
+from semiseg.reproduction.rows import Row
+from semiseg.reproduction.tables import PAPER
 
 VERDICTS = {"helped": "higher", "hurt": "lower", "no reliable difference": "no reliable difference"}
 """A row is not held against supervised-only training, so it neither helped nor hurt."""
@@ -68,12 +69,6 @@ def build_document(made: Reproduction, failures: Mapping[str, str], places: int)
             for name, pick in (("first", min), ("last", max))
         },
     }
-
-
-def warning(found: list[Difference]) -> str | None:
-    """What makes the figures no reproduction of the paper's, to stand over every table; None where nothing does."""
-    decisive = [f"{each.what}: {each.here}" for each in found if each.what in DECISIVE]
-    return f"NOT the paper's setting: {'; '.join(decisive)}" if decisive else None
 
 
 # One set of labels ----------------------------------------------------------------------------------------------------

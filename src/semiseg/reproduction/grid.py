@@ -1,8 +1,8 @@
 """Which runs a table is made of: one for each row, set of labels and seed, and one for rows that share it.
 
 A run's folder is named by its labels, method, the options in which the row differs from the recipe, and seed:
-`12-prototype-threshold0.9-seed0`. An option at its default leaves no mark, so that Table 4's last row, Table 7's at 0.80
-and Figure 3's at 4 are the same run, in one folder for all tables.
+`12-prototype-threshold0.9-seed0`. An option at its default leaves no mark, so that Table 4's last row, Table 7's at
+0.80 and Figure 3's at 4 are the same run, in one folder for all tables.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from semiseg.comparison.labels import LabeledSet
 from semiseg.config import Config, Flat, config_to_dict, flatten, load_config
 from semiseg.option_types import ConfigError, convert, nearest, option_types
 from semiseg.reproduction import settings
+from semiseg.reproduction.rows import Row
 from semiseg.reproduction.settings import Scale
-from semiseg.reproduction.tables import Columns, Row, Table, find_table
+from semiseg.reproduction.tables import Columns, Table, find_table
 
 Key = tuple[str, str, int]
 """Row, set of labels and seed."""
@@ -192,7 +193,7 @@ class _Maker:
 def _filling_split(base: Config) -> str | None:
     """The smallest of ROOT/splits that fills a labelled batch, or the largest; None without any."""
     lists = base.data.root.glob("splits/*/labeled.txt")
-    counts = {path.parent.name: len(path.read_text("utf-8").split("\n")) for path in lists}
+    counts = {path.parent.name: len(path.read_text("utf-8").split()) for path in lists}
     filling = [name for name in counts if counts[name] >= base.train.batch_labeled] or list(counts)[-1:]
     return min(filling, key=lambda name: counts[name], default=None)
 

@@ -11,12 +11,13 @@ from semiseg.comparison.grid import check_jobs
 from semiseg.comparison.run import MissingRunsError, check_folders, say
 from semiseg.comparison.running import find_places, run_cells
 from semiseg.comparison.table import Document
+from semiseg.comparison.views import labels_title
 from semiseg.launch import started_processes
 from semiseg.options import require
 from semiseg.reproduction.analysis import analyse
 from semiseg.reproduction.document import build_document
 from semiseg.reproduction.grid import Reproduction
-from semiseg.reproduction.views import cells, missing_words, section_title, title, write_views
+from semiseg.reproduction.views import cells, missing_words, title, write_views
 
 
 def run(made: Reproduction, jobs: int | None = None, console: Console | None = None) -> Document:
@@ -51,8 +52,8 @@ def require_all(document: Document) -> None:
     if missing:
         runs = document["runs"]
         raise MissingRunsError(
-            f"{runs['of'] - runs['finished']} of {runs['of']} runs did not finish, and the table says so: {missing[0]}. "
-            "The same command tries again"
+            f"{runs['of'] - runs['finished']} of {runs['of']} runs did not finish, and the table says so: {missing[0]}."
+            " The same command tries again"
         )
 
 
@@ -70,7 +71,7 @@ def _conclude(document: Document, made: Reproduction, console: Console) -> None:
     say(console, title(document))
     for section in document["labeled"]:
         for row in section["rows"]:
-            say(console, f"{section_title(section)}: {', '.join(cells(document, row))}")
+            say(console, f"{labels_title(section)}: {', '.join(cells(document, row))}")
         for words in missing_words(section):
             say(console, words)
     say(console, f"Table: {made.out / made.table.name}.html, .md and .json")

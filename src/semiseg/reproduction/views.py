@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
 from semiseg.checkpoint import write_atomically
-from semiseg.comparison.table import Document
+from semiseg.comparison.table import NOT_YET, Document
 from semiseg.comparison.views import interval, labels_title, signed, with_deviation
 from semiseg.record import write_json
+from semiseg.report.page import TEMPLATES
+from semiseg.reproduction.chart import HEIGHT, WIDTH, sweep
 
 _NONE = "–"
-
-section_title = labels_title
+_TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 
 
 def write_views(document: Document, out: Path) -> dict[str, Path]:
     """Write TABLE.json, TABLE.md and TABLE.html into `out`; returns the paths by ending."""
-    paths = {ending: out / f"{document['table']}.{ending}" for ending in ("json", "md")}
+    paths = {ending: out / f"{document['table']}.{ending}" for ending in ("json", "md", "html")}
     write_json(paths["json"], document)
-    for ending, text in (("md", markdown(document)),):
+    for ending, text in (("md", markdown(document)), ("html", html(document, out))):
         write_atomically(paths[ending], lambda file, text=text: file.write(text.encode()))
     return paths
 
@@ -32,9 +36,9 @@ def title(document: Document) -> str:
 
 def head(document: Document, section: Mapping[str, Any]) -> list[str]:
     """Names of the columns."""
-    seeds = [f"seed {seed}" for seed in document["seeds"]] if len(document["seeds"]) > 1 else []
     return [
-        *("row", "mIoU, last", *seeds, "held against", "difference", "verdict", "mIoU, best"),
+        *("row", "mIoU, last", *(f"seed {seed}" for seed in _several_seeds(document))),
+        *("held against", "difference", "verdict", "mIoU, best"),
         *(section["published_header"], "published difference"),
     ]
 
@@ -42,13 +46,10 @@ def head(document: Document, section: Mapping[str, Any]) -> list[str]:
 def cells(document: Document, row: Mapping[str, Any]) -> list[str]:
     """One row under `head`."""
     difference, last = row["difference"], row["last"]
-    seeds = (
-        [_number(last["by_seed"].get(str(seed))) for seed in document["seeds"]] if len(document["seeds"]) > 1 else []
-    )
     return [
         row["title"],
         with_deviation(last),
-        *seeds,
+        *(_number(last["by_seed"].get(str(seed))) for seed in _several_seeds(document)),
         row["reference"] or _NONE,
         _NONE if difference is None else interval(difference),
         _NONE if difference is None else difference["verdict"],
@@ -56,6 +57,11 @@ def cells(document: Document, row: Mapping[str, Any]) -> list[str]:
         _NONE if row["published"] is None else f"{row['published']['miou']:.2f}",
         _NONE if row["published_difference"] is None else signed(row["published_difference"]),
     ]
+
+
+def _several_seeds(document: Document) -> list[int]:
+    """Seeds that have a column each; one alone is the mean."""
+    return document["seeds"] if len(document["seeds"]) > 1 else []
 
 
 def _number(value: float | None) -> str:
@@ -69,6 +75,22 @@ def missing_words(section: Mapping[str, Any]) -> list[str]:
         for row in section["rows"]
         for each in row["missing"]
     ]
+
+
+def failed_and_waiting(section: Mapping[str, Any]) -> tuple[list[str], int]:
+    """`missing_words` of what failed, and how many runs are still to come."""
+    told = missing_words(section)
+    failed = [words for words in told if not words.endswith(NOT_YET)]
+    return failed, len(told) - len(failed)
+
+
+def sources(section: Mapping[str, Any]) -> list[str]:
+    """Where the published figures of a section stand."""
+    found: dict[str, list[str]] = {}
+    for row in section["rows"]:
+        if row["published"] is not None:
+            found.setdefault(row["published"]["source"], []).append(f"{row['published']['miou']:.2f}")
+    return [f"{', '.join(dict.fromkeys(figures))}: {source}" for source, figures in found.items()]
 
 
 def facts(document: Document) -> list[tuple[str, str]]:
@@ -87,14 +109,18 @@ def facts(document: Document) -> list[tuple[str, str]]:
     return [(name, value) for name, value in pairs if value]
 
 
+# Markdown -------------------------------------------------------------------------------------------------------------
+
+
 def markdown(document: Document) -> str:
     """The page in Markdown."""
     lines = [f"# {title(document)}", ""]
     for section in document["labeled"]:
         lines += _markdown_section(document, section)
+    lines += _markdown_analysis(document)
     lines += ["## In what it differs from the paper", ""]
     table = [[each["what"], each["paper"], each["here"]] for each in document["differences"]]
-    lines += _markdown_table(["what", "the paper", "here"], table) if table else ["In nothing that options say.", ""]
+    lines += _markdown_table(["", "the paper", "here"], table) if table else ["In no option.", ""]
     lines += ["## How to read it", "", *(f"- {note}" for note in document["notes"]), ""]
     lines += ["## Where it comes from", "", "    " + document["command"], ""]
     lines += [f"- {name}: {value}" for name, value in facts(document)]
@@ -102,7 +128,7 @@ def markdown(document: Document) -> str:
 
 
 def _markdown_section(document: Document, section: Mapping[str, Any]) -> list[str]:
-    lines = [f"## {section_title(section)}", ""]
+    lines = [f"## {labels_title(section)}", ""]
     lines += [f"{section['meaning']}.", ""] if section["meaning"] else []
     lines += [f"**{document['warning']}**", ""] if document["warning"] else []
     lines += _markdown_table(head(document, section), [cells(document, row) for row in section["rows"]])
@@ -114,13 +140,14 @@ def _markdown_section(document: Document, section: Mapping[str, Any]) -> list[st
     return [*lines, *(f"- {' '.join(words.split())}" for words in told), ""]
 
 
-def sources(section: Mapping[str, Any]) -> list[str]:
-    """Where the published figures of a section stand."""
-    found: dict[str, list[str]] = {}
-    for row in section["rows"]:
-        if row["published"] is not None:
-            found.setdefault(row["published"]["source"], []).append(f"{row['published']['miou']:.2f}")
-    return [f"{', '.join(figures)}: {source}" for source, figures in found.items()]
+def _markdown_analysis(document: Document) -> list[str]:
+    found = document["analysis"]
+    if found is None:
+        return []
+    lines = [f"## {found['kind'].capitalize()}", "", found["meaning"], ""]
+    lines += [f"**{document['warning']}**", ""] if document["warning"] else []
+    lines += _markdown_table(found["head"], found["rows"])
+    return lines + [line for path in found["pictures"] for line in (f"![{path}]({path})", "")]
 
 
 def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -128,3 +155,30 @@ def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[
         return "| " + " | ".join(value.replace("|", "\\|") for value in values) + " |"
 
     return [line(head), line(["---"] * len(head)), *map(line, rows), ""]
+
+
+# HTML -----------------------------------------------------------------------------------------------------------------
+
+
+def html(document: Document, out: Path) -> str:
+    """The page in HTML: no network, no script, light and dark. Its pictures lie below `out`."""
+    environment = Environment(
+        loader=FileSystemLoader([Path(__file__).parent, TEMPLATES]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    names = (cells, failed_and_waiting, head, labels_title, sources)
+    return environment.get_template("reproduction.html.jinja").render(
+        document=document,
+        facts=facts(document),
+        charts=[sweep(document, section) for section in document["labeled"]],
+        size=(WIDTH, HEIGHT),
+        pictures=[(path, _embedded(out / path)) for path in (document["analysis"] or {"pictures": []})["pictures"]],
+        **{function.__name__: function for function in names},
+    )
+
+
+def _embedded(path: Path) -> str:
+    """A picture as an address that holds it."""
+    return f"data:{_TYPES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"

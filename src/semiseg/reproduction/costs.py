@@ -1,0 +1,120 @@
+"""What a step of each row costs: counted beforehand and kept in costs.json, or counted now.
+
+A ResNet-101 takes seconds to count, and Table 1 has eleven methods. `python -m semiseg.reproduction.costs` counts what
+the tables need on the paper's data and costs.json lacks; where a method's step changed, delete the file first. Tests
+count again what is kept.
+
+No torch here unless something is counted now.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from semiseg.config import Config, config_to_dict, flatten
+from semiseg.reproduction.settings import Scale
+
+if TYPE_CHECKING:
+    from semiseg.speed import Cost
+
+COSTS = Path(__file__).with_name("costs.json")
+
+_KEPT: tuple[tuple[Scale, str | None], ...] = (
+    ("full", "release"),
+    ("cpu", None),
+    ("half", "release"),
+    ("full", "paper"),
+)
+_CLASSES = {"voc": 21, "cityscapes": 19}
+_FEW = 2  # where nothing tells; the last layer alone depends on it
+
+# What the operations of a step and their sizes follow from...
+_COUNTED = ("method.", "network.", "loss.", "augment.crop_")
+_COUNTED_OF_TRAIN = ("batch_labeled", "batch_unlabeled", "accumulate", "devices", "precision")
+# ...but these only scale or select.
+_FREE = (
+    *("network.weights", "loss.ohem_threshold", "loss.ohem_min_kept", "method.warmup", "method.unlabeled_weight"),
+    *("method.threshold", "method.temperature", "method.momentum", "method.prototype_weight", "method.init_pixels"),
+    *("method.ramp", "method.contrastive_weight", "method.teacher_start", "method.ema_decay"),
+)
+
+
+def cost_of(config: Config) -> tuple[Cost, bool]:
+    """The cost of a step with unlabelled images, and whether it was known beforehand."""
+    from semiseg.speed import Cost
+
+    known = _known().get(key_of(config))
+    return (_count(_Counted(config)), False) if known is None else (Cost(*known["cost"]), True)
+
+
+def key_of(config: Config) -> str:
+    """The same for configs whose steps cost the same."""
+    flat = flatten(config_to_dict(config))
+    counted = {
+        key: value
+        for key, value in flat.items()
+        if (key.startswith(_COUNTED) or key.removeprefix("train.") in _COUNTED_OF_TRAIN) and key not in _FREE
+    }
+    words = json.dumps([classes_of(config), counted], sort_keys=True)
+    return hashlib.sha256(words.encode()).hexdigest()[:16]
+
+
+def classes_of(config: Config) -> int:
+    """How many classes the data have, told without opening them."""
+    names = config.data.root / "classes.txt"
+    if config.data.dataset == "folder" and names.is_file():
+        return sum(1 for line in names.read_text("utf-8").splitlines() if line.strip())
+    return _CLASSES.get(config.data.dataset, _FEW)
+
+
+@lru_cache(maxsize=1)
+def _known() -> Mapping[str, dict]:
+    return json.loads(COSTS.read_text("utf-8")) if COSTS.is_file() else {}
+
+
+class _Counted:
+    """A config, equal to those whose steps cost the same."""
+
+    def __init__(self, config: Config) -> None:
+        self.config, self.key = config, key_of(config)
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Counted) and self.key == other.key
+
+
+@lru_cache
+def _count(counted: _Counted) -> Cost:
+    from semiseg.estimate import count_step
+
+    return count_step(counted.config, classes_of(counted.config))
+
+
+def write_costs() -> None:
+    """Count what all tables need on the paper's data, and write COSTS; what it has is kept."""
+    from semiseg.record import write_json
+    from semiseg.reproduction.grid import make_reproduction
+    from semiseg.reproduction.tables import TABLES
+
+    found = dict(_known())
+    for scale, preset in _KEPT:
+        for name in TABLES:
+            for cell in make_reproduction(name, scale=scale, preset=preset).cells:
+                key = key_of(cell.config)
+                if key not in found:
+                    cost = _count(_Counted(cell.config))
+                    step = f"{cell.method}, {cell.config.network.encoder}, {cell.config.augment.crop_height}"
+                    found[key] = {"step": step, "cost": [cost.flops, cost.bytes, cost.memory]}
+                    write_json(COSTS, found)
+                    print(step, cost, flush=True)
+
+
+if __name__ == "__main__":
+    write_costs()

@@ -1,0 +1,157 @@
+"""What a reproduction would run, what that costs on the device at hand, and what is missing for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from semiseg.comparison.folders import is_finished, steps_done
+from semiseg.comparison.grid import Cell
+from semiseg.distributed import pick_device
+from semiseg.provenance import device_name
+from semiseg.reproduction.costs import cost_of
+from semiseg.reproduction.differences import differences, warning
+from semiseg.reproduction.grid import Reproduction
+from semiseg.reproduction.missing import missing
+from semiseg.speed import Speed, measured_speed
+
+HEAD = ("row", "runs to do", "steps to do", "TFLOP per step", "PFLOP", "hours here", "GB here")
+
+
+_ROUNDS = 3  # of measuring: a second on a CPU
+
+
+@dataclass(frozen=True)
+class _Line:
+    """The runs of one row that are not finished, without those that an earlier row has too."""
+
+    title: str
+    runs: int
+    of: int
+    steps: int
+    flops: int  # of a step
+    seconds: float
+    memory: int  # bytes
+
+    def words(self) -> tuple[str, ...]:
+        """Under HEAD."""
+        return (
+            self.title,
+            f"{self.runs} of {self.of}",
+            f"{self.steps:,}",
+            f"{self.flops / 1e12:.4g}",
+            _large(self.steps * self.flops / 1e15),
+            f"{self.seconds / 3600:,.1f}",
+            f"{self.memory / 1e9:.1f}",
+        )
+
+
+def plan(made: Reproduction) -> str:
+    """The plan as text. Nothing is run, fetched or written."""
+    device = pick_device(made.config.train.device)
+    precisions = dict.fromkeys(cell.config.train.precision for cell in made.cells)
+    speeds = {precision: measured_speed(device, precision, _ROUNDS) for precision in precisions}
+    lines = _lines(made, speeds)
+    done = sum(is_finished(cell) for cell in made.cells)
+    lacking = missing(made)
+    return "\n".join(
+        [
+            made.table.title,
+            *([words] if (words := warning(differences(made))) else []),
+            f"{len(made.cells)} runs in {made.out}, {done} finished: {len(made.rows)} rows x {len(made.labels)} sets "
+            f"of labels x {len(made.seeds)} seeds, rows of the same runs once",
+            "steps of a run: " + "; ".join(f"{labels}: {_steps(made, labels):,}" for labels in made.labels),
+            "",
+            *_table([HEAD, *(line.words() for line in lines), _total(lines)]),
+            "",
+            *_device_words(device, speeds, max(line.memory for line in lines)),
+            *_counted_words(made.cells),
+            "",
+            *(["missing:", *(f"  {words}" for words in lacking)] if lacking else ["nothing is missing"]),
+        ]
+    )
+
+
+def _lines(made: Reproduction, speeds: dict[str, Speed]) -> list[_Line]:
+    found, seen = [], set()
+    for row in made.rows:
+        cells = [made.runs[row.key, labels, seed] for labels in made.labels for seed in made.seeds]
+        own = list({cell.name: cell for cell in cells if cell.name not in seen}.values())
+        seen |= {cell.name for cell in own}
+        if own:
+            found.append(_line(row.title, own, speeds))
+    return found
+
+
+def _line(title: str, cells: Sequence[Cell], speeds: dict[str, Speed]) -> _Line:
+    left = [cell for cell in cells if not is_finished(cell)]
+    steps = sum(cell.config.train.steps - steps_done(cell) for cell in left)
+    config = cells[0].config
+    cost, _ = cost_of(config)
+    seconds = steps * speeds[config.train.precision].seconds(cost)
+    return _Line(title, len(left), len(cells), steps, cost.flops, seconds, cost.memory)
+
+
+def _total(lines: Iterable[_Line]) -> tuple[str, ...]:
+    lines = list(lines)
+    return (
+        "all, one at a time",
+        f"{sum(line.runs for line in lines)} of {sum(line.of for line in lines)}",
+        f"{sum(line.steps for line in lines):,}",
+        "",
+        _large(sum(line.steps * line.flops for line in lines) / 1e15),
+        f"{sum(line.seconds for line in lines) / 3600:,.1f}",
+        f"{max(line.memory for line in lines) / 1e9:.1f}",
+    )
+
+
+def _large(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _steps(made: Reproduction, labels: str) -> int:
+    """Of the rows that are not cut short."""
+    return max(made.runs[row.key, labels, made.seeds[0]].config.train.steps for row in made.rows)
+
+
+def _device_words(device: torch.device, speeds: dict[str, Speed], memory: int) -> list[str]:
+    there = _memory(device)
+    fits = "" if memory <= there else ": TOO LITTLE for the largest step; --train.accumulate, --network.checkpoint true"
+    return [
+        f"device here: {device_name(device)}, {there / 1e9:.0f} GB{fits}",
+        *(
+            f"speed in {precision}, by a moment's measurement of a convolution and an addition: "
+            f"{speed.flops / 1e12:.3g} TFLOP/s, {speed.bytes / 1e9:.3g} GB/s"
+            for precision, speed in speeds.items()
+        ),
+        "hours are of training steps with unlabelled images; loading data and evaluations come on top, and a warm-up's "
+        "steps take less",
+    ]
+
+
+def _memory(device: torch.device) -> int:
+    """Bytes that the device has."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _counted_words(cells: Iterable[Cell]) -> list[str]:
+    known = all(cost_of(cell.config)[1] for cell in cells)
+    how = "counted beforehand for these very steps" if known else "counted now, where not known beforehand"
+    return [f"operations and memory: {how}, on tensors without values (semiseg estimate)"]
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns in line: the first to the left, figures to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(
+            f"{word:<{width}}" if column == 0 else f"{word:>{width}}"
+            for column, (word, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
