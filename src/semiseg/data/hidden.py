@@ -1,8 +1,8 @@
 """Unlabelled images that have masks all the same: pseudo-labels are measured on them, and nothing is learnt from them.
 
 A benchmark hides the masks of most of its images to call them unlabelled. How many pseudo-labels are right can then be
-known, and is worth knowing while a run trains. Nothing of it reaches the training: loaders read `Dataset.unlabeled`, which
-has no masks, no checkpoint is chosen by it, and none of the run's random numbers is drawn.
+known, and is worth knowing while a run trains. Nothing of it reaches the training: loaders read `Dataset.unlabeled`,
+which has no masks, no checkpoint is chosen by it, and none of the run's random numbers is drawn.
 """
 
 from __future__ import annotations
