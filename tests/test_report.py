@@ -12,7 +12,8 @@ import torch
 from semiseg.config import load_config, save_config
 from semiseg.data.scenes import CLASSES
 from semiseg.report import save_sheet, summary, write_comparison, write_report
-from semiseg.report.charts import LEFT, WIDTH, Chart, Line, charts, tick_step, ticks
+from semiseg.report.charts import LEFT, WIDTH, Chart, Line, tick_step, ticks
+from semiseg.report.curves import charts
 from semiseg.report.page import class_rows
 from semiseg.report.pictures import Prediction, choose, image_score
 from semiseg.report.runs import read_run, read_runs
