@@ -87,14 +87,11 @@ def _hidden_text(run: Run) -> str:
 
 def _hidden_by_class(run: Run) -> Chart:
     """Precision of each class's pseudo-labels, or of many classes the spread."""
-    where, text = (
-        ("hidden_labels", "precision_by_class"),
-        "Of the pixels given a class, on the same images, how many are of it.",
-    )
+    where = ("hidden_labels", "precision_by_class")
+    text = "Of the pixels that are given a class, on the same images, how many are of it."
     lines = [Line(name, run.series("evaluation", *where, name), hue) for hue, name in enumerate(run.iou)]
     if len(lines) > HUES:
-        names = ("worst class", "median class", "best class")
-        lines = _spread(run, where, names, 1)
+        lines = _spread(run, where, ("worst class", "median class", "best class"), 1)
     return _chart([run], f"{run.label}: right pseudo-labels by class", "%", text, lines, percent=True)
 
 
@@ -106,14 +103,25 @@ def _usage(run: Run) -> Chart:
 
 def _closest(run: Run) -> Chart:
     text = "1 - cosine of the closest two prototypes of a class; 0 would mean that they collapsed into one."
-    lines = _spread(run, "prototype_closest", ("class with the closest", "median class", "class with the widest"), 1)
+    lines = _by_class(run, "prototype_closest", ("class with the closest", "median class", "class with the widest"))
     return _chart([run], f"{run.label}: closest prototypes", "1 - cosine", text, lines)
 
 
 def _distance(run: Run) -> Chart:
     text = "1 - cosine between two prototypes of a class, mean over its pairs."
-    lines = _spread(run, "prototype_distance", ("tightest class", "median class", "widest class"), 1)
+    lines = _by_class(run, "prototype_distance", ("tightest class", "median class", "widest class"))
     return _chart([run], f"{run.label}: distance of the prototypes", "1 - cosine", text, lines)
+
+
+def _by_class(run: Run, key: str, names: tuple[str, str, str]) -> list[Line]:
+    """A line for each class, or of many classes the spread; the record holds a list with a value for each."""
+    if len(run.iou) > HUES:
+        return _spread(run, key, names, 1)
+    series = run.series("evaluation", key)
+    return [
+        Line(name, [(step, values[at]) for step, values in series if values[at] is not None], at)
+        for at, name in enumerate(run.iou)
+    ]
 
 
 def reliability(runs: list[Run]) -> Chart | None:
