@@ -338,12 +338,13 @@ def test_signs_are_named_as_they_are_and_no_image_comes_twice():
         "Largest loss: -3.0 mIoU",
     ]
     assert choose(predictions([5, 5, 5], [6, 8, 7]))[-1] == ("Smallest gain: +1.0 mIoU", 0)
+    assert choose(predictions([5, 6], [5, 7]))[-1] == ("No difference", 0)
 
 
 def test_after_the_gains_come_the_best_and_the_worst():
     chosen = choose(predictions([10, 20, 30, 60, 90], [90, 22, 31, 50, 91]))
-    assert [index for _, index in chosen] == [0, 1, 3, 4, 2]
-    assert chosen[3:] == [("Best: 91.0 mIoU", 4), ("Worst: 31.0 mIoU", 2)]
+    assert [index for _, index in chosen] == [0, 2, 3, 4, 1]
+    assert chosen[3:] == [("Best: 91.0 mIoU", 4), ("Worst: 22.0 mIoU", 1)]
 
 
 def test_one_run_is_chosen_by_score_and_images_without_one_are_left_out():

@@ -167,6 +167,8 @@ def _extremes(values: np.ndarray) -> list[tuple[str, int, float]]:
 def _title(place: str, value: float, compared: bool) -> str:
     if not compared:
         return {"first": "Best", "middle": "Median", "last": "Worst"}[place] + f": {value:.1f} mIoU"
+    if abs(value) < 0.05 and place != "middle":
+        return "No difference"
     names = {
         "first": "Most improved" if value > 0 else "Smallest loss",
         "middle": "Median",
