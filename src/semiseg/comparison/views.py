@@ -10,7 +10,6 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from semiseg.checkpoint import write_atomically
-from semiseg.comparison.grid import REFERENCE
 from semiseg.comparison.table import NOT_YET, Document
 from semiseg.record import write_json
 from semiseg.report.page import REPORT, TEMPLATES
@@ -88,25 +87,17 @@ def cells(row: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def class_cells(section: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str, str]]]]:
-    """(method, [(IoU, difference to the reference, `gain`, `loss` or nothing) of each class]) of the rows with runs."""
-    rows = {row["method"]: row["iou"] for row in section["rows"] if row["iou"]}
-    reference = next((row["iou"] for row in section["rows"] if row["method"] == REFERENCE), {})
-    return [
-        (
-            method,
-            [_class_cell(value, None if method == REFERENCE else reference.get(name)) for name, value in iou.items()],
-        )
-        for method, iou in rows.items()
-    ]
+def class_cells(row: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """(IoU, difference to the reference, `gain`, `loss` or nothing) of each class."""
+    differences = row["iou_difference"] or {}
+    return [_class_cell(value, differences.get(name)) for name, value in row["iou"].items()]
 
 
-def _class_cell(value: float | None, reference: float | None) -> tuple[str, str, str]:
-    if value is None or reference is None:
+def _class_cell(value: float | None, difference: float | None) -> tuple[str, str, str]:
+    if difference is None:
         return _number(value, ".1f"), "", ""
-    difference = value - reference
     sign = "gain" if difference > _EVEN else "loss" if difference < -_EVEN else ""
-    return f"{value:.1f}", f"{difference:+.1f}".replace("-", _MINUS), sign
+    return _number(value, ".1f"), f"{difference:+.1f}".replace("-", _MINUS), sign
 
 
 def with_deviation(scores: Mapping[str, Any]) -> str:

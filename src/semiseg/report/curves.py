@@ -117,7 +117,7 @@ def _by_class(run: Run, key: str, names: tuple[str, str, str]) -> list[Line]:
     """A line for each class, or of many classes the spread; the record holds a list with a value for each."""
     if len(run.iou) > HUES:
         return _spread(run, key, names, 1)
-    series = run.series("evaluation", key)
+    series: list[tuple[float, Any]] = [*run.series("evaluation", key)]
     return [
         Line(name, [(step, values[at]) for step, values in series if values[at] is not None], at)
         for at, name in enumerate(run.iou)
