@@ -59,7 +59,7 @@ def panel(chart: Chart) -> list[str]:
         parts.append(f'<line class="mark" x1="{at}" x2="{at}" y1="{TOP}" y2="{HEIGHT - 34}"/>')
     for line in chart.lines:
         dashed = ' class="dashed"' if line.dashed else ""
-        parts.append(f'<polyline{dashed} stroke="{COLORS[line.name]}" points="{chart.path(line)}"/>')
+        parts.append(f'<polyline{dashed} stroke="{COLORS[line.name]}" points="{chart.path(line.points)}"/>')
     return parts
 
 

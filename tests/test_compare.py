@@ -281,6 +281,36 @@ def test_the_figures_are_those_of_the_results(done):
     assert done.document["command"].startswith("semiseg compare ")
 
 
+def test_ious_by_class_are_the_results_and_their_differences_those_of_the_seeds_that_both_have(done):
+    found = results(done.grid)
+
+    def mean(method, name, seeds):
+        scores = [found[method, seed]["last"]["val"] for seed in seeds]
+        values = [each[each["headline"]]["iou"][name] for each in scores]
+        return statistics.fmean(value for value in values if value is not None)
+
+    (section,) = done.document["labeled"]
+    reference, ours = section["rows"]
+    shown = [name for name, value in ours["iou"].items() if value is not None]
+    assert shown
+    assert reference["iou_difference"] is None
+    for name in shown:
+        assert ours["iou"][name] == pytest.approx(mean("cutmix", name, SEEDS))
+        expected = ours["iou"][name] - mean("supervised", name, SEEDS)
+        assert ours["iou_difference"][name] == pytest.approx(expected)
+    page = html(done.document)
+    assert all(f'<th scope="col">{name}</th>' in page for name in ours["iou"])
+    assert f'<td class="">{reference["iou"][shown[0]]:.1f} <small></small></td>' in page
+
+
+def test_reports_of_runs_are_linked_where_they_are(done, tmp_path):
+    name = done.grid.cells[0].name
+    assert "report.html" not in html(done.document, tmp_path)
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "report.html").touch()
+    assert html(done.document, tmp_path).count(f'<a href="{name}/report.html">') == 1
+
+
 def test_the_difference_is_between_the_means_and_its_interval_holds_every_draw(done):
     found = results(done.grid)
     supervised, cutmix = done.document["labeled"][0]["rows"]

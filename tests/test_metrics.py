@@ -111,6 +111,18 @@ def test_the_calibration_error_equals_bin_by_bin(confidence, prediction, label):
 
 
 @given(confidences, predictions, labels)
+def test_what_is_written_of_the_calibration_equals_bin_by_bin(confidence, prediction, label):
+    found = Calibration.of(*(torch.from_numpy(array) for array in (confidence, prediction, label))).to_dict()
+    rows = [row for row in zip(confidence.flat, prediction.flat, label.flat, strict=True) if row[2] != IGNORE]
+    for number in range(BINS):
+        inside = [row for row in rows if max(math.ceil(BINS * row[0]) - 1, 0) == number]
+        assert found["pixels"][number] == len(inside)
+        assert found["right"][number] == sum(said == true for _, said, true in inside)
+        mean = 100 * sum(sure for sure, _, _ in inside) / len(inside) if inside else math.nan
+        np.testing.assert_allclose(found["confidence"][number], mean, atol=1e-5)
+
+
+@given(confidences, predictions, labels)
 def test_calibrations_of_parts_add_up(confidence, prediction, label):
     def calibration(rows: slice) -> Calibration:
         return Calibration.of(*(torch.from_numpy(array[rows]) for array in (confidence, prediction, label)))

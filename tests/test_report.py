@@ -8,24 +8,38 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from semiseg.config import load_config, save_config
 from semiseg.data.scenes import CLASSES
 from semiseg.report import save_sheet, summary, write_comparison, write_report
-from semiseg.report.charts import LEFT, WIDTH, Chart, Line, charts, tick_step, ticks
+from semiseg.report.charts import LEFT, MOST_POINTS, WIDTH, Chart, Line, smoothed, thinned, tick_step, ticks
+from semiseg.report.confusion import confusion
+from semiseg.report.curves import charts, reliability
 from semiseg.report.page import class_rows
 from semiseg.report.pictures import Prediction, choose, image_score
 from semiseg.report.runs import read_run, read_runs
 
-OUTSIDE = re.compile(r"https?://|//[a-z]|<script|<link(?! rel=\"icon\" href=\"data:,\")|@import|url\(", re.IGNORECASE)
+OUTSIDE = re.compile(
+    r"https?://|//[a-z]|<script\b[^>]|<link(?! rel=\"icon\" href=\"data:,\")|@import|url\(", re.IGNORECASE
+)
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 STEPS = 100
+COUNTS = np.arange(36).reshape(6, 6) ** 2 * np.array([[1], [1], [1], [0], [1], [1]])  # (C, C); no pixel of class 3
 
 
 def scores(miou, headline="linear"):
     """An evaluation's figures; class c of C has mIoU - C + 2 c + 1 per cent, whose mean is `miou`."""
     iou = {name: miou - len(CLASSES) + 2 * at + 1 for at, name in enumerate(CLASSES)}
-    return {"headline": headline, "miou": miou, headline: {"miou": miou, "accuracy": 90.0, "iou": iou}}
+    bins = {"pixels": [0] * 13 + [100, 300], "right": [0] * 13 + [60, 297], "confidence": [None] * 13 + [90.0, 98.0]}
+    return {
+        "headline": headline,
+        "miou": miou,
+        headline: {"miou": miou, "accuracy": 90.0, "iou": iou},
+        "calibration_error": 8.25,
+        "calibration": bins,
+    }
 
 
 def write_run(folder, method="supervised", mious=(40.0, 52.5, 50.25), finished=True):
@@ -43,7 +57,15 @@ def write_run(folder, method="supervised", mious=(40.0, 52.5, 50.25), finished=T
                 "pseudo_labels": {"threshold": 0.8, "share": 80.0, "accuracy": 91.0 + at},
                 "prototype": {"miou": miou - 1},
                 "prototype_usage": [[0.9, 0.1], [0.6, 0.4]],
-                "prototype_closest": [0.3, None],
+                "prototype_closest": [0.3, None, 0.2, 0.1, 0.4, 0.5],
+                "prototype_distance": [0.6, None, 0.5, 0.7, 0.8, 0.9],
+                "hidden_labels": {
+                    "images": 16,
+                    "threshold": 0.8,
+                    "share": 70.0 + at,
+                    "accuracy": 80.0 + at,
+                    "precision_by_class": {name: 10.0 * number + at for number, name in enumerate(CLASSES)},
+                },
                 "warnings": ["2 of 4 prototypes of class 'star' are dead"],
             }
     (folder / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries), "utf-8")
@@ -60,6 +82,7 @@ def write_run(folder, method="supervised", mious=(40.0, 52.5, 50.25), finished=T
             "date": "2025-01-02T03:04:05+00:00",
         }
         (folder / "result.json").write_text(json.dumps(result), "utf-8")
+        np.savez_compressed(folder / "confusions.npz", names=["a", "b"], linear=np.stack([COUNTS, 2 * COUNTS]))
     return folder
 
 
@@ -100,7 +123,7 @@ def runs(tmp_path):
 def test_a_comparison_says_the_verdict_first_and_then_the_files_figures(runs, tmp_path):
     page = write_comparison(runs, tmp_path / "deep/all.html", "A title", "it helped: +3.2 mIoU")
     text = words(page)
-    assert text.index("A title") < text.index("it helped: +3.2 mIoU") < text.index("Pictures") < text.index("Runs")
+    assert text.index("A title") < text.index("it helped: +3.2 mIoU") < text.index("IoU by class") < text.index("Runs")
     for name in CLASSES:
         assert name in text
     assert "mean 50.2 53.5 +3.2" in text  # 3.25, and halves go to the even digit
@@ -120,7 +143,8 @@ def test_the_page_asks_nothing_of_the_network_and_describes_every_figure(runs, t
     assert "prefers-color-scheme: dark" in page
     assert 'name="viewport"' in page
     figures = Page(page).figures
-    assert len(figures) == 6  # mIoU, losses twice, pseudo-labels, usage, distance
+    # mIoU, losses twice, pseudo-labels on validation and hidden images, these by class, usage, closest, distance, bins
+    assert len(figures) == 10
     assert all(figures)
     assert any("supervised from 40 to 50.2" in figure for figure in figures)
 
@@ -181,7 +205,18 @@ def test_charts_show_what_the_record_has(runs):
     assert kept.points == [(25, 25.0), (50, 50.0), (75, 75.0)]
     assert right.points == [(25, 92.0), (50, 93.0), (75, 94.0)]
     assert [line.points[0][1] for line in shown["prototype: use of the prototypes"].lines] == [10.0, 60.0, 90.0]
-    assert [line.points[0][1] for line in shown["prototype: closest prototypes"].lines] == [0.3, 0.3, 0.3]
+    closest = shown["prototype: closest prototypes"].lines
+    assert [(line.name, line.points[0][1]) for line in closest] == [
+        ("ground", 0.3), ("disc", 0.2), ("ring", 0.1), ("box", 0.4), ("star", 0.5),
+    ]  # fmt: skip
+    assert [line.points for line in shown["prototype: pseudo-labels against hidden labels"].lines] == [
+        [(25, 71.0), (50, 72.0), (75, 73.0)],
+        [(25, 81.0), (50, 82.0), (75, 83.0)],
+    ]
+    by_class = shown["prototype: right pseudo-labels by class"].lines
+    assert {line.name: line.points[-1][1] for line in by_class} == {
+        name: 10.0 * number + 3 for number, name in enumerate(CLASSES)
+    }
     assert [line.name for line in shown["prototype: losses"].lines] == ["supervised", "prototype"]
     assert all(
         math.isfinite(chart.y(value)) for chart in shown.values() for line in chart.lines for _, value in line.points
@@ -212,6 +247,77 @@ def test_every_point_lies_inside_its_chart(values):
     assert chart.y(low) > chart.y(high)  # y grows downwards
 
 
+@given(st.lists(st.floats(-5, 5), max_size=130))
+def test_smoothing_equals_the_mean_of_both_sides(values):
+    points = [(3.0 * at, value) for at, value in enumerate(values)]
+    found, count = smoothed(points), len(values)
+    if count < 20:
+        assert found == []
+        return
+    assert [step for step, _ in found] == [step for step, _ in points]
+    for at, (_, value) in enumerate(found):
+        reach = count // 20
+        while at - reach < 0 or at + reach >= count:
+            reach -= 1
+        assert value == pytest.approx(np.mean(values[at - reach : at + reach + 1]), abs=1e-9)
+
+
+def test_a_chart_says_how_it_was_smoothed():
+    short, long = (Line(str(count), [(at, 1.0) for at in range(count)]) for count in (19, 60))
+    assert Chart("t", "", "", [short], steps=60).smoothing == ""
+    assert "means of 7 neighbouring values" in Chart("t", "", "", [short, long], steps=60).smoothing
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 299, 300, 301, 10_000])
+def test_long_lines_are_thinned_and_keep_their_ends(count):
+    points = [(at, 0.0) for at in range(count)]
+    found = thinned(points)
+    assert len(found) <= MOST_POINTS + 1
+    assert found[:1] + found[-1:] == points[:1] + points[-1:]
+    assert count > MOST_POINTS or found == points
+
+
+# Calibration and confusion
+
+
+def test_reliability_shows_the_bins_that_have_pixels(runs):
+    chart = reliability(read_runs(runs))
+    diagonal, first, _ = chart.lines
+    assert diagonal.points == [(0, 0), (100, 100)]
+    assert first.points == [(90.0, 60.0), (98.0, 99.0)]
+    assert first.name == "supervised, calibration error 8.2"
+    sizes = [radius - 2 for *_, radius in first.dots]
+    assert sizes[1] == pytest.approx(sizes[0] * math.sqrt(3), abs=0.1)  # areas are as the pixels, 100 and 300
+
+
+def test_the_matrix_shown_is_that_of_the_counts(runs):
+    found = confusion(read_run(runs[0]))
+    assert found.classes == list(CLASSES)
+    for true, row in enumerate(found.rows):
+        total = sum(int(3 * COUNTS[true, said]) for said in range(6))
+        for said, cell in enumerate(row):
+            count = int(3 * COUNTS[true, said])
+            if total == 0:
+                assert cell.text == "–"
+                continue
+            assert cell.share == pytest.approx(100 * count / total)
+            assert cell.title.endswith(f": {count:,} of {total:,} pixels")
+            assert cell.text == ("" if count == 0 else f"{100 * count / total:.1f}")
+    assert found.rows[2][5].title.startswith("disc called star: 867 of")
+
+
+def test_runs_without_the_newer_records_still_have_a_page(runs):
+    for run in runs:
+        (run / "confusions.npz").unlink()
+        for name in ("result.json", "metrics.jsonl"):
+            text = (run / name).read_text("utf-8")
+            (run / name).write_text(text.replace('"calibration"', '"x"').replace('"hidden_labels"', '"y"'), "utf-8")
+    text = words(write_report(runs[1]))
+    assert "prototype: 53.5 mIoU" in text
+    for absent in ("Calibration", "Confusion", "hidden labels"):
+        assert absent not in text
+
+
 # Pictures
 
 
@@ -221,17 +327,24 @@ def predictions(*rows):
 
 def test_extremes_and_median_are_chosen_by_gain():
     chosen = choose(predictions([50, 50, 50, 50, 50], [60, 45, 52, 90, 49]))
-    assert chosen == [("Largest gain: +40.0 mIoU", 3), ("Median: +2.0 mIoU", 2), ("Largest loss: -5.0 mIoU", 1)]
+    assert chosen == [("Most improved: +40.0 mIoU", 3), ("Median: +2.0 mIoU", 2), ("Largest loss: -5.0 mIoU", 1)]
 
 
 def test_signs_are_named_as_they_are_and_no_image_comes_twice():
-    assert choose(predictions([1, 1], [3, 2])) == [("Largest gain: +2.0 mIoU", 0), ("Median: +1.0 mIoU", 1)]
+    assert choose(predictions([1, 1], [3, 2])) == [("Most improved: +2.0 mIoU", 0), ("Median: +1.0 mIoU", 1)]
     assert [title for title, _ in choose(predictions([5, 5, 5], [2, 4, 3]))] == [
         "Smallest loss: -1.0 mIoU",
         "Median: -2.0 mIoU",
         "Largest loss: -3.0 mIoU",
     ]
     assert choose(predictions([5, 5, 5], [6, 8, 7]))[-1] == ("Smallest gain: +1.0 mIoU", 0)
+    assert choose(predictions([5, 6], [5, 7]))[-1] == ("No difference", 0)
+
+
+def test_after_the_gains_come_the_best_and_the_worst():
+    chosen = choose(predictions([10, 20, 30, 60, 90], [90, 22, 31, 50, 91]))
+    assert [index for _, index in chosen] == [0, 2, 3, 4, 1]
+    assert chosen[3:] == [("Best: 91.0 mIoU", 4), ("Worst: 22.0 mIoU", 1)]
 
 
 def test_one_run_is_chosen_by_score_and_images_without_one_are_left_out():

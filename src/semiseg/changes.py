@@ -9,7 +9,7 @@ from semiseg.config import Config, config_to_dict, flatten
 # Change nothing in the weights; that the images are the same is checked by the lists.
 _FREE = (
     *("data.root", "data.split_folder", "data.unlabeled_shards", "data.cache"),
-    *("train.workers", "train.log_every", "train.checkpoint_every", "network.checkpoint"),
+    *("train.workers", "train.log_every", "train.checkpoint_every", "network.checkpoint", "evaluation.hidden"),
 )
 
 

@@ -83,6 +83,7 @@ def with_evaluation_options(command: Command) -> Command:
     """`command` with the options of the evaluation."""
     texts = option_help("supervised")
     types = {key: kind for key, kind in option_types("supervised").items() if key.startswith("evaluation.")}
+    del types["evaluation.hidden"]  # of training
     return _with_options(
         command, [_parameter(key, kind, f"{texts[key]} Default: the run's.") for key, kind in types.items()]
     )

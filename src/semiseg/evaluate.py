@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, zip_longest
 from typing import Any
 
@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from semiseg.data.dataset import ImageSet, Pixels, Prepared
+from semiseg.data.dataset import Dataset, ImageSet, Pixels, Prepared
+from semiseg.data.hidden import hidden_pool
 from semiseg.data.loading import whole_images
 from semiseg.distributed import gathered, rank, world_size
-from semiseg.methods.method import Predictor
+from semiseg.methods.method import Method, Predictor
 from semiseg.metrics import Calibration, ConfusionMatrix
 from semiseg.options import EvaluationOptions
 from semiseg.precision import precision_context
@@ -70,6 +71,8 @@ class Evaluation:
     threshold: float | None
     by_image: dict[str, np.ndarray] = field(default_factory=dict)
     """Predictor -> counts (N, C, C) int64 of each image, in the set's order; only where they were asked for."""
+    hidden: dict[str, Any] | None = None
+    """What `HiddenLabels` measured beside it."""
 
     @property
     def confusion(self) -> dict[str, ConfusionMatrix]:
@@ -87,9 +90,9 @@ class Evaluation:
         return 100 * next(iter(self.confusion.values())).miou()
 
     def to_dict(self) -> dict[str, Any]:
-        """Scores in per cent: by predictor and class, the headline's calibration error, and of the pseudo-labels.
+        """Scores in per cent: by predictor and class, the headline's calibration, and of the pseudo-labels.
 
-        The last are what pseudo-labels at the threshold would have been.
+        The last are what pseudo-labels at the threshold would have been; `hidden_labels`, what they are.
         """
         scores: dict[str, Any] = {"headline": next(iter(self.confusion)), "miou": self.miou}
         for name, matrix in self.confusion.items():
@@ -99,11 +102,14 @@ class Evaluation:
                 "iou": self._by_class(matrix.iou()),
             }
         scores["calibration_error"] = 100 * self.tally.calibration.error()
+        scores["calibration"] = self.tally.calibration.to_dict()
         if self.threshold is not None:
-            scores["pseudo_labels"] = self._pseudo_labels()
+            scores["pseudo_labels"] = self.pseudo_labels()
+        if self.hidden is not None:
+            scores["hidden_labels"] = self.hidden
         return scores
 
-    def _pseudo_labels(self) -> dict[str, Any]:
+    def pseudo_labels(self) -> dict[str, Any]:
         """Share of each class's pixels that are confident, and how many of the confident predictions are right."""
         every = next(iter(self.confusion.values())).counts.sum(1)  # (C,) pixels of each class
         kept = self.kept.counts.sum(1)
@@ -194,6 +200,35 @@ class Evaluator:
             ConfusionMatrix.of(predicted, label.masked_fill(~sure, IGNORE), count),
             Calibration.of(confidence, predicted, label),
         )
+
+
+@dataclass(frozen=True)
+class HiddenLabels:
+    """How many of a method's pseudo-labels are right, on unlabelled images whose masks it never sees."""
+
+    evaluator: Evaluator  # of a `HiddenPool`
+
+    def __call__(self, method: Method) -> dict[str, Any] | None:
+        """As `Evaluation.pseudo_labels`, of what makes the method's labels; None for a method that makes none.
+
+        On whole images without augmentation, in eval mode. Without a threshold every pixel is kept. While there are
+        only supervised steps, what the labels would be.
+        """
+        source = method.label_source
+        if source is None:
+            return None
+        found = self.evaluator(source, method.threshold or 0.0)
+        return {**found.pseudo_labels(), "threshold": method.threshold, "images": len(self.evaluator.images)}
+
+
+def hidden_labels(evaluator: Evaluator, dataset: Dataset) -> HiddenLabels | None:
+    """What measures as `evaluator` scores, on `evaluation.hidden` images; None where no unlabelled image has a mask."""
+    options = evaluator.options
+    pool = hidden_pool(dataset, options.hidden)
+    if pool is None:
+        return None
+    protocol = "whole" if options.protocol == "crop" else options.protocol  # nobody labels the frame around a crop
+    return HiddenLabels(replace(evaluator, images=pool, options=replace(options, protocol=protocol)))
 
 
 def _in_order(shares: list[list[dict[str, np.ndarray]]]) -> dict[str, np.ndarray]:

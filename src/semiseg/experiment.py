@@ -18,7 +18,7 @@ from semiseg.data import open_dataset
 from semiseg.data.dataset import Dataset, ImageSet, check_same_lists
 from semiseg.data.loading import PartnerLoader, Views, labeled_images, training_batches
 from semiseg.distributed import copy_from_first, gathered, pick_device, process_group, rank
-from semiseg.evaluate import Evaluation, Evaluator
+from semiseg.evaluate import Evaluation, Evaluator, hidden_labels
 from semiseg.launch import resolve_devices
 from semiseg.methods import METHODS, Method, Setting
 from semiseg.model import save_model
@@ -169,6 +169,7 @@ def build_trainer(experiment: Experiment, optimizer: Optimizer, state: State, ba
     """The loop of an experiment, from `state` on, under the live progress `bar`."""
     config, dataset = experiment.config, experiment.dataset
     evaluator = experiment.evaluator(dataset.val)
+    hidden = hidden_labels(evaluator, dataset) if experiment.method.uses_unlabeled else None
     views = Views(dataset, config.augment, config.data.pad_label, config.seed)
 
     def batches(start: int) -> Any:
@@ -186,7 +187,8 @@ def build_trainer(experiment: Experiment, optimizer: Optimizer, state: State, ba
 
     def evaluate(method: Method) -> Evaluation:
         with uncompiled():
-            return evaluator(method.predictor, method.threshold, config.evaluation.images)
+            found = evaluator(method.predictor, method.threshold, config.evaluation.images)
+            return found if hidden is None else replace(found, hidden=hidden(method))
 
     if config.train.compile:
         compile_networks(experiment.method)

@@ -90,6 +90,11 @@ class Calibration:
     def __add__(self, other: Calibration) -> Calibration:
         return Calibration(self.pixels + other.pixels, self.right + other.right, self.confidence + other.confidence)
 
+    def to_dict(self) -> dict[str, list]:
+        """By bin: its pixels, those that are right, and their mean confidence in per cent, NaN for an empty bin."""
+        confidence = 100 * _ratio(self.confidence / UNITS, self.pixels)
+        return {"pixels": self.pixels.tolist(), "right": self.right.tolist(), "confidence": confidence.tolist()}
+
     def error(self) -> float:
         """Expected calibration error, in [0, 1]: |accuracy - confidence| of the bins, weighted by their pixels."""
         return float(

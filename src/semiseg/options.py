@@ -249,6 +249,8 @@ class EvaluationOptions:
     """Windows of an image that are predicted as one batch."""
     images: int | None = None
     """Score only the first so many validation images during training; the final scores take all. None: all."""
+    hidden: int = 16
+    """Measure pseudo-labels, at evaluations, on so many unlabelled images that have masks; nothing learns. 0: none."""
 
     def __post_init__(self) -> None:
         require(
@@ -257,6 +259,7 @@ class EvaluationOptions:
         )
         require(self.windows_at_once >= 1, "evaluation.windows_at_once must be at least 1")
         require(self.images is None or self.images >= 1, f"evaluation.images is {self.images}; expected 1 or more")
+        require(self.hidden >= 0, f"evaluation.hidden is {self.hidden}; expected 0 or more")
 
     @property
     def label(self) -> str:

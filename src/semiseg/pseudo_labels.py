@@ -34,7 +34,12 @@ def calibrated_fusion(logits: Tensor, others: Tensor, valid: Tensor, temperature
     both = torch.stack([logits, others]).float()  # (2, B, C, H, W)
     squares = (both.square().sum((0, 2)) * valid).sum()  # a number each, summed in one exchange
     total, count = sum_over_ranks(torch.stack([squares, valid.sum() * 2.0 * logits.shape[1]]))
-    fused = (both * (total / count.clamp(min=1) + 1e-8).rsqrt()).softmax(2).mean(0)
+    return sharpened_fusion(both, total / count.clamp(min=1), temperature)
+
+
+def sharpened_fusion(both: Tensor, mean_square: Tensor, temperature: float) -> Tensor:
+    """`calibrated_fusion` of (2, B, C, H, W) logits with known mean square: a scalar, or each image's (B, 1, 1, 1)."""
+    fused = (both * (mean_square + 1e-8).rsqrt()).softmax(2).mean(0)
     # Sharpened as logarithms: the root of a small probability would be lost in float32.
     return (fused.clamp(min=torch.finfo(fused.dtype).tiny).log() / temperature).softmax(1)
 

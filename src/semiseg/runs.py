@@ -79,7 +79,7 @@ def evaluate_run(
     document = {
         "checkpoint": checkpoint,
         "subset": subset,
-        "evaluation": {**vars(options), "images": limit},
+        "evaluation": {key: value for key, value in vars(options).items() if key != "hidden"} | {"images": limit},
         **scores.to_dict(),
         "split": experiment.dataset.split,
         "seconds": round(time.monotonic() - began, 1),

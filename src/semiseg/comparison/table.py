@@ -13,6 +13,7 @@ from semiseg.comparison.folders import is_finished, read_counts, read_result
 from semiseg.comparison.grid import REFERENCE, Cell, Grid
 from semiseg.comparison.published import is_blender, meaning, published
 from semiseg.comparison.statistics import DRAWS, HELD, paired_interval, spread
+from semiseg.config import config_to_dict
 from semiseg.data.splits import PUBLISHED
 
 Document = dict[str, Any]
@@ -36,6 +37,11 @@ class Outcome:
     def miou(self, which: str) -> float:
         """The predictor's, per cent, of the `last` or the `best` checkpoint."""
         return self.result[which]["val"][self.predictor]["miou"]
+
+    @property
+    def iou(self) -> dict[str, float | None]:
+        """The predictor's by class after the last step, per cent."""
+        return self.result["last"]["val"][self.predictor]["iou"]
 
 
 def build_document(grid: Grid, failures: Mapping[str, str], places: int) -> Document:
@@ -61,6 +67,8 @@ def build_document(grid: Grid, failures: Mapping[str, str], places: int) -> Docu
         "labeled": [_section(grid, labels, found, failures) for labels in grid.labels],
         "notes": _notes(grid, found),
         "command": grid.command,
+        "config": config_to_dict(config),
+        "method_options": {cell.method: config_to_dict(cell.config)["method"] for cell in grid.cells},
         "versions": distinct(results, "versions"),
         "hardware": distinct(results, "hardware"),
         "commit": merged(result["commit"] for result in results),
@@ -128,6 +136,9 @@ def _row(method: str, ours: Mapping[int, Outcome], theirs: Mapping[int, Outcome]
         "predictor": runs[0].predictor if runs else None,
         "last": scores_of(ours, "last"),
         "best": scores_of(ours, "best"),
+        "iou": _iou(runs),
+        "iou_difference": None if method == REFERENCE else _iou_difference(ours, theirs),
+        "folders": {str(seed): run.cell.name for seed, run in ours.items()},
         "difference": None if method == REFERENCE else difference_of(ours, theirs),
         "published": None if known is None else {"miou": known.miou, "source": known.source},
     }
@@ -143,6 +154,26 @@ def scores_of(runs: Mapping[int, Outcome], which: str) -> Document:
     values = [run.miou(which) for run in runs.values()]
     by_seed = {str(seed): run.miou(which) for seed, run in runs.items()}
     return {"mean": mean_of(values), "deviation": spread(values), "by_seed": by_seed}
+
+
+def _iou(runs: Iterable[Outcome]) -> dict[str, float | None]:
+    """Of each class after the last step, per cent, mean over the runs in which it was shown or predicted."""
+    found: dict[str, list[float]] = {}
+    for run in runs:
+        for name, value in run.iou.items():
+            found.setdefault(name, []).extend([] if value is None else [value])
+    return {name: mean_of(values) for name, values in found.items()}
+
+
+def _iou_difference(ours: Mapping[int, Outcome], theirs: Mapping[int, Outcome]) -> dict[str, float | None]:
+    """Ours less theirs, of each class, over the seeds that both have finished."""
+    seeds = [seed for seed in ours if seed in theirs]
+    mine, reference = (_iou(runs[seed] for seed in seeds) for runs in (ours, theirs))
+    return {name: _less(value, reference[name]) for name, value in mine.items()}
+
+
+def _less(value: float | None, reference: float | None) -> float | None:
+    return None if value is None or reference is None else value - reference
 
 
 def difference_of(ours: Mapping[int, Outcome], theirs: Mapping[int, Outcome]) -> Document | None:

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from semiseg.checkpoint import write_atomically
 from semiseg.comparison.table import NOT_YET, Document
 from semiseg.record import write_json
-from semiseg.report.page import TEMPLATES
+from semiseg.report.page import REPORT, TEMPLATES
 
 NAME = "compare"
 HEAD = (
@@ -19,6 +20,7 @@ HEAD = (
     "parameters, M",
 )  # fmt: skip
 
+_EVEN = 0.05  # points of IoU that round to no difference
 _NAMED = 4  # of so many methods, the headline names each
 _NONE = "–"
 _MINUS = "−"
@@ -28,7 +30,7 @@ def write_views(document: Document, out: Path) -> dict[str, Path]:
     """Write compare.json, compare.md and compare.html into `out`; returns the paths by ending."""
     paths = {ending: out / f"{NAME}.{ending}" for ending in ("json", "md", "html")}
     write_json(paths["json"], document)
-    for ending, text in (("md", markdown(document)), ("html", html(document))):
+    for ending, text in (("md", markdown(document)), ("html", html(document, out))):
         write_atomically(paths[ending], lambda file, text=text: file.write(text.encode()))
     return paths
 
@@ -83,6 +85,19 @@ def cells(row: Mapping[str, Any]) -> list[str]:
         _number(None if row["peak_bytes"] is None else row["peak_bytes"] / 1e9, ".2f"),
         _NONE if parameters is None else f"{parameters['trained'] / 1e6:.2f} / {parameters['used'] / 1e6:.2f}",
     ]
+
+
+def class_cells(row: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """(IoU, difference to the reference, `gain`, `loss` or nothing) of each class."""
+    differences = row["iou_difference"] or {}
+    return [_class_cell(value, differences.get(name)) for name, value in row["iou"].items()]
+
+
+def _class_cell(value: float | None, difference: float | None) -> tuple[str, str, str]:
+    if difference is None:
+        return _number(value, ".1f"), "", ""
+    sign = "gain" if difference > _EVEN else "loss" if difference < -_EVEN else ""
+    return _number(value, ".1f"), f"{difference:+.1f}".replace("-", _MINUS), sign
 
 
 def with_deviation(scores: Mapping[str, Any]) -> str:
@@ -183,21 +198,28 @@ def _markdown_row(values: tuple[str, ...] | list[str]) -> str:
 # HTML -----------------------------------------------------------------------------------------------------------------
 
 
-def html(document: Document) -> str:
-    """The page in HTML: no network, no script, light and dark, in the style of the reports."""
+def html(document: Document, out: Path | None = None) -> str:
+    """The page in HTML: no network, no script, light and dark, in the style of the reports.
+
+    It links to those reports of the runs that lie below `out`, where the page is to be.
+    """
     environment = Environment(
         loader=FileSystemLoader([Path(__file__).parent, TEMPLATES]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
     )
-    names = (cells, failed_and_waiting, labels_title, sources)
+    names = (cells, class_cells, failed_and_waiting, labels_title, sources)
+    folders = [name for section in document["labeled"] for row in section["rows"] for name in row["folders"].values()]
     return environment.get_template("compare.html.jinja").render(
         title=f"Comparison: {title(document)}",
         verdict=headline(document),
         document=document,
         head=HEAD,
         facts=facts(document),
+        reports=[name for name in folders if out is not None and (out / name / REPORT).is_file()],
+        configuration=yaml.safe_dump(document["config"], sort_keys=False),
+        method_options=yaml.safe_dump(document["method_options"], sort_keys=False),
         bars=[_bars(section) for section in document["labeled"]],
         **{function.__name__: function for function in names},
     )

@@ -25,7 +25,7 @@ class ImageSet(ABC):
 
     name: str  # "labeled", "unlabeled", "val" or "test"
     names: Sequence[str]  # one id per image, unique in the dataset
-    has_masks: bool  # False for "unlabeled": its masks are never opened, even where the disk has them
+    has_masks: bool  # False for "unlabeled": nothing learns from its masks, even where the disk has them
 
     def __len__(self) -> int:
         return len(self.names)
@@ -88,6 +88,7 @@ class Dataset:
     val: ImageSet
     test: ImageSet | None
     split: dict[str, dict[str, Any]]  # list -> {name, sha256, count, source, file_sha256}: written in every result.json
+    hidden: ImageSet | None = None  # the unlabelled images with the masks that some may have: see `data.hidden`
 
     @property
     def image_sets(self) -> dict[str, ImageSet]:

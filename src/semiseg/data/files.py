@@ -51,6 +51,19 @@ class ImageFiles(OnDemand[Path]):
         return [id_ + self.endings[code] for id_, code in zip(self.names, self.codes.tolist(), strict=True)]
 
 
+class MaskFiles(OnDemand[Path]):
+    """Where the masks of `names` would be."""
+
+    def __init__(self, names: Sequence[str], path: Callable[[str], Path]) -> None:
+        self.names, self.path = names, path
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def item(self, place: int) -> Path:
+        return self.path(self.names[place])
+
+
 class FileSet(ImageSet):
     """Images in files; `masks` and `reader` are None where there are no masks to be read."""
 
@@ -103,9 +116,11 @@ def file_dataset(
     split = {
         name: split_record(sets[name], named.name, named.source, named.file_sha256) for name, named in lists.items()
     }
-    return Dataset(
-        reader.classes, colors, sets["labeled"], sets["unlabeled"], sets["val"], sets.get("test"), split=split
-    )
+    unlabeled = sets["unlabeled"]
+    assert isinstance(unlabeled, FileSet)
+    hidden = FileSet("hidden", unlabeled.names, unlabeled.images, MaskFiles(unlabeled.names, mask_path), reader)
+    test = sets.get("test")
+    return Dataset(reader.classes, colors, sets["labeled"], unlabeled, sets["val"], test, split, hidden)
 
 
 def _check_files(paths: Sequence[Path], there: Iterable[bool], what: str) -> None:

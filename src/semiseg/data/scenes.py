@@ -71,7 +71,7 @@ class Scenes(ImageSet):
         return self.scene(index).image
 
     def mask(self, index: int) -> Pixels:
-        """Its mask, (H, W) uint8, read-only. Unlabelled scenes have one too, for analysis; no training reads it."""
+        """Its mask, (H, W) uint8, read-only. Unlabelled scenes have one too, to measure by; nothing learns from it."""
         return self.scene(index).mask
 
     def scene(self, index: int) -> Scene:
@@ -84,7 +84,7 @@ def open_scenes(options: DataOptions) -> Dataset:
     counts = {name: getattr(options.scenes, name) for name in _LISTS}
     labeled, unlabeled, val = sets = [Scenes(name, count, options.scenes) for name, count in counts.items()]
     split = {images.name: split_record(images, f"scenes, seed {options.scenes.seed}") for images in sets}
-    return Dataset(CLASSES, COLORS, labeled, unlabeled, val, None, split)
+    return Dataset(CLASSES, COLORS, labeled, unlabeled, val, None, split, hidden=unlabeled)
 
 
 @lru_cache(maxsize=_CACHED)

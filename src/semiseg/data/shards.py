@@ -181,7 +181,7 @@ def with_shards(dataset: Dataset, folder: Path) -> Dataset:
     sha256 = hashlib.sha256(f"{shards.sha256} {left_out}".encode()).hexdigest() if left_out else shards.sha256
     record = {"name": f"shards {folder}{less}", "sha256": sha256, "count": len(keys)}
     split = dataset.split | {"unlabeled": record | {"source": None, "file_sha256": None}}
-    return replace(dataset, unlabeled=ShardSet(keys), split=split)
+    return replace(dataset, unlabeled=ShardSet(keys), split=split, hidden=None)
 
 
 def _keys(images: ImageSet) -> list[str]:

@@ -142,6 +142,14 @@ class Method(nn.Module):
         """What is evaluated, saved for use and exported at this moment; shares its weights with the method."""
         return Predictor(self.student)
 
+    @property
+    def label_source(self) -> Predictor | None:
+        """What makes the pseudo-labels, as a predictor whose headline they come from; None where nothing does.
+
+        Two networks that teach each other are represented by what is reported.
+        """
+        return None
+
     def parameter_groups(self) -> list[dict]:
         """Parameters by role, `encoder` or `head`; the optimizer gives the roles their learning rates.
 

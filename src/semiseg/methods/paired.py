@@ -69,6 +69,11 @@ class PairedMethod(SemiSupervised):
         members = zip(SIDES, self.networks, prototypes, strict=True)
         return JointPredictor({side: Predictor(network, own) for side, network, own in members}, self.report)
 
+    @property
+    def label_source(self) -> Predictor:
+        """What is reported: each network labels for the other."""
+        return self.predictor.headline_alone
+
     def parameter_groups(self) -> list[dict]:
         """Those of both networks."""
         return [

@@ -76,6 +76,11 @@ class Prototype(TeacherMethod):
         return losses
 
     @property
+    def label_source(self) -> Predictor:
+        """As `label` says."""
+        return super().label_source if self.options.linear else self.predictor
+
+    @property
     def predictor(self) -> Predictor:
         """The teacher with the prototypes; its linear predictor speaks first unless it was turned off."""
         found = super().predictor

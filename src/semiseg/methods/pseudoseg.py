@@ -27,12 +27,30 @@ from semiseg.augment import strong_view
 from semiseg.losses import classes_shown, cross_entropy, presence_loss, soft_cross_entropy
 from semiseg.method_options import PseudoSegOptions
 from semiseg.methods.class_activation import AttentionCAM
-from semiseg.methods.method import Setting, split_output
+from semiseg.methods.method import Predictor, Setting, split_output
 from semiseg.methods.semi_supervised import SemiSupervised
 from semiseg.mixing import squares
 from semiseg.networks.segmentor import Segmentor
-from semiseg.pseudo_labels import calibrated_fusion, labelling
+from semiseg.pseudo_labels import calibrated_fusion, labelling, sharpened_fusion
 from semiseg.types import IGNORE, Clock, LabeledBatch, SegmentationOutput, StepResult, UnlabeledBatch
+
+
+class FusedPredictor(Predictor):
+    """Decoder and attention as one predictor."""
+
+    def __init__(self, segmentor: Segmentor, attention: AttentionCAM, temperature: float) -> None:
+        super().__init__(segmentor)
+        self.attention, self.temperature = attention, temperature
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """Logarithms of the soft labels, as logits."""
+        pyramid = self.segmentor.encode(image)
+        logits = self.segmentor.decode(pyramid, (image.shape[-2], image.shape[-1])).logits
+        attended = self.attention(pyramid, torch.ones_like(logits[:, 0], dtype=torch.bool))
+        both = torch.stack([logits, attended]).float()  # (2, B, C, H, W)
+        mean_square = both.square().mean((0, 2, 3, 4))[:, None, None, None]
+        fused = sharpened_fusion(both, mean_square, self.temperature)
+        return {self.headline: fused.clamp(min=torch.finfo(fused.dtype).tiny).log()}
 
 
 class PseudoSeg(SemiSupervised):
@@ -73,6 +91,11 @@ class PseudoSeg(SemiSupervised):
             logits = self.student.decode(pyramid, (unlabeled.image.shape[-2], unlabeled.image.shape[-1])).logits
             attended = self.attention(pyramid, unlabeled.valid)
         return calibrated_fusion(logits, attended, unlabeled.valid, self.options.temperature)
+
+    @property
+    def label_source(self) -> Predictor:
+        """The fusion, in eval mode, each image with a scale of its own."""
+        return FusedPredictor(self.student, self.attention, self.options.temperature)
 
     def labeled_losses(
         self, output: SegmentationOutput, pyramid: list[Tensor], labeled: LabeledBatch

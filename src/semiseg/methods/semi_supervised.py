@@ -107,6 +107,11 @@ class SemiSupervised(Method):
         """The labeler, with the prototypes once they have a place."""
         return Predictor(self.labeler, self.prototypes if self.started else None)
 
+    @property
+    def label_source(self) -> Predictor:
+        """The labeler's linear predictor."""
+        return Predictor(self.labeler)
+
     def health(self) -> tuple[dict[str, object], list[str]]:
         """Usage of every prototype and the distances within each class; a warning by name where they collapsed."""
         if self.prototypes is None or not self.started:

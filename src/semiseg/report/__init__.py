@@ -1,4 +1,4 @@
-"""Run folders in, one self-contained HTML file out: no network, no script, light and dark.
+"""Run folders in, one self-contained HTML file out: no network, light and dark.
 
 Every score comes from metrics.jsonl and result.json; only the pictures are predicted anew, from the last checkpoint.
 """

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
 
-from semiseg.report.runs import Points, Run, number
+from semiseg.report.runs import Points
 
 WIDTH, HEIGHT = 420, 250  # user units; the page scales them
 LEFT, RIGHT, TOP, BOTTOM = 40, 8, 10, 34  # margins, which hold the numbers at the axes
 TICKS = 5
+DOTTED = 12  # points up to which each is marked
+MOST_POINTS = 300  # of a line as it is drawn: about what a screen can show, and a page must stay small
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,19 @@ class Line:
     points: Points
     hue: int = 0
     dashed: bool = False
+    sizes: list[float] | None = None  # radius of a dot at each point, user units; None: dots where points are few
+
+    @property
+    def smooth(self) -> Points:
+        """`smoothed`; empty for a line of so few points that there is nothing to smooth."""
+        return smoothed(self.points)
+
+    @property
+    def dots(self) -> list[tuple[float, float, float]]:
+        """(x, y, radius) of the points that are marked."""
+        sizes = self.sizes or [3.0 if len(self.points) > 1 else 3.5] * len(self.points)
+        few = self.sizes is not None or (len(self.points) <= DOTTED and not self.dashed) or len(self.points) == 1
+        return [(*point, size) for point, size in zip(self.points, sizes, strict=True)] if few else []
 
 
 @dataclass(frozen=True)
@@ -34,12 +48,13 @@ class Chart:
     limits: tuple[float, float] | None = None  # of y; None: those of the data
     mark: tuple[str, int] | None = None  # a step to be marked by a vertical line, and what happens there
     steps: int = field(default=0, kw_only=True)  # end of the x axis
+    across: str = field(default="steps", kw_only=True)  # what is along x
 
     @property
     def alt(self) -> str:
         """The chart in words: where each line begins and ends."""
         ends = [f"{line.name} from {line.points[0][1]:.3g} to {line.points[-1][1]:.3g}" for line in self.lines]
-        return f"{self.title} over {self.steps} steps: {'; '.join(ends)}."
+        return f"{self.title} over {self.steps} {self.across}: {'; '.join(ends)}."
 
     @property
     def y_limits(self) -> tuple[float, float]:
@@ -60,9 +75,18 @@ class Chart:
         share = (value - low) / ((high - low) or 1.0)
         return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * min(max(share, 0.0), 1.0), 1)
 
-    def path(self, line: Line) -> str:
+    def path(self, points: Points) -> str:
         """The points of a polyline."""
-        return " ".join(f"{self.x(step)},{self.y(value)}" for step, value in line.points)
+        return " ".join(f"{self.x(step)},{self.y(value)}" for step, value in thinned(points))
+
+    @property
+    def smoothing(self) -> str:
+        """How its lines were smoothed, in words; empty where none was."""
+        reaches = sorted({reach(len(line.points)) for line in self.lines} - {0})
+        if not reaches:
+            return ""
+        several = " to ".join(str(2 * each + 1) for each in dict.fromkeys((reaches[0], reaches[-1])))
+        return f"Strong lines are means of {several} neighbouring values, fewer at the ends; faint ones the values."
 
     @property
     def x_ticks(self) -> list[tuple[float, str]]:
@@ -73,6 +97,30 @@ class Chart:
     def y_ticks(self) -> list[tuple[float, str]]:
         """(place, number) along y."""
         return [(self.y(value), f"{value:.4g}") for value in ticks(*self.y_limits)]
+
+
+def reach(count: int) -> int:
+    """Neighbours on either side over which a line of `count` points is averaged: about a twentieth, 0 below 20."""
+    return count // 20
+
+
+def smoothed(points: Points) -> Points:
+    """Each value's mean with `reach` neighbours on either side; near an end with as many as both sides have.
+
+    So a straight line stays straight, and the first and last values are as recorded. Empty where `reach` is 0.
+    """
+    count, found = len(points), []
+    for at, (step, _) in enumerate(points if reach(count) else []):
+        near = min(reach(count), at, count - 1 - at)
+        values = [value for _, value in points[at - near : at + near + 1]]
+        found.append((step, sum(values) / len(values)))
+    return found
+
+
+def thinned(points: Points) -> Points:
+    """Every so many-th point, that at most MOST_POINTS and the last one are left."""
+    every = -(-len(points) // MOST_POINTS) or 1
+    return [*points[:-1:every], *points[-1:]]
 
 
 def tick_step(low: float, high: float) -> float:
@@ -87,85 +135,3 @@ def ticks(low: float, high: float) -> list[float]:
     step = tick_step(low, high)
     first = math.ceil(low / step - 1e-6)
     return [step * at for at in range(first, math.floor(high / step + 1e-6) + 1)]
-
-
-def charts(runs: list[Run]) -> list[Chart]:
-    """Every chart that the records of `runs` have lines for."""
-    found = [_miou(runs)]
-    for run in runs:
-        found += [_losses(run), _pseudo_labels(run), _usage(run), _distance(run)]
-    return [chart for chart in found if chart.lines]
-
-
-def _chart(runs: list[Run], title: str, unit: str, text: str, lines: list[Line], percent: bool = False) -> Chart:
-    kept = [line for line in lines if line.points]
-    steps = max(run.config.train.steps for run in runs)
-    return Chart(title, unit, text, kept, (0, 100) if percent else None, _start(runs), steps=steps)
-
-
-def _start(runs: list[Run]) -> tuple[str, int] | None:
-    """The step at which the last of `runs` begins with its unlabelled images."""
-    options = runs[-1].config.method_options
-    share = getattr(options, "warmup", 0.0)
-    return ("unlabelled images join", round(share * runs[-1].config.train.steps)) if share else None
-
-
-def _miou(runs: list[Run]) -> Chart:
-    lines = []
-    for hue, run in enumerate(runs):
-        headlines = {entry["headline"] for entry in run.evaluations}
-        lines.append(Line(run.label, run.series("evaluation", "miou"), hue))
-        second = run.series("evaluation", "prototype", "miou") if "prototype" not in headlines else []
-        lines.append(Line(f"{run.label}, by its prototypes", second, hue, dashed=True))
-    return _chart(runs, "Validation mIoU", "%", "Scores of the evaluations during training.", lines)
-
-
-def _losses(run: Run) -> Chart:
-    lines = [Line(name.replace("_", " "), run.series("train", name), hue) for hue, name in enumerate(run.losses())]
-    return _chart(
-        [run],
-        f"{run.label}: losses",
-        "loss",
-        "Means between two lines of the record, weighted as they add up.",
-        lines,
-    )
-
-
-def _pseudo_labels(run: Run) -> Chart:
-    kept = [(step, 100 * value) for step, value in run.series("train", "kept")]
-    lines = [
-        Line("kept in training", kept, 0),
-        Line("confident on validation images", run.series("evaluation", "pseudo_labels", "share"), 1),
-        Line("of these, right", run.series("evaluation", "pseudo_labels", "accuracy"), 2),
-    ]
-    text = "Pixels whose confidence reaches the threshold. How many are right is known on validation images only."
-    return _chart([run], f"{run.label}: pseudo-labels", "%", text, lines, percent=True)
-
-
-def _usage(run: Run) -> Chart:
-    text = "Share of its class's pixels that a prototype gets: the least used, the median and the most used of all."
-    lines = _spread(run, "prototype_usage", ("least used", "median", "most used"), 100)
-    return _chart([run], f"{run.label}: use of the prototypes", "%", text, lines, percent=True)
-
-
-def _distance(run: Run) -> Chart:
-    text = "1 - cosine of the closest two prototypes of a class; 0 would mean that they collapsed into one."
-    lines = _spread(run, "prototype_closest", ("class with the closest", "median class", "class with the widest"), 1)
-    return _chart([run], f"{run.label}: closest prototypes", "1 - cosine", text, lines)
-
-
-def _spread(run: Run, key: str, names: tuple[str, str, str], factor: float) -> list[Line]:
-    """Smallest, median and largest of a list of values over the steps."""
-    ordered = []
-    for step, values in run.series("evaluation", key):
-        flat = sorted(factor * value for value in map(number, _flat(values)) if not math.isnan(value))
-        ordered += [(step, flat)] if flat else []
-    places = (lambda n: 0, lambda n: n // 2, lambda n: n - 1)
-    return [
-        Line(name, [(step, flat[place(len(flat))]) for step, flat in ordered], hue)
-        for hue, (name, place) in enumerate(zip(names, places, strict=True))
-    ]
-
-
-def _flat(values: Any) -> list:
-    return [item for value in values for item in (_flat(value) if isinstance(value, list) else [value])]

@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from semiseg.checkpoint import write_atomically
-from semiseg.report.charts import HEIGHT, WIDTH, charts
-from semiseg.report.pictures import gallery
+from semiseg.report.charts import HEIGHT, WIDTH
+from semiseg.report.confusion import confusion
+from semiseg.report.curves import bins, charts, reliability
+from semiseg.report.pictures import Gallery, gallery
 from semiseg.report.runs import NETWORKS, Run, check_comparable, number, read_runs
 from semiseg.run_files import CONFIG
 
 REPORT = "report.html"
+LIMIT = 10_000_000  # bytes of a page: what a mail takes
 TEMPLATES = Path(__file__).parent
 """Folder of the page's template, and of the style sheet that other pages share."""
+
+
+SECTIONS = (
+    ("classes", "IoU by class"),
+    ("pictures", "Pictures"),
+    ("curves", "Curves"),
+    ("calibration", "Calibration"),
+    ("confusion", "Confusion"),
+    ("runs", "Runs"),
+    ("split", "Split"),
+    ("configuration", "Configuration"),
+)
+"""Of a page: anchor and name, in their order."""
 
 
 @dataclass(frozen=True)
@@ -58,24 +74,49 @@ def _write(out: Path, runs: list[Run], title: str, verdict: str) -> Path:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    text = environment.get_template("report.html.jinja").render(
-        title=title,
-        verdict=verdict,
-        runs=runs,
-        figures=[_state(run) for run in runs],
-        finished=all(run.result is not None for run in runs),
-        facts=facts(runs),
-        rows=class_rows(runs),
-        warnings=[(run.label, text) for run in runs for text in (run.evaluations or [{}])[-1].get("warnings", [])],
-        charts=charts(runs),
-        size=(WIDTH, HEIGHT),
-        gallery=gallery([run.folder for run in runs], [run.label for run in runs]),
-        splits=_splits(runs),
-        configs=[(run.label, (run.folder / CONFIG).read_text("utf-8")) for run in runs],
-        versions=_versions(runs),
-    )
+    template, values = environment.get_template("report.html.jinja"), _values(runs)
+    values |= {"title": title, "verdict": verdict}
+    shown = gallery([run.folder for run in runs], [run.label for run in runs])
+    bare = template.render(gallery=replace(shown, rows=[]), **values)
+    text = template.render(gallery=fitting(shown, LIMIT - len(bare.encode())), **values)
     write_atomically(out, lambda file: file.write(text.encode()))
     return out
+
+
+def fitting(shown: Gallery, room: int) -> Gallery:
+    """The first rows of pictures, as many as fit into `room` bytes; the rule says what was left out."""
+    left, rows = room, []
+    for row in shown.rows:
+        sizes = [len(picture.uri) + 1000 for picture in row.pictures]  # with the words around it
+        left -= sum(sizes) + sizes[1] * (len(sizes) - 3)  # the truth lies below each prediction
+        if left < 0:
+            break
+        rows.append(row)
+    missing = len(shown.rows) - len(rows)
+    words = f" {missing} of {len(shown.rows)} rows are left out, to keep the page small." if missing else ""
+    return replace(shown, rows=rows, rule=shown.rule + words)
+
+
+def _values(runs: list[Run]) -> dict[str, Any]:
+    """What the template shows, but for the pictures."""
+    found: dict[str, Any] = {
+        "runs": runs,
+        "figures": [_state(run) for run in runs],
+        "finished": all(run.result is not None for run in runs),
+        "facts": facts(runs),
+        "rows": class_rows(runs),
+        "warnings": [(run.label, text) for run in runs for text in (run.evaluations or [{}])[-1].get("warnings", [])],
+        "charts": charts(runs),
+        "size": (WIDTH, HEIGHT),
+        "reliability": reliability(runs),
+        "bins": [(run.label, bins(run)) for run in runs],
+        "confusions": [matrix for run in runs if (matrix := confusion(run)) is not None],
+        "splits": _splits(runs),
+        "configs": [(run.label, (run.folder / CONFIG).read_text("utf-8")) for run in runs],
+        "versions": _versions(runs),
+    }
+    there = {"calibration": "reliability", "confusion": "confusions", "split": "splits"}
+    return found | {"sections": [each for each in SECTIONS if each[0] not in there or found[there[each[0]]]]}
 
 
 def _state(run: Run) -> str:
@@ -114,6 +155,8 @@ def facts(runs: list[Run]) -> list[Fact]:
         "mIoU by prototypes, last step": [_figure(_by(run, "prototype")) for run in runs],
         **{f"mIoU by {text}, last step": [_figure(_by(run, name)) for run in runs] for name, text in NETWORKS.items()},
         "mIoU on the test images, last step": [_figure(_test(run)) for run in runs],
+        "calibration error, last step": [_figure(number((run.last or {}).get("calibration_error"))) for run in runs],
+        "pseudo-labels against hidden labels": [_hidden(run) for run in runs],
         "steps done": [f"{run.step} of {run.config.train.steps}" for run in runs],
         "seed": [str(run.config.seed) for run in runs],
         "time of training": [_time(run.seconds) for run in runs],
@@ -132,6 +175,15 @@ def _by(run: Run, predictor: str) -> float:
 
 def _test(run: Run) -> float:
     return number(((run.result or {}).get("last", {}).get("test") or {}).get("miou"))
+
+
+def _hidden(run: Run) -> str:
+    found = (run.evaluations or [{}])[-1].get("hidden_labels")
+    return (
+        "–"
+        if found is None
+        else f"{number(found['share']):.1f} % kept, {number(found['accuracy']):.1f} % of them right"
+    )
 
 
 def _known(run: Run, *keys: str) -> str:

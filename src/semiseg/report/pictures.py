@@ -42,8 +42,18 @@ class Picture:
     def uri(self) -> str:
         """The picture itself, as a `data:` address."""
         file, kind = io.BytesIO(), "jpeg" if self.photograph else "png"
-        Image.fromarray(self.pixels).save(file, kind, quality=88)
+        picture = Image.fromarray(self.pixels) if self.photograph else _in_palette(self.pixels)
+        picture.save(file, kind, quality=88, optimize=True)
         return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _in_palette(pixels: Pixels) -> Image.Image:
+    """The same picture (H, W, 3) of at most 256 colours in a byte a pixel."""
+    codes = pixels.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)  # (H, W)
+    colors, places = np.unique(codes, return_inverse=True)
+    picture = Image.fromarray(places.reshape(codes.shape).astype(np.uint8))
+    picture.putpalette([value for color in colors.tolist() for value in (color >> 16, color >> 8 & 255, color & 255)])
+    return picture
 
 
 @dataclass(frozen=True)
@@ -131,27 +141,36 @@ def image_score(label: Tensor, truth: Tensor, count: int) -> float:
 
 
 def choose(predictions: list[Prediction]) -> list[tuple[str, int]]:
-    """(title, image) of at most three images: the extremes and the median of the last run's gain over the first.
+    """(title, image), each image once: the best, the median and the worst of a run.
 
-    With a single run, of its score. Images without a labelled pixel have no score and are left out.
+    Of several runs the extremes and the median of the last run's gain over the first, then its best and worst. Images
+    without a labelled pixel have no score and are left out.
     """
-    values = np.array(predictions[-1].scores)
-    if len(predictions) > 1:
-        values = values - np.array(predictions[0].scores)
-    order = [int(index) for index in np.argsort(-values, kind="stable") if math.isfinite(values[index])]
-    places = {"first": 0, "middle": len(order) // 2, "last": len(order) - 1}
+    scores = np.array(predictions[-1].scores)
     chosen: dict[int, str] = {}
-    for place, at in places.items():
-        if order:
-            chosen.setdefault(order[at], _title(place, values[order[at]], len(predictions) > 1))
+    if len(predictions) > 1:
+        for place, index, value in _extremes(scores - np.array(predictions[0].scores)):
+            chosen.setdefault(index, _title(place, value, compared=True))
+    for place, index, value in _extremes(scores):
+        if place != "middle" or len(predictions) == 1:
+            chosen.setdefault(index, _title(place, value, compared=False))
     return [(title, index) for index, title in chosen.items()]
+
+
+def _extremes(values: np.ndarray) -> list[tuple[str, int, float]]:
+    """(place, image, value) of the largest, the median and the smallest value (N,); none without a finite one."""
+    order = [int(index) for index in np.argsort(-values, kind="stable") if math.isfinite(values[index])]
+    places = {"first": 0, "middle": len(order) // 2, "last": len(order) - 1} if order else {}
+    return [(place, order[at], float(values[order[at]])) for place, at in places.items()]
 
 
 def _title(place: str, value: float, compared: bool) -> str:
     if not compared:
         return {"first": "Best", "middle": "Median", "last": "Worst"}[place] + f": {value:.1f} mIoU"
+    if abs(value) < 0.05 and place != "middle":
+        return "No difference"
     names = {
-        "first": "Largest gain" if value > 0 else "Smallest loss",
+        "first": "Most improved" if value > 0 else "Smallest loss",
         "middle": "Median",
         "last": "Largest loss" if value < 0 else "Smallest gain",
     }
@@ -160,10 +179,12 @@ def _title(place: str, value: float, compared: bool) -> str:
 
 def rule(count: int, labels: list[str]) -> str:
     """How the pictures were chosen, in words."""
-    by = f"the mIoU of {labels[-1]}" + (f" minus that of {labels[0]}" if len(labels) > 1 else "")
+    by = f"the largest, the median and the smallest mIoU of {labels[-1]}"
+    if len(labels) > 1:
+        by = f"the largest, the median and the smallest gain of {labels[-1]} over {labels[0]}, then its best and worst"
     return (
-        f"Of the first {count} validation images: those with the largest, the median and the smallest value of {by}, "
-        "each image's mIoU taken over the classes that its truth shows, at the last checkpoint."
+        f"Of the first {count} validation images those with {by}, each image's mIoU taken over the classes that its "
+        "truth shows, at the last checkpoint."
     )
 
 
@@ -196,7 +217,7 @@ def save_sheet(runs: list[Path], labels: list[str], out: Path, width: int = 240)
     if shown.missing is not None:
         raise ValueError(shown.missing)
     strips = [strip([picture.title for picture in shown.rows[0].pictures], width, 17)]
-    for row in shown.rows:
+    for row in shown.rows[:3]:
         cells = [_fitted(picture, width) for picture in row.pictures]
         strips.append(joined(cells, axis=1))
         strips.append(strip([row.title, "", *(picture.note for picture in row.pictures[2:])], width, 14))

@@ -1,0 +1,57 @@
+"""Which class was taken for which: the confusion matrix of a run as a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from semiseg.experiment import CONFUSIONS
+from semiseg.report.runs import Run
+
+FEW = 11  # classes up to which a cell has a decimal
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Pixels of one class that were called another, or the same."""
+
+    share: float  # of the row, per cent
+    text: str
+    title: str  # the counts, in words
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Rows are the true classes."""
+
+    label: str  # of the run
+    classes: list[str]
+    rows: list[list[Cell]]
+
+
+def confusion(run: Run) -> Confusion | None:
+    """The headline's on the validation images after the last step; None for a run that did not keep the counts."""
+    path = run.folder / CONFUSIONS
+    if run.result is None or not path.is_file():
+        return None
+    with np.load(path) as arrays:
+        counts = arrays[run.result["last"]["val"]["headline"]].sum(0)  # (C, C) int64
+    classes = list(run.iou)
+    return Confusion(run.label, classes, [_row(name, row, classes) for name, row in zip(classes, counts, strict=True)])
+
+
+def _row(true: str, counts: np.ndarray, classes: list[str]) -> list[Cell]:
+    total = int(counts.sum())
+    return [
+        _cell(count, total, len(classes), f"{true} called {said}" if said != true else f"{true} rightly called so")
+        for said, count in zip(classes, counts.tolist(), strict=True)
+    ]
+
+
+def _cell(count: int, total: int, classes: int, words: str) -> Cell:
+    if total == 0:
+        return Cell(0.0, "–", f"{words}: no pixel of this class")
+    share = 100 * count / total
+    text = f"{share:.1f}" if classes <= FEW else f"{share:.0f}"
+    return Cell(share, "" if count == 0 else text, f"{words}: {count:,} of {total:,} pixels")

@@ -1,0 +1,180 @@
+"""Which charts a report has: everything that the records of its runs have numbers for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from semiseg.report.charts import Chart, Line
+from semiseg.report.runs import Run, number
+
+HUES = 6  # colours of the page's style sheet
+
+
+def charts(runs: list[Run]) -> list[Chart]:
+    """Every chart that the records of `runs` have lines for."""
+    found = [_miou(runs)]
+    for run in runs:
+        found += [_losses(run), _pseudo_labels(run), _hidden(run), _hidden_by_class(run)]
+        found += [_usage(run), _closest(run), _distance(run)]
+    return [chart for chart in found if chart.lines]
+
+
+def _chart(runs: list[Run], title: str, unit: str, text: str, lines: list[Line], percent: bool = False) -> Chart:
+    kept = [line for line in lines if line.points]
+    steps = max(run.config.train.steps for run in runs)
+    return Chart(title, unit, text, kept, (0, 100) if percent else None, _start(runs), steps=steps)
+
+
+def _start(runs: list[Run]) -> tuple[str, int] | None:
+    """The step at which the last of `runs` begins with its unlabelled images."""
+    options = runs[-1].config.method_options
+    share = getattr(options, "warmup", 0.0)
+    return ("unlabelled images join", round(share * runs[-1].config.train.steps)) if share else None
+
+
+def _miou(runs: list[Run]) -> Chart:
+    lines = []
+    for hue, run in enumerate(runs):
+        headlines = {entry["headline"] for entry in run.evaluations}
+        lines.append(Line(run.label, run.series("evaluation", "miou"), hue))
+        second = run.series("evaluation", "prototype", "miou") if "prototype" not in headlines else []
+        lines.append(Line(f"{run.label}, by its prototypes", second, hue, dashed=True))
+    return _chart(runs, "Validation mIoU", "%", "Scores of the evaluations during training.", lines)
+
+
+def _losses(run: Run) -> Chart:
+    lines = [Line(name.replace("_", " "), run.series("train", name), hue) for hue, name in enumerate(run.losses())]
+    return _chart(
+        [run],
+        f"{run.label}: losses",
+        "loss",
+        "Means between two lines of the record, weighted as they add up.",
+        lines,
+    )
+
+
+def _pseudo_labels(run: Run) -> Chart:
+    kept = [(step, 100 * value) for step, value in run.series("train", "kept")]
+    lines = [
+        Line("kept in training", kept, 0),
+        Line("confident on validation images", run.series("evaluation", "pseudo_labels", "share"), 1),
+        Line("of these, right", run.series("evaluation", "pseudo_labels", "accuracy"), 2),
+    ]
+    text = "Pixels whose confidence reaches the threshold, and how many of them are right on the validation images."
+    return _chart([run], f"{run.label}: pseudo-labels", "%", text, lines, percent=True)
+
+
+def _hidden(run: Run) -> Chart:
+    keys = {"kept": "share", "of these, right": "accuracy"}
+    lines = [
+        Line(name, run.series("evaluation", "hidden_labels", key), hue)
+        for hue, (name, key) in enumerate(keys.items(), 1)
+    ]
+    return _chart([run], f"{run.label}: pseudo-labels against hidden labels", "%", _hidden_text(run), lines, True)
+
+
+def _hidden_text(run: Run) -> str:
+    found = next((entry["hidden_labels"] for entry in run.evaluations if "hidden_labels" in entry), {})
+    threshold = found.get("threshold")
+    kept = "every pixel is kept" if threshold is None else "pixels are kept whose confidence reaches the threshold"
+    return (
+        f"On {found.get('images')} unlabelled images that have masks, which no training saw: {kept}. Before unlabelled "
+        "images join, what their labels would be."
+    )
+
+
+def _hidden_by_class(run: Run) -> Chart:
+    """Precision of each class's pseudo-labels, or of many classes the spread."""
+    where = ("hidden_labels", "precision_by_class")
+    text = "Of the pixels that are given a class, on the same images, how many are of it."
+    lines = [Line(name, run.series("evaluation", *where, name), hue) for hue, name in enumerate(run.iou)]
+    if len(lines) > HUES:
+        lines = _spread(run, where, ("worst class", "median class", "best class"), 1)
+    return _chart([run], f"{run.label}: right pseudo-labels by class", "%", text, lines, percent=True)
+
+
+def _usage(run: Run) -> Chart:
+    text = "Share of its class's pixels that a prototype gets: the least used, the median and the most used of all."
+    lines = _spread(run, "prototype_usage", ("least used", "median", "most used"), 100)
+    return _chart([run], f"{run.label}: use of the prototypes", "%", text, lines, percent=True)
+
+
+def _closest(run: Run) -> Chart:
+    text = "1 - cosine of the closest two prototypes of a class; 0 would mean that they collapsed into one."
+    lines = _by_class(run, "prototype_closest", ("class with the closest", "median class", "class with the widest"))
+    return _chart([run], f"{run.label}: closest prototypes", "1 - cosine", text, lines)
+
+
+def _distance(run: Run) -> Chart:
+    text = "1 - cosine between two prototypes of a class, mean over its pairs."
+    lines = _by_class(run, "prototype_distance", ("tightest class", "median class", "widest class"))
+    return _chart([run], f"{run.label}: distance of the prototypes", "1 - cosine", text, lines)
+
+
+def _by_class(run: Run, key: str, names: tuple[str, str, str]) -> list[Line]:
+    """A line for each class, or of many classes the spread; the record holds a list with a value for each."""
+    if len(run.iou) > HUES:
+        return _spread(run, key, names, 1)
+    series: list[tuple[float, Any]] = [*run.series("evaluation", key)]
+    return [
+        Line(name, [(step, values[at]) for step, values in series if values[at] is not None], at)
+        for at, name in enumerate(run.iou)
+    ]
+
+
+def reliability(runs: list[Run]) -> Chart | None:
+    """Accuracy by confidence of the last evaluation; None where no run recorded its bins."""
+    lines = [Line("as sure as right", [(0, 0), (100, 100)], 0, dashed=True)]
+    for hue, run in enumerate(runs, 1):
+        rows = [row for row in bins(run) if row.pixels]
+        total = sum(row.pixels for row in rows)
+        name = f"{run.label}, calibration error {number((run.last or {}).get('calibration_error')):.1f}"
+        sizes = [round(2 + 8 * math.sqrt(row.pixels / total), 1) for row in rows]
+        lines += [Line(name, [(row.confidence, row.accuracy) for row in rows], hue, sizes=sizes)] if rows else []
+    text = (
+        "Pixels of the validation images by their confidence, in 15 bins: how many are right. Large dots hold many "
+        "pixels. Below the dashed line the network is surer than it should be. Calibration error: the mean distance "
+        "from that line, weighted by pixels."
+    )
+    chart = Chart("Accuracy by confidence", "%", text, lines, (0, 100), steps=100, across="% confidence")
+    return chart if len(lines) > 1 else None
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Pixels of one range of confidences; confidence and accuracy in per cent, NaN without a pixel."""
+
+    pixels: int
+    confidence: float
+    accuracy: float
+
+
+def bins(run: Run) -> list[Bin]:
+    """Those of the last evaluation; empty for a run that did not record them."""
+    found = (run.last or {}).get("calibration")
+    if found is None:
+        return []
+    return [
+        Bin(pixels, number(confidence), 100 * right / pixels if pixels else math.nan)
+        for pixels, right, confidence in zip(found["pixels"], found["right"], found["confidence"], strict=True)
+    ]
+
+
+def _spread(run: Run, key: str | tuple[str, ...], names: tuple[str, str, str], factor: float) -> list[Line]:
+    """Smallest, median and largest of a list of values over the steps."""
+    ordered = []
+    for step, values in run.series("evaluation", *([key] if isinstance(key, str) else key)):
+        flat = sorted(factor * value for value in map(number, _flat(values)) if not math.isnan(value))
+        ordered += [(step, flat)] if flat else []
+    places = (lambda n: 0, lambda n: n // 2, lambda n: n - 1)
+    return [
+        Line(name, [(step, flat[place(len(flat))]) for step, flat in ordered], hue)
+        for hue, (name, place) in enumerate(zip(names, places, strict=True))
+    ]
+
+
+def _flat(values: Any) -> list:
+    values = values.values() if isinstance(values, dict) else values
+    return [item for value in values for item in (_flat(value) if isinstance(value, list) else [value])]
