@@ -219,10 +219,9 @@ _BY_CLASS = (
 )  # fmt: skip
 _ABOUT = (
     "In per cent. Boundary IoU (Cheng et al. 2021) is the IoU of two bands, the pixels of the true and of the "
-    f"predicted mask of a class that are no farther from its edge than {100 * BAND:g} % of the image's diagonal; boundary "
-    "mIoU adds pixels up over the images and takes the mean of the classes; for the mean of images, each image has the "
-    "mean of the classes that it shows. "
-    "Consistency is the chance that two pixels of an object get the same class, whichever; an object is a connected "
-    f"region of the truth of at least {SMALLEST} pixels, and the mean is over objects. Right: the share of an object's "
-    "pixels that get its class, mean over objects."
+    f"predicted mask of a class that are no farther from its edge than {100 * BAND:g} % of the image's diagonal; "
+    "boundary mIoU adds pixels up over the images and takes the mean of the classes; for the mean of images, each "
+    "image has the mean of the classes that it shows. Consistency is the chance that two pixels of an object get the "
+    f"same class, whichever; an object is a connected region of the truth of at least {SMALLEST} pixels, and the mean "
+    "is over objects. Right: the share of an object's pixels that get its class, mean over objects."
 )
