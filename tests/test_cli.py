@@ -339,6 +339,8 @@ SLOW = {"torch", "torchvision", "timm", "cv2", "sklearn", "numpy"}
         (["train", "--help"], 0),
         (["train", "voc-classic", "--method", "cutmix", "--help"], 0),
         (["compare", "--help"], 0),
+        (["analyse", "--help"], 0),
+        (["analyse", "pictures", "--help"], 0),
         (["compare", "folder", "--help"], 0),
         (["methods"], 0),
         (["recipes"], 0),

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 Root = Annotated[Path | None, Parameter(name="--data.root")]
+Labels = Annotated[list[str] | None, Parameter(name="--label")]
 Subset = Annotated[Literal["val", "test"], Parameter(name="--set")]
 Checkpoint = Literal["last", "best"]
 
@@ -18,7 +19,7 @@ def discrimination(
     *others: Path,
     out: Path | None = None,
     root: Root = None,
-    labels: str | None = None,
+    labels: Labels = None,
     subset: Subset = "val",
     checkpoint: Checkpoint = "last",
     pixels: str = "5000",
@@ -37,7 +38,7 @@ def discrimination(
     root
         Where the data are now. Default: where they were at the training.
     labels
-        What to call the runs, with commas between. Default: their methods or, where these repeat, their folders.
+        What to call a run; once for each. Default: their methods or, where these repeat, their folders.
     subset
         Which images.
     checkpoint
@@ -53,7 +54,7 @@ def discrimination(
         [run, *others],
         _folder(run, out),
         root=root,
-        labels=_words(labels),
+        labels=labels,
         subset=subset,
         checkpoint=checkpoint,
         pixels=_limit(pixels),
@@ -74,7 +75,7 @@ def embedding(
     *others: Path,
     out: Path | None = None,
     root: Root = None,
-    labels: str | None = None,
+    labels: Labels = None,
     classes: str | None = None,
     subset: Subset = "val",
     checkpoint: Checkpoint = "last",
@@ -94,7 +95,7 @@ def embedding(
     root
         Where the data are now. Default: where they were at the training.
     labels
-        What to call the runs, with commas between. Default: their methods or, where these repeat, their folders.
+        What to call a run; once for each. Default: their methods or, where these repeat, their folders.
     classes
         Names or numbers, with commas between. Default: the paper's five of VOC, or the first five that are shown.
     subset
@@ -112,7 +113,7 @@ def embedding(
         [run, *others],
         _folder(run, out),
         root=root,
-        labels=_words(labels),
+        labels=labels,
         classes=_words(classes),
         subset=subset,
         checkpoint=checkpoint,
@@ -128,7 +129,7 @@ def pictures(
     *others: Path,
     out: Path | None = None,
     root: Root = None,
-    labels: str | None = None,
+    labels: Labels = None,
     rule: Literal["boundary", "consistency"] = "boundary",
     count: int = 6,
     subset: Subset = "val",
@@ -149,7 +150,7 @@ def pictures(
     root
         Where the data are now. Default: where they were at the training.
     labels
-        What to call the runs, with commas between. Default: their methods or, where these repeat, their folders.
+        What to call a run; once for each. Default: their methods or, where these repeat, their folders.
     rule
         Gain in what: boundary IoU, or the consistency of a prediction within each object.
     count
@@ -165,7 +166,7 @@ def pictures(
         [run, *others],
         _folder(run, out),
         root=root,
-        labels=_words(labels),
+        labels=labels,
         rule=rule,
         count=count,
         subset=subset,

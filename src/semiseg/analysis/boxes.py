@@ -13,7 +13,7 @@ from semiseg.types import IGNORE
 
 NEAR = 0.01  # of the diagonal: changed pixels no farther apart are one region
 FRAME = 0.015  # of the diagonal, around a region
-SPECK = 0.0005  # of the image's pixels; smaller regions are not boxed
+SPECK = 0.0002  # of the image's pixels; smaller regions are not boxed
 
 
 class Box(NamedTuple):
@@ -24,6 +24,11 @@ class Box(NamedTuple):
     bottom: int
     right: int
     gain: bool
+
+    def lies_in(self, other: Box) -> bool:
+        """Whether the other box has all of it."""
+        inside = self.top >= other.top and self.left >= other.left
+        return inside and self.bottom <= other.bottom and self.right <= other.right
 
 
 def difference_boxes(first: Pixels, last: Pixels, truth: Pixels, most: int = 3) -> list[Box]:
@@ -42,7 +47,8 @@ def difference_boxes(first: Pixels, last: Pixels, truth: Pixels, most: int = 3) 
     count, regions = cv2.connectedComponents(closed, connectivity=8)
     sizes = np.bincount(regions[changed], minlength=count)  # of the changed pixels alone
     order = [int(region) for region in np.argsort(-sizes, kind="stable")[:most] if sizes[region] > SPECK * truth.size]
-    return [_box(regions == region, gained, lost, max(1, round(FRAME * diagonal))) for region in order]
+    boxes = [_box(regions == region, gained, lost, max(1, round(FRAME * diagonal))) for region in order]
+    return [box for box in boxes if not any(box.lies_in(other) for other in boxes if other != box)]
 
 
 def _box(region: np.ndarray, gained: np.ndarray, lost: np.ndarray, frame: int) -> Box:

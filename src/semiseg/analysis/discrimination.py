@@ -67,7 +67,7 @@ def discriminate(
         rows.append({"run": str(run.folder), "label": label, **_row(experiment, subjects, choice, label, console)})
     asked = {"pixels": "all" if pixels is None else pixels, "seed": seed}
     document = {**subjects.document(NAME, out, device, **asked), **asked, "rows": rows}
-    write_page(out, NAME, document, _markdown(document))
+    write_page(out, NAME, "Variance within and between classes", document, _markdown(document))
     return document
 
 

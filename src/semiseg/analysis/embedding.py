@@ -128,7 +128,7 @@ def _embedded(
     features, classes = (torch.cat(each) for each in zip(*parts, strict=True))
     pixels, own = unit(features.double().numpy()), classes.numpy()
     stars, star_classes = _prototypes(experiment, set(own.tolist()))
-    with Progress(f"{label} t-SNE", 1, console=console) as bar:
+    with Progress(f"{label}: t-SNE of {len(pixels) + len(stars)} points", 1, console=console) as bar:
         together = np.concatenate([pixels, stars]) if len(stars) else pixels
         places = to_plane(together, seed)
         bar.step(1, {})

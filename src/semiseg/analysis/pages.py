@@ -11,10 +11,10 @@ from semiseg.checkpoint import write_atomically
 from semiseg.record import write_json
 
 
-def write_page(out: Path, name: str, document: dict[str, Any], lines: Sequence[str]) -> None:
-    """Write `out`/NAME.json and NAME.md: the document, and its `lines` below what identifies it."""
+def write_page(out: Path, name: str, title: str, document: dict[str, Any], lines: Sequence[str]) -> None:
+    """Write `out`/NAME.json, the document, and NAME.md: its `lines` under a title, and what identifies it."""
     write_json(out / f"{name}.json", document)
-    text = "\n".join([f"# {name.replace('-', ' ').capitalize()}", "", *lines, *_source(document)]) + "\n"
+    text = "\n".join([f"# {title}", "", *lines, *_source(document)]) + "\n"
     write_atomically(out / f"{name}.md", lambda file: file.write(text.encode()))
 
 

@@ -78,24 +78,35 @@ def picture(
         "images": [_about(subjects, tallies, rule, index) for index in chosen],
     }
     save(_sheet(subjects, tallies, chosen, rule), out / f"{NAME}-{rule}.png")
-    write_page(out, f"{NAME}-{rule}", document, _markdown(document))
+    write_page(out, f"{NAME}-{rule}", "Boundaries, and consistency within objects", document, _markdown(document))
     return document
 
 
 def choose(tallies: Sequence[Tally], rule: str, count: int) -> list[int]:
     """At most `count` images with the largest gain of the last run over the first; of one run, the lowest scores.
 
-    Images without a score, as where nothing is labelled, are left out.
+    Images without a score, as where nothing is labelled, are left out; by `consistency`, so are those whose objects the
+    last run has less right than the first.
     """
-    last = tallies[-1].values(rule)
-    gain = last - tallies[0].values(rule) if len(tallies) > 1 else -last
+    first, last = (scores(each, rule) for each in (tallies[0], tallies[-1]))
+    gain = last - first if len(tallies) > 1 else -last
+    if rule == "consistency":  # to get an object wrong throughout is no gain that anyone wants to see
+        gain = np.where(tallies[-1].right() >= tallies[0].right(), gain, np.nan)
     return [int(index) for index in np.argsort(-gain, kind="stable") if np.isfinite(gain[index])][:count]
+
+
+def scores(found: Tally, rule: str) -> np.ndarray:
+    """The score that a rule goes by, of each image. (N,)"""
+    return found.boundary() if rule == "boundary" else found.consistency()
 
 
 def _about(subjects: Subjects, tallies: dict[str, Tally], rule: str, index: int) -> dict[str, Any]:
     """One image that is drawn: its name, and each run's score in per cent."""
-    scores = {label: 100 * float(each.values(rule)[index]) for label, each in tallies.items()}
-    return {"name": subjects.images.names[index], "scores": scores}
+    return {
+        "name": subjects.images.names[index],
+        "scores": {label: 100 * float(scores(each, rule)[index]) for label, each in tallies.items()},
+        "right": {label: 100 * float(each.right()[index]) for label, each in tallies.items()},
+    }
 
 
 # Drawing --------------------------------------------------------------------------------------------------------------
@@ -105,14 +116,13 @@ def _sheet(subjects: Subjects, tallies: dict[str, Tally], chosen: Sequence[int],
     """A row for each image: input, truth, predictions, with the scores below."""
     strips = [strip(["input", "truth", *tallies], WIDTH, 17)]
     shown: set[int] = set()
-    values = {label: each.values(rule) for label, each in tallies.items()}
     for index in chosen:
         truth = subjects.images.mask(index)
         predictions = [each.prediction(index) for each in tallies.values()]
         boxes = difference_boxes(predictions[0], predictions[-1], truth) if len(predictions) > 1 else []
         strips.append(_row(subjects.images, index, [truth, *predictions], boxes, subjects.dataset.colors))
-        notes = [f"{100 * each[index]:.1f} %" for each in values.values()]
-        strips.append(strip([subjects.images.names[index], "", *notes], WIDTH, 14))
+        notes = [_note(each, rule, index) for each in tallies.values()]
+        strips.append(strip([subjects.images.names[index], RULES[rule], *notes], WIDTH, 14))
         shown |= set(np.unique(np.stack([truth, *predictions])).tolist())
     return [*strips, *_below(subjects, tallies, shown, rule, strips[0].shape[1])]
 
@@ -134,7 +144,14 @@ def chosen_words(labels: Sequence[str], rule: str) -> str:
     """The rule of `choose`."""
     if len(labels) == 1:
         return f"the lowest {RULES[rule]}"
-    return f"the largest gain in {RULES[rule]} of {labels[-1]} over {labels[0]}"
+    words = f"the largest gain in {RULES[rule]} of {labels[-1]} over {labels[0]}"
+    return words if rule == "boundary" else f"{words}, of those whose objects are no less right"
+
+
+def _note(found: Tally, rule: str, index: int) -> str:
+    """What stands below a prediction."""
+    words = f"{100 * scores(found, rule)[index]:.1f} %"
+    return words if rule == "boundary" else f"{words}, {100 * found.right()[index]:.1f} % right"
 
 
 def _row(
@@ -201,10 +218,10 @@ _BY_CLASS = (
     ("consistency", "right", "objects", "Right pixels of objects by class"),
 )  # fmt: skip
 _ABOUT = (
-    "In per cent. Boundary IoU (Cheng et al. 2021) is the IoU of the bands inside the true and the predicted mask of a "
-    f"class that lie within {BAND:.0%} of the image's diagonal of the mask's edge; boundary mIoU adds pixels up over "
-    "the images and takes the mean of the classes, the mean of images first takes that of the classes each shows. "
-    "Consistency is the chance that two pixels of an object get the same class, whichever; an object is a connected "
-    f"region of the truth of at least {SMALLEST} pixels, and the mean is over objects. Right: the share of an object's "
-    "pixels that get its class, mean over objects."
+    "In per cent. Boundary IoU (Cheng et al. 2021) is the IoU of two bands, the pixels of the true and of the "
+    f"predicted mask of a class that are no farther from its edge than {100 * BAND:g} % of the image's diagonal; "
+    "boundary mIoU adds pixels up over the images and takes the mean of the classes; for the mean of images, each "
+    "image has the mean of the classes that it shows. Consistency is the chance that two pixels of an object get the "
+    f"same class, whichever; an object is a connected region of the truth of at least {SMALLEST} pixels, and the mean "
+    "is over objects. Right: the share of an object's pixels that get its class, mean over objects."
 )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import cv2
@@ -53,8 +54,8 @@ def draw(found: Sequence[Embedded], classes: Mapping[int, str], colors: Sequence
     shades = {number: "#" + bytes(color).hex() for number, color in zip(classes, chosen, strict=True)}
     columns = min(len(found), COLUMNS)
     rows = -(-len(found) // columns)
-    figure = Figure((SIDE * columns, SIDE * rows + 0.9), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).flat
+    figure = Figure((SIDE * columns, SIDE * rows + 1.2), layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for panel in panels:
         panel.set_axis_off()
     for panel, each in zip(panels, found, strict=False):
@@ -71,7 +72,7 @@ def _panel(panel: Any, each: Embedded, shades: Mapping[int, str]) -> None:
     panel.scatter(*each.points[order].T, c=hues, s=9, alpha=0.7, linewidths=0)
     if len(each.stars):
         hues = [shades[int(number)] for number in each.star_classes]
-        panel.scatter(*each.stars.T, c=hues, s=230, marker="*", edgecolors="black", linewidths=1.1, zorder=3)
+        panel.scatter(*each.stars.T, c=hues, s=170, marker="*", edgecolors="black", linewidths=1.1, zorder=3)
     panel.set_title(f"{each.label}\nsilhouette {each.silhouette:.2f}", fontsize=11)
     panel.set(xticks=[], yticks=[])
     panel.set_aspect("equal", "datalim")
@@ -92,7 +93,7 @@ def _legend(figure: Any, classes: Mapping[int, str], shades: Mapping[int, str], 
     width = figure.get_figwidth()
     columns = min(len(handles), max(2, int(width / 1.5)))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=10)
-    figure.suptitle(NOTE, fontsize=8, color="#444444", wrap=True)
+    figure.suptitle(fill(NOTE, int(14 * width)), fontsize=9, color="#444444")
 
 
 def _save(figure: Any, path: Path) -> Path:

@@ -43,9 +43,9 @@ class Subjects:
     def document(self, task: str, out: Path, device: torch.device, **options: Any) -> dict[str, Any]:
         """What identifies an analysis: command, runs, images, versions; the head of its JSON file."""
         steps = [run.last_step if self.checkpoint == "last" else (run.best or (None,))[0] for run in self.runs]
-        given = {"out": out, "data.root": self.root, "labels": ",".join(self.labels), "set": self.subset}
-        given |= {"checkpoint": self.checkpoint, **options}
-        words = [[f"--{key}", str(value)] for key, value in given.items() if value is not None]
+        named = [("label", label) for label in self.labels]
+        given = {"out": out, "data.root": self.root, "set": self.subset, "checkpoint": self.checkpoint, **options}
+        words = [(f"--{key}", str(value)) for key, value in [*named, *given.items()] if value is not None]
         folders = [str(run.folder) for run in self.runs]
         return {
             "command": shlex.join(["semiseg", "analyse", task, *folders, *(word for pair in words for word in pair)]),

@@ -36,21 +36,24 @@ class Tally:
         """The predicted classes of image `index`, (H, W) uint8."""
         return np.asarray(cv2.imdecode(self.packed[index], cv2.IMREAD_GRAYSCALE), np.uint8)
 
-    def values(self, rule: str) -> np.ndarray:
-        """One score in [0, 1] for each image, NaN where it has none. (N,)
+    def boundary(self) -> np.ndarray:
+        """Of each image, the mean boundary IoU of the classes that its truth shows, in [0, 1]; NaN if none. (N,)"""
+        return np.array([_mean(_iou(each)[each[:, 2] > 0]) for each in self.bands])
 
-        `boundary`: mean boundary IoU of the classes that the truth shows. `consistency`: mean over the objects.
-        """
-        if rule == "boundary":
-            return np.array([_mean(_iou(each)[each[:, 2] > 0]) for each in self.bands])
+    def consistency(self) -> np.ndarray:
+        """Of each image, the mean consistency of its objects, in [0, 1]; NaN without any. (N,)"""
         return np.array([_mean(consistency(counts)) for _, counts in self.objects])
+
+    def right(self) -> np.ndarray:
+        """Of each image, the mean share of right pixels of its objects, in [0, 1]; NaN without any. (N,)"""
+        return np.array([_mean(right(*each)) for each in self.objects])
 
     def to_dict(self) -> dict[str, Any]:
         """Both scores in per cent, over all images and by class."""
-        return {"boundary_iou": self._boundary(), "consistency": self._consistency()}
+        return {"boundary_iou": self._at_boundaries(), "consistency": self._within_objects()}
 
-    def _boundary(self) -> dict[str, Any]:
-        iou, each = _iou(np.sum(self.bands, 0)), self.values("boundary")
+    def _at_boundaries(self) -> dict[str, Any]:
+        iou, each = _iou(np.sum(self.bands, 0)), self.boundary()
         images = np.sum([bands[:, 2] > 0 for bands in self.bands], 0)
         return {
             "mean": 100 * _mean(iou),
@@ -62,7 +65,7 @@ class Tally:
             },
         }
 
-    def _consistency(self) -> dict[str, Any]:
+    def _within_objects(self) -> dict[str, Any]:
         classes, counts = (np.concatenate(parts) for parts in zip(*self.objects, strict=True))
         value, hit = consistency(counts), right(classes, counts)
         own = [classes == number for number in range(len(self.classes))]

@@ -49,11 +49,10 @@ def strip(texts: Sequence[str], width: int, size: int) -> Pixels:
 
 def _cut(text: str, width: int, font: Font) -> str:
     """`text` as far as it fits into `width` pixels: its beginning and its end."""
-    for kept in range(len(text), 1, -1):
-        found = text if kept == len(text) else f"{text[: kept // 2]}…{text[len(text) - kept // 2 :]}"
-        if font.getlength(found) <= width:
-            return found
-    return "…"
+    found, kept = text, len(text) // 2
+    while font.getlength(found) > width:
+        found, kept = f"{text[:kept]}…{text[len(text) - kept :]}", kept - 1
+    return found
 
 
 def legend(entries: Sequence[tuple[str, Color]], width: int, size: int) -> Pixels:
