@@ -17,7 +17,8 @@ pixels where the original takes each contour's, found on the host, and erases 40
 its start and FeatureNoise are the same for all images of a batch; 5. VAT divides by each image's own length, as the
 original does, and its gradient is `torch.autograd.grad`'s; 6. labelled and unlabelled images pass the encoder together,
 the decoder apart; 7. padding takes no part; 8. the ramp spans a share of the steps after warm-up, and recipes start
-with supervised steps (`warmup`); 9. plain cross-entropy on labels, without the annealed bootstrapping.
+with supervised steps (`warmup`); 9. plain cross-entropy on labels, without the annealed bootstrapping, an option there;
+10. targets are made with the decoder's dropout, where the original's decoder has none.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@
 
 Differences from the paper: 1. dense predictions instead of image labels; 2. the ramp spans a share of the steps instead
 of epochs; 3. no strong augmentation, as in the segmentation papers' comparisons, and noise on the student only;
-4. padding takes no part; 5. recipes start with supervised steps (`warmup`).
+4. padding takes no part; 5. the teacher predicts in eval mode, in the authors' code in train mode; 6. recipes start
+with supervised steps (`warmup`).
 """
 
 from __future__ import annotations

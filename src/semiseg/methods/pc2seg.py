@@ -13,8 +13,8 @@ Differences from the description, or what it leaves open: 1. the label distance 
 a target only, in the contrastive loss too: no gradient goes through it; 3. the negatives are not drawn: their sum is
 replaced by its expectation, N times the weighted mean over all points of other images; 4. w_c = 0.1, T = 0.1, N = 200,
 the projector (two layers, 128 channels) and the grid are ours; 5. features are what the
-classifier reads; 6. colours are changed as `augment` says, for all methods alike; 7. padding takes no part; 8. recipes
-start with supervised steps (`warmup`).
+classifier reads; 6. colours are changed as `augment` says, for all methods alike; 7. padding takes no part; 8. the weak
+view passes in train mode, labelled and strong images together; 9. recipes start with supervised steps (`warmup`).
 """
 
 from __future__ import annotations
