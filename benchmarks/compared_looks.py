@@ -15,7 +15,7 @@ from nuclei_looks import look
 
 from semiseg.config import load_config
 from semiseg.data import open_dataset
-from semiseg.experiment import CONFIG, CONFUSIONS
+from semiseg.run_files import CONFIG, CONFUSIONS
 from semiseg.report.runs import read_run
 
 LOOKS = ("fluorescence", "stained", "bright field")
