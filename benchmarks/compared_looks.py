@@ -15,8 +15,8 @@ from nuclei_looks import look
 
 from semiseg.config import load_config
 from semiseg.data import open_dataset
-from semiseg.run_files import CONFIG, CONFUSIONS
 from semiseg.report.runs import read_run
+from semiseg.run_files import CONFIG, CONFUSIONS
 
 LOOKS = ("fluorescence", "stained", "bright field")
 

@@ -19,6 +19,7 @@ TIERS = (
     ("types", "options", "launch", "checkpoint", "precision", "progress", "provenance", "run_files", "timing"),
     ("method_options", "distributed"),
     ("option_types",),
+    ("yaml_file",),
     ("config",),
     ("augment", "losses", "metrics", "mixing", "optim", "predict", "prototypes", "pseudo_labels", "record", "sampling"),
     ("changes",),

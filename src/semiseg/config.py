@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +41,7 @@ from semiseg.options import (
     OptimOptions,
     TrainOptions,
 )
+from semiseg.yaml_file import read_yaml
 
 RECIPES = Path(__file__).parent / "recipes"
 """Folder of the shipped recipes."""
@@ -192,7 +192,9 @@ def load_config(recipe: str | Path, overrides: Mapping[str, object] | None = Non
     Raises ConfigError for an unknown recipe, option or choice, a wrong type, or a value out of range.
     """
     path = find_recipe(recipe)
-    return _resolve(_read_yaml(path), f"{path}: ", path.stem, _Layer("--", flatten(overrides or {})))
+    return _resolve(
+        _mapping(read_yaml(path), str(path)), f"{path}: ", path.stem, _Layer("--", flatten(overrides or {}))
+    )
 
 
 def find_recipe(recipe: str | Path) -> Path:
@@ -204,34 +206,6 @@ def find_recipe(recipe: str | Path) -> Path:
             f"there is no recipe {str(recipe)!r}, nor a file of that name; {nearest(str(recipe), shipped)}"
         )
     return path
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice in a mapping; YAML's own loader forgets the first."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """As the base class, once every key was looked at."""
-        keys = [key.value for key, _ in node.value]
-        for key, (place, _) in zip(keys, node.value, strict=True):
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{key!r} stands more than once: join them", place.start_mark
-                )
-        return super().construct_mapping(node, deep)
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        document = _parsed(path.read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from None
-    return _mapping(document, str(path))
-
-
-@lru_cache(maxsize=16)
-def _parsed(text: str) -> Any:
-    """Kept, as a table of the paper loads one recipe a hundred times; nobody changes what is kept."""
-    return yaml.load(text, _Loader)
 
 
 def _resolve(document: Mapping[str, Any], place: str, name: str, overrides: _Layer) -> Config:
