@@ -48,7 +48,7 @@ def test_every_class_is_labelled_if_it_can_be(root):
         assert "m7" in lists_of(opened(root, labeled_count=2, split_seed=seed))["labeled"]
 
 
-def test_the_mask_of_an_unlabelled_image_is_never_opened(root):
+def test_opening_a_folder_opens_no_mask_of_an_unlabelled_image(root):
     (root / "few.txt").write_text("m0\nm1\n")
     (root / "val.txt").write_text("m2\n")
     for index in range(3, 10):

@@ -338,7 +338,7 @@ def test_signs_are_named_as_they_are_and_no_image_comes_twice():
         "Largest loss: -3.0 mIoU",
     ]
     assert choose(predictions([5, 5, 5], [6, 8, 7]))[-1] == ("Smallest gain: +1.0 mIoU", 0)
-    assert choose(predictions([5, 6], [5, 7]))[-1] == ("No difference", 0)
+    assert choose(predictions([5, 5, 5], [5, 6, 7]))[-1] == ("No difference", 0)
 
 
 def test_after_the_gains_come_the_best_and_the_worst():
