@@ -30,8 +30,11 @@ _KEPT: tuple[tuple[Scale, str | None], ...] = (
     ("half", "release"),
     ("full", "paper"),
 )
-_CLASSES = {"voc": 21, "cityscapes": 19}
-_FEW = 2  # where nothing tells; the last layer alone depends on it
+_CLASSES = {
+    "voc": ("background", *map(str, range(1, 21))),
+    "cityscapes": tuple(map(str, range(19))),
+}
+_FEW = ("background", "1")  # where nothing tells
 
 # What the operations of a step and their sizes follow from...
 _COUNTED = ("method.", "network.", "loss.", "augment.crop_")
@@ -60,15 +63,16 @@ def key_of(config: Config) -> str:
         for key, value in flat.items()
         if (key.startswith(_COUNTED) or key.removeprefix("train.") in _COUNTED_OF_TRAIN) and key not in _FREE
     }
-    words = json.dumps([classes_of(config), counted], sort_keys=True)
+    names = classes_of(config)
+    words = json.dumps([len(names), names[0].lower() == "background", counted], sort_keys=True)
     return hashlib.sha256(words.encode()).hexdigest()[:16]
 
 
-def classes_of(config: Config) -> int:
-    """How many classes the data have, told without opening them."""
+def classes_of(config: Config) -> tuple[str, ...]:
+    """Names of the classes as far as a step depends on them, told without opening the data."""
     names = config.data.root / "classes.txt"
     if config.data.dataset == "folder" and names.is_file():
-        return sum(1 for line in names.read_text("utf-8").splitlines() if line.strip())
+        return tuple(line.strip() for line in names.read_text("utf-8").splitlines() if line.strip())
     return _CLASSES.get(config.data.dataset, _FEW)
 
 
