@@ -11,10 +11,12 @@ import torch
 from folders import filled
 
 from semiseg.config import load_config
+from semiseg.data.cityscapes import CITYSCAPES_CLASSES
 from semiseg.data.splits import PUBLISHED
+from semiseg.data.voc import VOC_CLASSES
 from semiseg.estimate import count_step
 from semiseg.reproduction import plan as planning
-from semiseg.reproduction.costs import COSTS, cost_of, key_of
+from semiseg.reproduction.costs import COSTS, classes_of, cost_of, key_of
 from semiseg.reproduction.grid import make_reproduction
 from semiseg.reproduction.missing import HUB, missing
 from semiseg.speed import Speed
@@ -48,18 +50,15 @@ def test_the_papers_step_costs_what_arithmetic_says():
 
 
 def small_rows() -> list:
-    cells = {
-        key_of(cell.config): cell
-        for name in ("table1", "table2")
-        for cell in make_reproduction(name, scale="cpu").cells
-    }
-    return list(cells.values())
+    """A cell for each method's step."""
+    cells = [cell for name in ("table1", "table2") for cell in make_reproduction(name, scale="cpu").cells]
+    return list({key_of(cell.config): cell for cell in cells}.values())
 
 
 @pytest.mark.parametrize("cell", small_rows(), ids=lambda cell: cell.method)
 def test_what_is_kept_is_what_is_counted(cell):
     """Of every method, on the small network: where this fails, delete costs.json and have it counted again."""
-    assert cost_of(cell.config) == (count_step(cell.config, 21), True)
+    assert cost_of(cell.config) == (count_step(cell.config, classes_of(cell.config)), True)
 
 
 @pytest.mark.slow
@@ -68,7 +67,16 @@ def test_all_that_is_kept_is_what_is_counted():
         key_of(cell.config): cell.config for name in ("table1", "table3") for cell in make_reproduction(name).cells
     }
     for config in cells.values():
-        assert cost_of(config)[0] == count_step(config, 19 if config.data.dataset == "cityscapes" else 21)
+        assert cost_of(config)[0] == count_step(config, classes_of(config))
+
+
+def test_classes_are_told_without_opening_the_data(tmp_path):
+    """Their number, and whether the first is the background, which some methods ask for."""
+    assert classes_of(load_config("voc-classic"))[0] == VOC_CLASSES[0]
+    assert len(classes_of(load_config("voc-classic"))) == len(VOC_CLASSES)
+    assert len(classes_of(load_config("cityscapes"))) == len(CITYSCAPES_CLASSES)
+    (tmp_path / "classes.txt").write_text("sky\nsea\nland\n\n")
+    assert classes_of(load_config("folder", {"data.root": tmp_path})) == ("sky", "sea", "land")
 
 
 def test_a_steps_cost_depends_on_its_size_and_not_on_thresholds():

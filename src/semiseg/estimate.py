@@ -88,10 +88,14 @@ def fused_attention() -> Iterator[None]:
         F.scaled_dot_product_attention = written_out
 
 
-def count_step(config: Config, classes: int = CLASSES) -> Cost:
-    """The cost of a step with unlabelled images, by running it on the meta device."""
+def count_step(config: Config, classes: int | tuple[str, ...] = CLASSES) -> Cost:
+    """The cost of a step with unlabelled images, by running it on the meta device.
+
+    Classes by number or name; some methods do more where the first is called `background`.
+    """
+    names = tuple(map(str, range(classes))) if isinstance(classes, int) else classes
     config = replace(config, train=replace(config.train, channels_last=False))
-    method = build_method(config, tuple(map(str, range(classes))), weights=False).train().to("meta")
+    method = build_method(config, names, weights=False).train().to("meta")
     if config.train.precision == "bf16":
         _cast_networks(method)
     optimizer = build_optimizer(method.parameter_groups(), config.optim)

@@ -1,8 +1,8 @@
 """What a step of each row costs: counted beforehand and kept in costs.json, or counted now.
 
 A ResNet-101 takes seconds to count, and Table 1 has eleven methods. `python -m semiseg.reproduction.costs` counts what
-the tables need on the paper's data and costs.json lacks; where a method's step changed, delete the file first. Tests
-count again what is kept.
+Tables 1 to 3 need at full and cpu scale and costs.json lacks; where a method's step changed, delete the file first.
+Tests count again what is kept.
 
 No torch here unless something is counted now.
 """
@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,14 +25,12 @@ if TYPE_CHECKING:
 
 COSTS = Path(__file__).with_name("costs.json")
 
-_KEPT: tuple[tuple[Scale, str | None], ...] = (
-    ("full", "release"),
-    ("cpu", None),
-    ("half", "release"),
-    ("full", "paper"),
-)
-_CLASSES = {"voc": 21, "cityscapes": 19}
-_FEW = 2  # where nothing tells; the last layer alone depends on it
+_KEPT: tuple[tuple[str, Scale], ...] = tuple(product(("table1", "table3", "table2"), ("full", "cpu")))
+_CLASSES = {
+    "voc": ("background", *map(str, range(1, 21))),
+    "cityscapes": tuple(map(str, range(19))),
+}
+_FEW = ("background", "1")  # where nothing tells
 
 # What the operations of a step and their sizes follow from...
 _COUNTED = ("method.", "network.", "loss.", "augment.crop_")
@@ -60,15 +59,16 @@ def key_of(config: Config) -> str:
         for key, value in flat.items()
         if (key.startswith(_COUNTED) or key.removeprefix("train.") in _COUNTED_OF_TRAIN) and key not in _FREE
     }
-    words = json.dumps([classes_of(config), counted], sort_keys=True)
+    names = classes_of(config)
+    words = json.dumps([len(names), names[0].lower() == "background", counted], sort_keys=True)
     return hashlib.sha256(words.encode()).hexdigest()[:16]
 
 
-def classes_of(config: Config) -> int:
-    """How many classes the data have, told without opening them."""
+def classes_of(config: Config) -> tuple[str, ...]:
+    """Names of the classes as far as a step depends on them, told without opening the data."""
     names = config.data.root / "classes.txt"
     if config.data.dataset == "folder" and names.is_file():
-        return sum(1 for line in names.read_text("utf-8").splitlines() if line.strip())
+        return tuple(line.strip() for line in names.read_text("utf-8").splitlines() if line.strip())
     return _CLASSES.get(config.data.dataset, _FEW)
 
 
@@ -98,22 +98,20 @@ def _count(counted: _Counted) -> Cost:
 
 
 def write_costs() -> None:
-    """Count what all tables need on the paper's data, and write COSTS; what it has is kept."""
+    """Count what Tables 1 to 3 need, and write COSTS; what it has is kept."""
     from semiseg.record import write_json
     from semiseg.reproduction.grid import make_reproduction
-    from semiseg.reproduction.tables import TABLES
 
     found = dict(_known())
-    for scale, preset in _KEPT:
-        for name in TABLES:
-            for cell in make_reproduction(name, scale=scale, preset=preset).cells:
-                key = key_of(cell.config)
-                if key not in found:
-                    cost = _count(_Counted(cell.config))
-                    step = f"{cell.method}, {cell.config.network.encoder}, {cell.config.augment.crop_height}"
-                    found[key] = {"step": step, "cost": [cost.flops, cost.bytes, cost.memory]}
-                    write_json(COSTS, found)
-                    print(step, cost, flush=True)
+    for name, scale in _KEPT:
+        for cell in make_reproduction(name, scale=scale).cells:
+            key = key_of(cell.config)
+            if key not in found:
+                cost = _count(_Counted(cell.config))
+                step = f"{cell.method}, {cell.config.network.encoder}, {cell.config.augment.crop_height}"
+                found[key] = {"step": step, "cost": [cost.flops, cost.bytes, cost.memory]}
+                write_json(COSTS, found)
+                print(step, cost, flush=True)
 
 
 if __name__ == "__main__":
