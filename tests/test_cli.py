@@ -223,7 +223,11 @@ def test_help_shows_the_recipes_values(capsys):
 def test_evaluate_help_names_its_options(capsys):
     main(["evaluate", "--help"])
     out = words(capsys.readouterr().out)
-    assert all(f"--{key} " in out for key in option_types("supervised") if key.startswith("evaluation."))
+    assert all(
+        f"--{key} " in out
+        for key in option_types("supervised")
+        if key.startswith("evaluation.") and key != "evaluation.hidden"
+    )
     assert "--set CHOICE" in out
     assert "Default: the run's." in out
 

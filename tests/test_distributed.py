@@ -107,11 +107,15 @@ def test_scores_are_those_of_one_process(tmp_path, count, limit):
     """Five images for two or four processes; or one, so that some have none."""
     model = predictor()
     expected_scores, expected_matrices = ranks.evaluate(Pictures(), model, limit)
-    headline = expected_scores.pop("headline")
+    headline, expected_bins = expected_scores.pop("headline"), expected_scores.pop("calibration")
     found = in_ranks(count, tmp_path / "group", ranks.evaluate, Pictures(), model, limit)
     for scores, matrices in found:
         # an absent class has no IoU; and processes may round a confidence differently
         assert scores.pop("headline") == headline
+        bins = scores.pop("calibration")
+        assert bins["pixels"] == expected_bins["pixels"]
+        assert bins["right"] == expected_bins["right"]
+        assert bins["confidence"] == pytest.approx(expected_bins["confidence"], rel=1e-6, nan_ok=True)
         assert flat(scores) == pytest.approx(flat(expected_scores), rel=1e-6, abs=0, nan_ok=True)
         assert repr(matrices) == repr(expected_matrices)
 

@@ -37,6 +37,12 @@ def figures(text: str, title: str) -> list[str]:
 # Costs ----------------------------------------------------------------------------------------------------------------
 
 
+counted = pytest.mark.skipif(
+    not COSTS.is_file(), reason="costs.json is not counted: python -m semiseg.reproduction.costs"
+)
+
+
+@counted
 @pytest.mark.parametrize("name", ["table1", "table2", "table3"])
 def test_what_the_main_tables_cost_is_known_beforehand(name):
     assert {cost_of(cell.config)[1] for cell in make_reproduction(name).cells} == {True}
@@ -55,6 +61,7 @@ def small_rows() -> list:
     return list({key_of(cell.config): cell for cell in cells}.values())
 
 
+@counted
 @pytest.mark.parametrize("cell", small_rows(), ids=lambda cell: cell.method)
 def test_what_is_kept_is_what_is_counted(cell):
     """Of every method, on the small network: where this fails, delete costs.json and have it counted again."""
