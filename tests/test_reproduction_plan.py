@@ -101,6 +101,7 @@ def test_a_steps_cost_depends_on_its_size_and_not_on_thresholds():
     assert keys.isdisjoint(same)
 
 
+@counted
 def test_the_file_of_costs_has_nothing_but_costs():
     for entry in json.loads(COSTS.read_text()).values():
         assert set(entry) == {"step", "cost"}
