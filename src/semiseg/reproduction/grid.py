@@ -194,10 +194,10 @@ def _filling_split(base: Config) -> str | None:
     """The smallest of ROOT/splits that fills a labelled batch, or the largest; None without any."""
     lists = base.data.root.glob("splits/*/labeled.txt")
     counts = {path.parent.name: len(path.read_text("utf-8").split()) for path in lists}
-    filling = [name for name in counts if counts[name] >= base.train.batch_labeled] or sorted(
-        counts, key=lambda name: counts[name]
-    )[-1:]
-    return min(filling, key=lambda name: counts[name], default=None)
+    filling = [name for name in counts if counts[name] >= base.train.batch_labeled]
+    if filling:
+        return min(filling, key=lambda name: counts[name])
+    return max(counts, key=lambda name: counts[name], default=None)
 
 
 def _count(config: Config) -> int:
