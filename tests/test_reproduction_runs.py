@@ -19,7 +19,7 @@ from semiseg.reproduction import run as running
 from semiseg.reproduction.analysis import analyse
 from semiseg.reproduction.document import build_document
 from semiseg.reproduction.grid import Reproduction, make_reproduction
-from semiseg.reproduction.views import html, markdown, write_views
+from semiseg.reproduction.views import html, markdown, write_pages
 
 IMAGES = 12
 SMALL = {
@@ -204,7 +204,7 @@ def test_whatever_is_decisive_is_warned_of(given, what, words):
 
 
 def test_the_page_is_one_file_that_asks_for_nothing(components):
-    paths = write_views(components.document, components.out)
+    paths = write_pages(components.document, components.out)
     page = paths["html"].read_text()
     assert OUTSIDE.search(page) is None
     Page(page)  # every tag that is opened is closed

@@ -11,11 +11,12 @@ import torch
 from rich.console import Console
 
 from semiseg.analysis.features import PixelChoice, choose_pixels, pixel_features
-from semiseg.analysis.moments import Moments, traces
-from semiseg.analysis.pages import number, section, table, write_page
+from semiseg.analysis.moments import Moments, at_length_1, traces
+from semiseg.analysis.pages import number, section, write_page
 from semiseg.analysis.subjects import Subjects, read_subjects
 from semiseg.checks import require
 from semiseg.experiment import Experiment
+from semiseg.report.texts import markdown_table
 
 NAME = "discrimination"
 PIXELS = 5000  # of each class
@@ -79,8 +80,7 @@ def _row(
     raw = unit = None
     for features, classes in pixel_features(experiment, subjects.images, choice, label, console):
         values, own = features.double().numpy(), classes.numpy()
-        length = np.linalg.norm(values, axis=1, keepdims=True)
-        found = [Moments.of(each, own, count) for each in (values, values / np.maximum(length, 1e-12))]
+        found = [Moments.of(each, own, count) for each in (values, at_length_1(values))]
         raw, unit = found if raw is None or unit is None else (raw + found[0], unit + found[1])
     assert raw is not None, "a labelled pixel was chosen"
     assert unit is not None
@@ -106,7 +106,7 @@ def _markdown(document: dict[str, Any]) -> list[str]:
     figures = ("intra", "inter", "ratio")
     for key, title in VERSIONS.items():
         rows = [[row["label"], *(number(row[key][name]) for name in figures)] for row in document["rows"]]
-        lines += section(title, table(["run", *figures], rows))
+        lines += section(title, markdown_table(["run", *figures], rows))
     first = document["rows"][0]["classes"]
     rows = [
         [name, f"{pixels['pixels']:,} of {pixels['of']:,}"]
@@ -114,7 +114,7 @@ def _markdown(document: dict[str, Any]) -> list[str]:
         for name, pixels in first.items()
     ]
     head = ["class", "pixels", *(row["label"] for row in document["rows"])]
-    return lines + section("Variance within each class, features at length 1", table(head, rows))
+    return lines + section("Variance within each class, features at length 1", markdown_table(head, rows))
 
 
 _ABOUT = (

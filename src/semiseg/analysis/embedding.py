@@ -14,6 +14,7 @@ from sklearn.metrics import silhouette_score
 from threadpoolctl import threadpool_limits
 
 from semiseg.analysis.features import PixelChoice, choose_pixels, pixel_features
+from semiseg.analysis.moments import at_length_1
 from semiseg.analysis.scatter import SAFE, Embedded, draw
 from semiseg.analysis.subjects import Subjects, read_subjects
 from semiseg.checks import require
@@ -126,7 +127,7 @@ def _embedded(
 ) -> Embedded:
     parts = list(pixel_features(experiment, subjects.images, choice, label, console))
     features, classes = (torch.cat(each) for each in zip(*parts, strict=True))
-    pixels, own = unit(features.double().numpy()), classes.numpy()
+    pixels, own = at_length_1(features.double().numpy()), classes.numpy()
     stars, star_classes = _prototypes(experiment, set(own.tolist()))
     with Progress(f"{label}: t-SNE of {len(pixels) + len(stars)} points", 1, console=console) as bar:
         together = np.concatenate([pixels, stars]) if len(stars) else pixels
@@ -134,11 +135,6 @@ def _embedded(
         bar.step(1, {})
     score = float(silhouette_score(pixels, own))
     return Embedded(label, places[: len(pixels)], own, places[len(pixels) :], star_classes, score)
-
-
-def unit(features: np.ndarray) -> np.ndarray:
-    """Features (N, D) at length 1."""
-    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
 
 
 def _prototypes(experiment: Experiment, classes: set[int]) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,11 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 
+def at_length_1(features: Floats) -> Floats:
+    """Features (N, D) divided by their lengths; one without a length stays 0."""
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+
+
 @dataclass(frozen=True)
 class Moments:
     """What is known of the features of each class. Moments of parts add up, as Chan, Golub and LeVeque (1979) add them.

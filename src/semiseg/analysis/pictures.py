@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from rich.console import Console
 
 from semiseg.analysis.boxes import Box, difference_boxes
-from semiseg.analysis.pages import number, section, table, write_page
+from semiseg.analysis.pages import number, section, write_page
 from semiseg.analysis.scores import BAND, SMALLEST
 from semiseg.analysis.subjects import Subjects, read_subjects
 from semiseg.analysis.tally import Tally, tally
@@ -22,6 +22,7 @@ from semiseg.data.dataset import Color, ImageSet, Pixels
 from semiseg.inference import colored
 from semiseg.option_types import nearest
 from semiseg.report.sheet import fitted, joined, legend, paragraph, save, strip
+from semiseg.report.texts import markdown_table
 from semiseg.types import IGNORE
 
 NAME = "pictures"
@@ -193,18 +194,18 @@ def _markdown(document: dict[str, Any]) -> list[str]:
     ]
     overall = [[row["label"], *(number(value, ".2f") for value in _overall(row))] for row in rows]
     counts = f"{rows[0]['boundary_iou']['images']} images, {rows[0]['consistency']['objects']} objects"
-    lines += section(f"All {counts}", table(head, overall))
+    lines += section(f"All {counts}", markdown_table(head, overall))
     for key, value, unit, title in _BY_CLASS:
         cells = [
             [name, str(rows[0][key]["classes"][name][unit])]
             + [number(row[key]["classes"][name][value], ".2f") for row in rows]
             for name in classes
         ]
-        lines += section(title, table(["class", unit, *(row["label"] for row in rows)], cells))
+        lines += section(title, markdown_table(["class", unit, *(row["label"] for row in rows)], cells))
     labels = [row["label"] for row in rows]
     drawn = [[each["name"], *(number(each["scores"][label], ".2f") for label in labels)] for each in document["images"]]
     title = f"Drawn in {NAME}-{document['rule']}.png: {chosen_words(labels, document['rule'])}"
-    return lines + section(title, table(["image", *labels], drawn))
+    return lines + section(title, markdown_table(["image", *labels], drawn))
 
 
 def _overall(row: dict[str, Any]) -> list[float]:

@@ -10,9 +10,9 @@ from rich.console import Console
 
 from semiseg.comparison.folders import check, is_finished
 from semiseg.comparison.grid import REFERENCE, Cell, Grid, check_jobs, make_grid
-from semiseg.comparison.running import find_places, run_cells
+from semiseg.comparison.running import Place, find_places, run_cells
 from semiseg.comparison.table import Document, build_document
-from semiseg.comparison.views import cells, headline, labels_title, missing_words, write_views
+from semiseg.comparison.views import cells, headline, labels_title, missing_words, write_pages
 from semiseg.data import open_dataset
 from semiseg.launch import started_processes
 from semiseg.methods import METHODS
@@ -47,21 +47,18 @@ def compare(
     runs with other options are refused. Call it under `if __name__ == "__main__":`, as it starts processes. Raises
     ValueError for a mistake in what was asked for, before anything is run.
     """
-    check_jobs(jobs)
     return run_grid(make_grid(recipe, methods, labeled, seeds, out, overrides), jobs, console)
 
 
 def run_grid(grid: Grid, jobs: int | None, console: Console | None = None) -> Document:
     """`compare` of a grid that is made."""
     console = console or Console()
-    require(started_processes() == 1, "a comparison starts its own processes: start it alone, not by torchrun")
-    check_folders(grid.cells)
-    places = find_places(grid.config.train.device, jobs)
+    places = places_for(grid.cells, jobs)
     _announce(grid, len(places), console)
 
     def write(failures: Mapping[str, str]) -> Document:
         document = build_document(grid, failures, len(places))
-        write_views(document, grid.out)
+        write_pages(document, grid.out)
         return document
 
     write({})
@@ -84,7 +81,15 @@ class MissingRunsError(ValueError):
     """Some runs of a comparison failed; the others are in the table."""
 
 
-def check_folders(cells: Sequence[Cell]) -> None:
+def places_for(cells: Sequence[Cell], jobs: int | None) -> list[Place]:
+    """Where the runs go, once all that can be checked beforehand is in order. Raises ValueError where it is not."""
+    check_jobs(jobs)
+    require(started_processes() == 1, "this starts processes of its own: start it alone, not by torchrun")
+    _check_folders(cells)
+    return find_places(cells[0].config.train.device, jobs)
+
+
+def _check_folders(cells: Sequence[Cell]) -> None:
     """Open the data of each set of labels, so that what is wrong with them is heard at once, and look at old runs.
 
     Raises ValueError for either.

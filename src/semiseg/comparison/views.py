@@ -9,10 +9,9 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from semiseg.checkpoint import write_atomically
 from semiseg.comparison.table import NOT_YET, Document
-from semiseg.record import write_json
 from semiseg.report.page import REPORT, TEMPLATES
+from semiseg.report.texts import list_words, markdown_table, origin, write_views
 
 NAME = "compare"
 HEAD = (
@@ -26,13 +25,9 @@ _NONE = "–"
 _MINUS = "−"
 
 
-def write_views(document: Document, out: Path) -> dict[str, Path]:
+def write_pages(document: Document, out: Path) -> dict[str, Path]:
     """Write compare.json, compare.md and compare.html into `out`; returns the paths by ending."""
-    paths = {ending: out / f"{NAME}.{ending}" for ending in ("json", "md", "html")}
-    write_json(paths["json"], document)
-    for ending, text in (("md", markdown(document)), ("html", html(document, out))):
-        write_atomically(paths[ending], lambda file, text=text: file.write(text.encode()))
-    return paths
+    return write_views(document, out, NAME, md=markdown(document), html=html(document, out))
 
 
 def headline(document: Document) -> str:
@@ -139,18 +134,13 @@ def missing_words(row: Mapping[str, Any]) -> list[str]:
 def facts(document: Document) -> list[tuple[str, str]]:
     """Where the figures come from."""
     runs, date, batch = document["runs"], document["date"], document["batch"]
-    commit = document["commit"]
-    versions = ", ".join(f"{name} {version}" for name, version in document["versions"].items() if version)
-    hardware = "; ".join(f"{name} {value}" for name, value in document["hardware"].items() if value)
     pairs = [
         ("command", document["command"]),
         ("runs", f"{runs['finished']} of {runs['of']} finished, {runs['at_a_time']} at a time"),
         ("network", document["network"]),
         ("batch", f"{batch['labeled']} labelled and {batch['unlabeled']} unlabelled images"),
         ("evaluation", f"{document['evaluation']}, images at {document['scale']:g} of their size"),
-        ("hardware", hardware),
-        ("versions", versions),
-        ("commit", commit or ""),
+        *origin(document),
         ("runs finished", " to ".join(dict.fromkeys(each for each in (date["first"], date["last"]) if each))),
     ]
     return [(name, value) for name, value in pairs if value]
@@ -179,20 +169,11 @@ def markdown(document: Document) -> str:
 def _markdown_section(section: Mapping[str, Any]) -> list[str]:
     lines = [f"## {labels_title(section)}", ""]
     lines += [f"{section['meaning']}.", ""] if section["meaning"] else []
-    lines += [_markdown_row(HEAD), _markdown_row(["---"] + ["---:"] * (len(HEAD) - 1))]
-    lines += [_markdown_row(cells(row)) for row in section["rows"]]
-    lines.append("")
+    lines += [*markdown_table(HEAD, map(cells, section["rows"])), ""]
     told = [words for row in section["rows"] for words in missing_words(row)]
     told += [f"published {words}" for words in sources(section)]
-    told += [
-        f"{name}: {split['count']} images, {split['name']}, sha256 of the sorted names {split['sha256']}"
-        for name, split in (section["split"] or {}).items()
-    ]
+    told += [list_words(name, split) for name, split in (section["split"] or {}).items()]
     return [*lines, *(f"- {' '.join(words.split())}" for words in told), ""]
-
-
-def _markdown_row(values: tuple[str, ...] | list[str]) -> str:
-    return "| " + " | ".join(value.replace("|", "\\|") for value in values) + " |"
 
 
 # HTML -----------------------------------------------------------------------------------------------------------------

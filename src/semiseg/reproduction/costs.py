@@ -39,7 +39,7 @@ _COUNTED_OF_TRAIN = ("batch_labeled", "batch_unlabeled", "accumulate", "devices"
 _FREE = (
     *("network.weights", "loss.ohem_threshold", "loss.ohem_min_kept", "method.warmup", "method.unlabeled_weight"),
     *("method.threshold", "method.temperature", "method.momentum", "method.prototype_weight", "method.init_pixels"),
-    *("method.ramp", "method.contrastive_weight", "method.teacher_start", "method.ema_decay"),
+    *("method.ramp", "method.contrastive_weight", "method.presence_weight", "method.teacher_start", "method.ema_decay"),
 )
 
 

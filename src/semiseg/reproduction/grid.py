@@ -179,6 +179,7 @@ class _Maker:
         return settings.overrides(self.dataset, self.scale, self.preset, method) | for_method(self.typed, method)
 
     def cell(self, row: Row, chosen: LabeledSet, seed: int) -> Cell:
+        """The run of a row, a set of labels and a seed."""
         flat = {**self.shared(row.method), **chosen.overrides, "method": row.method}
         plain = load_config(self.recipe, flat)
         if self.dataset in settings.SCHEDULES and self.scale != "cpu":

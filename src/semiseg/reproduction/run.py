@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from rich.console import Console
 
 from semiseg.comparison.folders import is_finished
-from semiseg.comparison.grid import check_jobs
-from semiseg.comparison.run import MissingRunsError, check_folders, say
-from semiseg.comparison.running import find_places, run_cells
+from semiseg.comparison.run import MissingRunsError, places_for, say
+from semiseg.comparison.running import run_cells
 from semiseg.comparison.table import Document
-from semiseg.comparison.views import labels_title
-from semiseg.launch import started_processes
-from semiseg.options import require
+from semiseg.comparison.views import interval, labels_title, with_deviation
 from semiseg.reproduction.analysis import analyse
 from semiseg.reproduction.document import build_document
 from semiseg.reproduction.grid import Reproduction
-from semiseg.reproduction.views import cells, missing_words, title, write_views
+from semiseg.reproduction.views import missing_words, title, write_pages
 
 
 def run(made: Reproduction, jobs: int | None = None, console: Console | None = None) -> Document:
@@ -26,22 +24,19 @@ def run(made: Reproduction, jobs: int | None = None, console: Console | None = N
     The table is written again after each run, so that a stopped reproduction has one too. Raises ValueError for a
     mistake in what was asked for, before anything is run.
     """
-    check_jobs(jobs)
     console = console or Console()
-    require(started_processes() == 1, "a reproduction starts its own processes: start it alone, not by torchrun")
-    check_folders(made.cells)
-    places = find_places(made.config.train.device, jobs)
+    places = places_for(made.cells, jobs)
     _announce(made, len(places), console)
 
     def write(failures: Mapping[str, str]) -> Document:
         document = build_document(made, failures, len(places))
-        write_views(document, made.out)
+        write_pages(document, made.out)
         return document
 
     write({})
     document = write(run_cells(made.cells, places, write, console, "reproduce"))
     document["analysis"] = analyse(made, document)
-    write_views(document, made.out)
+    write_pages(document, made.out)
     _conclude(document, made, console)
     return document
 
@@ -71,7 +66,13 @@ def _conclude(document: Document, made: Reproduction, console: Console) -> None:
     say(console, title(document))
     for section in document["labeled"]:
         for row in section["rows"]:
-            say(console, f"{labels_title(section)}: {', '.join(cells(document, row))}")
+            say(console, f"{labels_title(section)}: {row['title']} {with_deviation(row['last'])}{_held(row)}")
         for words in missing_words(section):
             say(console, words)
     say(console, f"Table: {made.out / made.table.name}.html, .md and .json")
+
+
+def _held(row: Mapping[str, Any]) -> str:
+    """The difference to the row's reference, in words; empty without one."""
+    found = row["difference"]
+    return "" if found is None else f", {interval(found)} to {row['reference']}, {found['verdict']}"

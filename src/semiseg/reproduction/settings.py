@@ -69,7 +69,12 @@ _CPU_DATA: dict[str, Flat] = {
     "cityscapes": {"data.dataset": "cityscapes", "data.scale": 0.25},
 }
 # The recipe `folder` weighs means over its two classes; these have 21 and 19.
-_CPU_WEIGHTS = {"mean_teacher": 100, "cct": 30, "gct": 100}
+_CPU_WEIGHTS: dict[str, Flat] = {
+    "mean_teacher": {"method.unlabeled_weight": 10},
+    "cct": {"method.unlabeled_weight": 30},
+    "gct": {"method.unlabeled_weight": 100},
+    "pseudoseg": {"method.presence_weight": 1},
+}
 
 
 def check_scale(dataset: str, scale: Scale, preset: str | None) -> None:
@@ -94,8 +99,7 @@ def overrides(dataset: str, scale: Scale, preset: str | None, method: str) -> Fl
         steps = _CPU_STEPS.get(dataset, _FEW_STEPS)
         every = steps // _CPU_EVALUATIONS
         flat: Flat = {"train.steps": steps, "train.evaluate_every": every, "train.checkpoint_every": every}
-        weights: Flat = {"method.unlabeled_weight": _CPU_WEIGHTS[method]} if method in _CPU_WEIGHTS else {}
-        return flat | _CPU_DATA[dataset] | weights if dataset in _CPU_DATA else flat
+        return flat | _CPU_DATA[dataset] | _CPU_WEIGHTS.get(method, {}) if dataset in _CPU_DATA else flat
     flat = {"preset": "gpu" if dataset == "folder" else preset or "release"}
     flat |= _HALF[dataset] if scale == "half" else {}
     if dataset == "voc" and method != "prototype":  # its configuration alone has OHEM there

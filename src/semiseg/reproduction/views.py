@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from semiseg.checkpoint import write_atomically
 from semiseg.comparison.table import NOT_YET, Document
 from semiseg.comparison.views import interval, labels_title, signed, with_deviation
-from semiseg.record import write_json
 from semiseg.report.page import TEMPLATES
+from semiseg.report.texts import list_words, markdown_table, origin, write_views
 from semiseg.reproduction.chart import HEIGHT, WIDTH, sweep
 
 _NONE = "–"
 _TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 
 
-def write_views(document: Document, out: Path) -> dict[str, Path]:
+def write_pages(document: Document, out: Path) -> dict[str, Path]:
     """Write TABLE.json, TABLE.md and TABLE.html into `out`; returns the paths by ending."""
-    paths = {ending: out / f"{document['table']}.{ending}" for ending in ("json", "md", "html")}
-    write_json(paths["json"], document)
-    for ending, text in (("md", markdown(document)), ("html", html(document, out))):
-        write_atomically(paths[ending], lambda file, text=text: file.write(text.encode()))
-    return paths
+    return write_views(document, out, document["table"], md=markdown(document), html=html(document, out))
 
 
 def title(document: Document) -> str:
@@ -96,14 +91,10 @@ def sources(section: Mapping[str, Any]) -> list[str]:
 def facts(document: Document) -> list[tuple[str, str]]:
     """Where the figures come from."""
     runs, date = document["runs"], document["date"]
-    versions = ", ".join(f"{name} {version}" for name, version in document["versions"].items() if version)
-    hardware = "; ".join(f"{name} {value}" for name, value in document["hardware"].items() if value)
     pairs = [
         ("runs", f"{runs['finished']} of {runs['of']} finished, {runs['at_a_time']} at a time"),
         ("preset", document["preset"]),
-        ("hardware", hardware),
-        ("versions", versions),
-        ("commit", document["commit"]),
+        *origin(document),
         ("runs finished", " to ".join(dict.fromkeys(each for each in (date["first"], date["last"]) if each))),
     ]
     return [(name, value) for name, value in pairs if value]
@@ -120,7 +111,8 @@ def markdown(document: Document) -> str:
     lines += _markdown_analysis(document)
     lines += ["## In what it differs from the paper", ""]
     table = [[each["what"], each["paper"], each["here"]] for each in document["differences"]]
-    lines += _markdown_table(["", "the paper", "here"], table) if table else ["In no option.", ""]
+    lines += markdown_table(["", "the paper", "here"], table) if table else ["In no option."]
+    lines.append("")
     lines += ["## How to read it", "", *(f"- {note}" for note in document["notes"]), ""]
     lines += ["## Where it comes from", "", "    " + document["command"], ""]
     lines += [f"- {name}: {value}" for name, value in facts(document)]
@@ -131,12 +123,9 @@ def _markdown_section(document: Document, section: Mapping[str, Any]) -> list[st
     lines = [f"## {labels_title(section)}", ""]
     lines += [f"{section['meaning']}.", ""] if section["meaning"] else []
     lines += [f"**{document['warning']}**", ""] if document["warning"] else []
-    lines += _markdown_table(head(document, section), [cells(document, row) for row in section["rows"]])
+    lines += [*markdown_table(head(document, section), [cells(document, row) for row in section["rows"]]), ""]
     told = missing_words(section) + [f"published {words}" for words in sources(section)]
-    told += [
-        f"{name}: {split['count']} images, {split['name']}, sha256 of the sorted names {split['sha256']}"
-        for name, split in (section["split"] or {}).items()
-    ]
+    told += [list_words(name, split) for name, split in (section["split"] or {}).items()]
     return [*lines, *(f"- {' '.join(words.split())}" for words in told), ""]
 
 
@@ -146,15 +135,8 @@ def _markdown_analysis(document: Document) -> list[str]:
         return []
     lines = [f"## {found['kind'].capitalize()}", "", found["meaning"], ""]
     lines += [f"**{document['warning']}**", ""] if document["warning"] else []
-    lines += _markdown_table(found["head"], found["rows"])
+    lines += [*markdown_table(found["head"], found["rows"]), ""]
     return lines + [line for path in found["pictures"] for line in (f"![{path}]({path})", "")]
-
-
-def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    def line(values: Sequence[str]) -> str:
-        return "| " + " | ".join(value.replace("|", "\\|") for value in values) + " |"
-
-    return [line(head), line(["---"] * len(head)), *map(line, rows), ""]
 
 
 # HTML -----------------------------------------------------------------------------------------------------------------
