@@ -23,6 +23,7 @@ from semiseg.changes import changed_options
 from semiseg.checkpoint import load_checkpoint
 from semiseg.comparison import running
 from semiseg.comparison.grid import Grid, make_grid
+from semiseg.comparison.reports import shown_seed
 from semiseg.comparison.run import MissingRunsError, require_all, run_grid
 from semiseg.comparison.running import find_places
 from semiseg.comparison.table import NOT_YET
@@ -72,7 +73,8 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 def test_each_run_is_an_ordinary_run_with_its_log(done):
     folders = {f"4-{method}-seed{seed}" for method in ("supervised", "cutmix") for seed in SEEDS}
-    assert {path.name for path in done.out.iterdir()} == folders | {"compare.html", "compare.json", "compare.md"}
+    pages = {"compare.html", "compare.json", "compare.md", "report-4.html"}
+    assert {path.name for path in done.out.iterdir()} == folders | pages
     for cell in done.grid.cells:
         folder = cell.config.run_folder
         expected = {
@@ -81,6 +83,7 @@ def test_each_run_is_an_ordinary_run_with_its_log(done):
             "confusions.npz",
             "metrics.jsonl",
             "model",
+            "report.html",
             "result.json",
             "train.log",
         }
@@ -311,6 +314,35 @@ def test_reports_of_runs_are_linked_where_they_are(done, tmp_path):
     assert html(done.document, tmp_path).count(f'<a href="{name}/report.html">') == 1
 
 
+def test_runs_of_one_seed_are_shown_side_by_side(done):
+    link = '<a href="report-4.html">'
+    assert link in (done.out / "compare.html").read_text("utf-8")
+    assert link not in html(done.document)
+    page = (done.out / "report-4.html").read_text("utf-8")
+    for heading in ("IoU by class", "Pictures", "Curves", "Calibration", "Confusion", "Configuration and versions"):
+        assert f"<h2>{heading}</h2>" in page
+    scores = {
+        method: f"{results(done.grid)[method, 0]['last']['val']['miou']:.1f}" for method in ("supervised", "cutmix")
+    }
+    for method, score in scores.items():
+        assert f"{method}: {score} mIoU on the validation images at step 4" in page
+
+
+@pytest.mark.parametrize(
+    ("reference", "other", "expected"),
+    [
+        ({}, {}, None),
+        ({"0": "a"}, {}, None),
+        ({"0": "a"}, {"1": "b"}, None),
+        ({"0": "a", "1": "b"}, {"0": "c", "1": "d"}, "0"),
+        ({"0": "a", "1": "b"}, {"1": "d"}, "1"),
+    ],
+)
+def test_the_seed_shown_is_one_that_can_be_held_against_the_reference(reference, other, expected):
+    section = {"rows": [{"method": "cutmix", "folders": other}, {"method": "supervised", "folders": reference}]}
+    assert shown_seed(section, "supervised") == expected
+
+
 def test_the_difference_is_between_the_means_and_its_interval_holds_every_draw(done):
     found = results(done.grid)
     supervised, cutmix = done.document["labeled"][0]["rows"]
@@ -345,7 +377,7 @@ def test_the_three_views_say_the_same(done):
     document = json.loads((done.out / "compare.json").read_text())
     assert document == done.document
     text, page = ((done.out / f"compare.{ending}").read_text() for ending in ("md", "html"))
-    assert (text, page) == (markdown(document), html(document))
+    assert (text, page) == (markdown(document), html(document, done.out))
     row = document["labeled"][0]["rows"][1]
     shown = f"{row['last']['mean']:.2f} ± {row['last']['deviation']:.2f}"
     assert f"| cutmix | {shown} | " in text

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -223,6 +224,24 @@ def test_charts_show_what_the_record_has(runs):
     )
 
 
+@pytest.mark.parametrize(("count", "expected"), [(1, 1), (6, 1), (7, 6)])
+def test_more_runs_than_colours_are_shown_one_by_one_beside_the_first(runs, count, expected):
+    first = read_run(runs[0])
+    many = [replace(read_run(runs[1]), label=f"run {number}") for number in range(count - 1)]
+    for name, made in (
+        ("alidation mIoU", charts([first, *many])),
+        ("ccuracy by confidence", reliability([first, *many])),
+    ):
+        shown = [chart for chart in made if name in chart.title]
+        assert len(shown) == expected
+        for number, chart in enumerate(shown if expected > 1 else []):
+            assert chart.title.startswith(f"run {number}: ")
+            told = [line.name.split(",")[0] for line in chart.lines]
+            assert "supervised" in told
+            assert f"run {number}" in told
+            assert not any(f"run {other}" in told for other in range(count - 1) if other != number)
+
+
 def test_losses_are_not_mistaken_for_scores(runs):
     run = read_run(runs[1])
     assert run.series("train", "prototype") == [(25, 2.0), (50, 1.0), (75, 2 / 3)]
@@ -281,7 +300,7 @@ def test_long_lines_are_thinned_and_keep_their_ends(count):
 
 
 def test_reliability_shows_the_bins_that_have_pixels(runs):
-    chart = reliability(read_runs(runs))
+    (chart,) = reliability(read_runs(runs))
     diagonal, first, _ = chart.lines
     assert diagonal.points == [(0, 0), (100, 100)]
     assert first.points == [(90.0, 60.0), (98.0, 99.0)]

@@ -93,10 +93,14 @@ def check_jobs(jobs: int | None) -> None:
 
 
 def _cell(recipe: str | Path, flat: Flat, method: str, chosen: LabeledSet, seed: int, out: Path) -> Cell:
-    labels = re.sub(r"[^\w.-]+", "-", chosen.name)
-    own = {"method": method, "seed": seed, "run": out / f"{labels}-{method}-seed{seed}"}
+    own = {"method": method, "seed": seed, "run": out / f"{file_name(chosen.name)}-{method}-seed{seed}"}
     config = load_config(recipe, {**for_method(flat, method), **chosen.overrides, **own})
     return Cell(method, chosen.name, seed, config)
+
+
+def file_name(labels: str) -> str:
+    """The name of a set of labels as files have it."""
+    return re.sub(r"[^\w.-]+", "-", labels)
 
 
 # What was asked for ---------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from semiseg.comparison.folders import check, is_finished
 from semiseg.comparison.grid import REFERENCE, Cell, Grid, check_jobs, make_grid
+from semiseg.comparison.reports import write_reports
 from semiseg.comparison.running import Place, find_places, run_cells
 from semiseg.comparison.table import Document, build_document
 from semiseg.comparison.views import cells, headline, labels_title, missing_words, write_pages
@@ -37,7 +38,8 @@ def compare(
         methods: names, or `all`; supervised is added where it is not among them.
         labeled: sets of labelled images (`semiseg.comparison.labels`). None: the recipe's.
         seeds: whole numbers from 0. A seed has the same labelled batches in every method.
-        out: folder of the runs, and of compare.json, .md and .html. None: runs/compare-RECIPE.
+        out: folder of the runs, and of compare.json, .md, .html and a report for each set of labels. None:
+            runs/compare-RECIPE.
         jobs: runs at a time. None: one on each GPU, or one on the CPU.
         overrides: options of all runs, as for `load_config`; a method takes those of `method.` that it has.
         console: where progress goes.
@@ -63,6 +65,8 @@ def run_grid(grid: Grid, jobs: int | None, console: Console | None = None) -> Do
 
     write({})
     document = write(run_cells(grid.cells, places, write, console))
+    if write_reports(document, grid.out):
+        write_pages(document, grid.out)  # once more, with links to them
     _conclude(document, grid.out, console)
     return document
 

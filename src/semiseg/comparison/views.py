@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from semiseg.comparison.reports import report_name
 from semiseg.comparison.table import NOT_YET, Document
 from semiseg.report.page import REPORT, TEMPLATES
 from semiseg.report.texts import list_words, markdown_table, origin, write_views
@@ -182,7 +183,7 @@ def _markdown_section(section: Mapping[str, Any]) -> list[str]:
 def html(document: Document, out: Path | None = None) -> str:
     """The page in HTML: no network, no script, light and dark, in the style of the reports.
 
-    It links to those reports of the runs that lie below `out`, where the page is to be.
+    It links to those reports that lie below `out`, where the page is to be.
     """
     environment = Environment(
         loader=FileSystemLoader([Path(__file__).parent, TEMPLATES]),
@@ -190,7 +191,8 @@ def html(document: Document, out: Path | None = None) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
     )
-    names = (cells, class_cells, failed_and_waiting, labels_title, sources)
+    names = (cells, class_cells, failed_and_waiting, labels_title, report_name, sources)
+    pages = [report_name(section) for section in document["labeled"]]
     folders = [name for section in document["labeled"] for row in section["rows"] for name in row["folders"].values()]
     return environment.get_template("compare.html.jinja").render(
         title=f"Comparison: {title(document)}",
@@ -199,6 +201,7 @@ def html(document: Document, out: Path | None = None) -> str:
         head=HEAD,
         facts=facts(document),
         reports=[name for name in folders if out is not None and (out / name / REPORT).is_file()],
+        side_by_side=[name for name in pages if out is not None and (out / name).is_file()],
         configuration=yaml.safe_dump(document["config"], sort_keys=False),
         method_options=yaml.safe_dump(document["method_options"], sort_keys=False),
         bars=[_bars(section) for section in document["labeled"]],

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from semiseg import experiment
 from semiseg.config import Config
+from semiseg.report import write_report
 
 ERROR = "semiseg: error: "
 """What follows it in a log, up to the end, is why the run failed."""
@@ -26,14 +27,17 @@ _WIDTH = 120
 
 
 def train_into(config: Config, log: Path, environment: Mapping[str, str], threads: int) -> None:
-    """Train, or go on with, a run; what it prints is appended to `log`. The exit status is 1 where it failed."""
+    """Train, or go on with, a run, and write its report; what it prints is appended to `log`.
+
+    The exit status is 1 where it failed.
+    """
     os.setsid()  # Ctrl-C is the parent's to answer, and one signal ends this process with those that load for it
     Thread(target=_end_with_parent, daemon=True).start()
     os.environ.update(environment)  # before the first use of a GPU
     _print_into(log)
     torch.set_num_threads(threads)
     try:
-        experiment.train(config, resume=True, console=Console(file=sys.stdout, width=_WIDTH))
+        write_report(experiment.train(config, resume=True, console=Console(file=sys.stdout, width=_WIDTH)))
     except Exception as error:
         message = str(error)
         if not isinstance(error, ValueError):  # ours, not the user's

@@ -14,11 +14,21 @@ HUES = 6  # colours of the page's style sheet
 
 def charts(runs: list[Run]) -> list[Chart]:
     """Every chart that the records of `runs` have lines for."""
-    found = [_miou(runs)]
+    found = [_miou(shown, _title("Validation mIoU", shown, runs)) for shown in together(runs)]
     for run in runs:
         found += [_losses(run), _pseudo_labels(run), _hidden(run), _hidden_by_class(run)]
         found += [_usage(run), _closest(run), _distance(run)]
     return [chart for chart in found if chart.lines]
+
+
+def together(runs: list[Run]) -> list[list[Run]]:
+    """The runs whose lines share a chart: all, or of more than there are colours each with the first."""
+    return [runs] if len(runs) <= HUES else [[runs[0], run] for run in runs[1:]]
+
+
+def _title(name: str, shown: list[Run], runs: list[Run]) -> str:
+    """Of a chart that shows some of the runs."""
+    return name if shown == runs else f"{shown[-1].label}: {name[:1].lower()}{name[1:]}"
 
 
 def _chart(runs: list[Run], title: str, unit: str, text: str, lines: list[Line], percent: bool = False) -> Chart:
@@ -34,14 +44,14 @@ def _start(runs: list[Run]) -> tuple[str, int] | None:
     return ("unlabelled images join", round(share * runs[-1].config.train.steps)) if share else None
 
 
-def _miou(runs: list[Run]) -> Chart:
+def _miou(runs: list[Run], title: str) -> Chart:
     lines = []
     for hue, run in enumerate(runs):
         headlines = {entry["headline"] for entry in run.evaluations}
         lines.append(Line(run.label, run.series("evaluation", "miou"), hue))
         second = run.series("evaluation", "prototype", "miou") if "prototype" not in headlines else []
         lines.append(Line(f"{run.label}, by its prototypes", second, hue, dashed=True))
-    return _chart(runs, "Validation mIoU", "%", "Scores of the evaluations during training.", lines)
+    return _chart(runs, title, "%", "Scores of the evaluations during training.", lines)
 
 
 def _losses(run: Run) -> Chart:
@@ -124,8 +134,13 @@ def _by_class(run: Run, key: str, names: tuple[str, str, str]) -> list[Line]:
     ]
 
 
-def reliability(runs: list[Run]) -> Chart | None:
-    """Accuracy by confidence of the last evaluation; None where no run recorded its bins."""
+def reliability(runs: list[Run]) -> list[Chart]:
+    """Accuracy by confidence of the last evaluation; none where no run recorded its bins."""
+    found = [_reliability(shown, _title("Accuracy by confidence", shown, runs)) for shown in together(runs)]
+    return [chart for chart in found if len(chart.lines) > 1]
+
+
+def _reliability(runs: list[Run], title: str) -> Chart:
     lines = [Line("as sure as right", [(0, 0), (100, 100)], 0, dashed=True)]
     for hue, run in enumerate(runs, 1):
         rows = [row for row in bins(run) if row.pixels]
@@ -138,8 +153,7 @@ def reliability(runs: list[Run]) -> Chart | None:
         "pixels. Below the dashed line the network is surer than it should be. Calibration error: the mean distance "
         "from that line, weighted by pixels."
     )
-    chart = Chart("Accuracy by confidence", "%", text, lines, (0, 100), steps=100, across="% confidence")
-    return chart if len(lines) > 1 else None
+    return Chart(title, "%", text, lines, (0, 100), steps=100, across="% confidence")
 
 
 @dataclass(frozen=True)

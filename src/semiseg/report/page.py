@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from semiseg.checkpoint import write_atomically
 from semiseg.report.charts import HEIGHT, WIDTH
 from semiseg.report.confusion import confusion
-from semiseg.report.curves import bins, charts, reliability
+from semiseg.report.curves import HUES, bins, charts, reliability
 from semiseg.report.pictures import Gallery, gallery
 from semiseg.report.runs import NETWORKS, Run, check_comparable, number, read_runs
 from semiseg.run_files import CONFIG
@@ -101,7 +101,7 @@ def _values(runs: list[Run]) -> dict[str, Any]:
     """What the template shows, but for the pictures."""
     found: dict[str, Any] = {
         "runs": runs,
-        "figures": [_state(run) for run in runs],
+        "figures": [_state(run) for run in runs] if len(runs) <= HUES else [],  # of more, the tables tell
         "finished": all(run.result is not None for run in runs),
         "facts": facts(runs),
         "rows": class_rows(runs),
