@@ -1,4 +1,4 @@
-"""A comparison on nuclei by look of the image: python benchmarks/compared_looks.py RUNS_OF_THE_COMPARISON
+"""A comparison, or a reproduction, on nuclei by look of the image: python benchmarks/compared_looks.py FOLDER_OF_ITS_RUNS
 
 IoU of "nucleus" and the share of its pixels that are found, per cent, means over seeds, from the counts of each
 validation image that the runs left behind; nothing is predicted anew.
@@ -6,6 +6,7 @@ validation image that the runs left behind; nothing is predicted anew.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -35,18 +36,23 @@ def scores(run: Path, seen: np.ndarray, headline: str) -> list[tuple[float, floa
     return [(100 * s[1, 1] / (s[1].sum() + s[0, 1]), 100 * s[1, 1] / s[1].sum()) for s in sums]
 
 
+def row(run: Path) -> str:
+    """The run's name without its labels and its seed: those of one name are averaged."""
+    return re.sub(r"^[^-]+-|-seed\d+$", "", run.name)
+
+
 def main() -> None:
     runs = [read_run(path.parent) for path in sorted(Path(sys.argv[1]).glob(f"*/{CONFUSIONS}"))]
     seen = looks(runs[0].folder)
     found = defaultdict(list)
     for run in runs:
         assert run.last is not None
-        found[run.config.method].append(scores(run.folder, seen, run.last["headline"]))
-    print("| method | " + " | ".join(f"{name} ({(seen == name).sum()} images)" for name in LOOKS) + " |")
+        found[row(run.folder)].append(scores(run.folder, seen, run.last["headline"]))
+    print("| runs | " + " | ".join(f"{name} ({(seen == name).sum()} images)" for name in LOOKS) + " |")
     print("| --- |" + " ---: |" * len(LOOKS))
-    for method, values in found.items():
+    for name, values in found.items():
         means = np.mean(values, axis=0)  # (3, 2)
-        print(f"| {method} | " + " | ".join(f"{iou:.1f} / {recall:.1f}" for iou, recall in means) + " |")
+        print(f"| {name} | " + " | ".join(f"{iou:.1f} / {recall:.1f}" for iou, recall in means) + " |")
 
 
 if __name__ == "__main__":
