@@ -1,4 +1,4 @@
-"""A comparison, or a reproduction, on nuclei by look of the image: python benchmarks/compared_looks.py FOLDER_OF_ITS_RUNS
+"""Runs of a comparison or a reproduction on nuclei, by look of the image: python benchmarks/compared_looks.py FOLDER
 
 IoU of "nucleus" and the share of its pixels that are found, per cent, means over seeds, from the counts of each
 validation image that the runs left behind; nothing is predicted anew.

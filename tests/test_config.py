@@ -160,7 +160,7 @@ def test_a_mistake_in_a_recipe_is_named_with_its_file_and_repair(tmp_path, text,
         ),
         ({"network.output_stride": "12"}, "--network.output_stride is '12'; expected one of 8, 16, 32"),
         ({"method": "mean_techer"}, "there is no method 'mean_techer'; did you mean mean_teacher?"),
-        ({"preset": "paper"}, "mine.yaml: there is no preset 'paper'; Expected one of: short, long, baseline"),
+        ({"preset": "paper"}, "mine.yaml: there is no preset 'paper'; expected one of: short, long, baseline"),
         ({"data.scale": 9}, "data.scale is 9.0; expected 0 < scale <= 4 (in "),
         ({"data.split": "a", "data.labeled": "b"}, "data.split names both lists"),
     ],
@@ -177,7 +177,7 @@ def test_unknown_recipe_lists_the_shipped_ones():
     ):
         load_config("camvd")
     with pytest.raises(
-        ConfigError, match="Expected one of: camvid, cityscapes, demo, folder, voc-blender, voc-classic"
+        ConfigError, match="; expected one of: camvid, cityscapes, demo, folder, voc-blender, voc-classic"
     ):
         load_config("qqq")
 

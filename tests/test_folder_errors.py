@@ -82,7 +82,11 @@ def test_the_test_list_may_be_the_validation_list(root):
 def test_everything_labelled_leaves_nothing_to_learn_from(root):
     for index in range(5):
         save_mask(root / f"masks/u{index}.png", [0, 1])
-    fails(root, r"no unlabeled images.*labeled_count")
+    fails(root, r"no unlabeled images.*--data\.labeled_count.*needs none$")
+    for name in ("8", "4"):
+        (root / "splits" / name).mkdir(parents=True)
+        (root / "splits" / name / "labeled.txt").write_text("m0\n")
+    fails(root, r"no unlabeled images.*choose a split that is there: --data\.labeled splits/4/labeled\.txt$")
 
 
 def test_counts_that_cannot_be(root):

@@ -87,5 +87,5 @@ def require_multiple(patch_height: int, patch_width: int, height: int, width: in
 def _nearest_name(name: str) -> str:
     lower = {known.lower(): known for known in NAMES}
     close = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.5)
-    hint = f"did you mean {lower[close[0]]}? " if close else ""
-    return f"{hint}Expected one of: {', '.join(NAMES)}"
+    hint = f"did you mean {lower[close[0]]}? Expected" if close else "expected"
+    return f"{hint} one of: {', '.join(NAMES)}"

@@ -76,8 +76,8 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     """The repair for a mistyped name: the nearest valid one, if one is near, and all of them."""
     names = list(valid)
     close = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {close[0]}? " if close else ""
-    return f"{hint}Expected one of: {', '.join(names)}"
+    hint = f"did you mean {close[0]}? Expected" if close else "expected"
+    return f"{hint} one of: {', '.join(names)}"
 
 
 def check_method(name: object, place: str = "") -> str:

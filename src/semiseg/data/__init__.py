@@ -31,8 +31,8 @@ _MASKS_READ_AT_OPEN = 3  # of a published dataset; those of a folder are all rea
 
 _WHEN_EMPTY = {
     "labeled": "name some in data.labeled, or add masks",
-    "unlabeled": "add images without masks, name some in data.unlabeled, use fewer labels (data.labeled_count), "
-    "or train with --method supervised, which needs none",
+    "unlabeled": "add images without masks, name some (--data.unlabeled), use fewer labels (--data.labeled_count), or "
+    "train with --method supervised, which needs none",
     "val": "name some in data.val",
     "test": "leave data.test out, or name some",
 }
@@ -56,20 +56,26 @@ def open_dataset(options: DataOptions, need_unlabeled: bool = True) -> Dataset:
     dataset = DATASETS[options.dataset](options)
     if options.unlabeled_shards is not None:
         dataset = with_shards(dataset, options.unlabeled_shards)
-    check_lists(dataset, need_unlabeled)
+    check_lists(dataset, need_unlabeled, _splits_there(options))
     check_masks(dataset, None if options.dataset == "folder" else _MASKS_READ_AT_OPEN)
     return _prepared(dataset, options)
 
 
-def check_lists(dataset: Dataset, need_unlabeled: bool = True) -> None:
-    """Raise ValueError for an empty list, or an image that is in two lists or twice in one."""
+def check_lists(dataset: Dataset, need_unlabeled: bool, hint: str) -> None:
+    """Raise ValueError for an empty list, to which `hint` is added, or an image in two lists or twice in one."""
     for name, image_set in dataset.image_sets.items():
         enough = len(image_set) > 0 or (name == "unlabeled" and not need_unlabeled)
-        require(enough, f"there are no {name} images ({dataset.split[name]['name']}): {_WHEN_EMPTY[name]}")
+        require(enough, f"there are no {name} images ({dataset.split[name]['name']}): {_WHEN_EMPTY[name]}{hint}")
     origins = {name: record["name"] for name, record in dataset.split.items()}
     # Shards have each key once, and those of other lists were left out.
     listed = {name: images.names for name, images in dataset.image_sets.items() if not isinstance(images, ShardSet)}
     check_disjoint(listed, origins)
+
+
+def _splits_there(options: DataOptions) -> str:
+    """What to do where the folder has splits of its own and none was chosen."""
+    lists = sorted(options.root.glob("splits/*/labeled.txt")) if options.labeled is None else []
+    return f"; or choose a split that is there: --data.labeled {lists[0].relative_to(options.root)}" if lists else ""
 
 
 def check_masks(dataset: Dataset, most: int | None) -> None:
