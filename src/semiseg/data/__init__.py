@@ -62,10 +62,14 @@ def open_dataset(options: DataOptions, need_unlabeled: bool = True) -> Dataset:
 
 
 def check_lists(dataset: Dataset, need_unlabeled: bool, hint: str) -> None:
-    """Raise ValueError for an empty list, to which `hint` is added, or an image in two lists or twice in one."""
+    """Raise ValueError for an empty list, or an image that is in two lists or twice in one.
+
+    `hint` is what else to do where no unlabelled image is left.
+    """
     for name, image_set in dataset.image_sets.items():
         enough = len(image_set) > 0 or (name == "unlabeled" and not need_unlabeled)
-        require(enough, f"there are no {name} images ({dataset.split[name]['name']}): {_WHEN_EMPTY[name]}{hint}")
+        repair = _WHEN_EMPTY[name] + (hint if name == "unlabeled" else "")
+        require(enough, f"there are no {name} images ({dataset.split[name]['name']}): {repair}")
     origins = {name: record["name"] for name, record in dataset.split.items()}
     # Shards have each key once, and those of other lists were left out.
     listed = {name: images.names for name, images in dataset.image_sets.items() if not isinstance(images, ShardSet)}
