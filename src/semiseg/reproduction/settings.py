@@ -68,7 +68,8 @@ _CPU_DATA: dict[str, Flat] = {
     "voc": {"data.dataset": "voc", "data.scale": 0.5},
     "cityscapes": {"data.dataset": "cityscapes", "data.scale": 0.25},
 }
-_CPU_MIX: Flat = {"method.mix": "cutmix"}  # the paper's; the recipe `folder` cuts out
+# The paper's; the recipe `folder` has others, because runs are short there.
+_CPU_PAPER: Flat = {"method.mix": "cutmix", "method.momentum": 0.99, "method.prototype_weight": 1}
 # The recipe `folder` weighs means over its two classes; these have 21 and 19.
 _CPU_WEIGHTS: dict[str, Flat] = {
     "mean_teacher": {"method.unlabeled_weight": 10},
@@ -100,7 +101,7 @@ def overrides(dataset: str, scale: Scale, preset: str | None, method: str) -> Fl
         steps = _CPU_STEPS.get(dataset, _FEW_STEPS)
         every = steps // _CPU_EVALUATIONS
         flat: Flat = {"train.steps": steps, "train.evaluate_every": every, "train.checkpoint_every": every}
-        flat |= _CPU_MIX if method == "prototype" else {}
+        flat |= _CPU_PAPER if method == "prototype" else {}
         return flat | _CPU_DATA[dataset] | _CPU_WEIGHTS.get(method, {}) if dataset in _CPU_DATA else flat
     flat = {"preset": "gpu" if dataset == "folder" else preset or "release"}
     flat |= _HALF[dataset] if scale == "half" else {}
