@@ -1,9 +1,10 @@
 """Learning curves class by class, as one SVG: python benchmarks/curves.py OUT.svg WHAT runs/camvid-46-*
 
-WHAT is `iou`: IoU of every class on the validation images, a colour per method, a line per seed; or `pseudo-labels`:
-for the methods that make them, of each class's pixels on these images whose confidence reaches the threshold, how many
-the teacher names rightly (solid), and of the pixels it names so, how many are of that class (dashed). With --depth N an
-axis ends N points below the panel's best value; what is lower runs along its foot.
+Folders of runs are named DATA-LABELS-KIND-SEED; a kind has a colour. WHAT is `iou`: IoU of every class on the
+validation images, a line per seed; or `pseudo-labels`: for the methods that make them, of each class's pixels on these
+images whose confidence reaches the threshold, how many the teacher names rightly (solid), and of the pixels it names
+so, how many are of that class (dashed). With --depth N an axis ends N points below the panel's best value; what is
+lower runs along its foot.
 """
 
 from __future__ import annotations
@@ -18,12 +19,24 @@ from semiseg.report.runs import Points, Run, read_runs
 
 COLUMNS = 4
 TITLE = 26  # units above a panel, and below the last row for the legend
-COLORS = {"supervised": "#57606a", "cutmix": "#0969da", "prototype": "#cf222e", "mean_teacher": "#1a7f37"}
+COLORS = {
+    "supervised": "#57606a",
+    "cutmix": "#0969da",
+    "prototype": "#cf222e",
+    "mean_teacher": "#1a7f37",
+    "momentum-0.99": "#bf8700",
+    "linear-only": "#8250df",
+}
 STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #57606a; } .title { font-size: 15px; font-weight: 600; fill: #1f2328; }
 .axis { stroke: #d0d7de; } .mark { stroke: #57606a; stroke-dasharray: 2 4; }
 polyline { fill: none; stroke-width: 2; stroke-linejoin: round; } .dashed { stroke-dasharray: 6 5; }
 """
+
+
+def kind(run: Run) -> str:
+    """The method, or what was changed in it: from the folder's name."""
+    return run.folder.name.split("-", 2)[2].rsplit("-", 1)[0]
 
 
 def iou(run: Run, name: str) -> list[Line]:
@@ -33,14 +46,14 @@ def iou(run: Run, name: str) -> list[Line]:
         value = entry["miou"] if name == "mIoU" else entry[entry["headline"]]["iou"][name]
         if value is not None:  # a class that the images do not show has no IoU
             points.append((entry["step"], value))
-    return [Line(run.config.method, points)]
+    return [Line(kind(run), points)]
 
 
 def pseudo_labels(run: Run, name: str) -> list[Line]:
     """Recall and precision of the confident pixels of a class; for `mIoU` the accuracy of all classes together."""
     keys = [("accuracy",)] if name == "mIoU" else [("recall_by_class", name), ("precision_by_class", name)]
     found = [run.series("evaluation", "pseudo_labels", *key) for key in keys]
-    return [Line(run.config.method, points, dashed=at == 1) for at, points in enumerate(found) if points]
+    return [Line(kind(run), points, dashed=at == 1) for at, points in enumerate(found) if points]
 
 
 WHAT = {"iou": (iou, "mIoU"), "pseudo-labels": (pseudo_labels, "all classes: share that is right")}
@@ -86,22 +99,22 @@ def figure(runs: list[Run], what: str, depth: float | None = None) -> str:
         x, y = at % COLUMNS * WIDTH, at // COLUMNS * (HEIGHT + TITLE) + TITLE
         parts += [f'<g transform="translate({x} {y})">', *panel(chart), "</g>"]
     width, height = COLUMNS * WIDTH, -(-len(names) // COLUMNS) * (HEIGHT + TITLE) + 2 * TITLE
-    parts += legend(sorted({run.config.method for run in runs}), height - TITLE, bool(warmup))
+    parts += legend(sorted({kind(run) for run in runs}), height - TITLE, bool(warmup))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">'
         f'<style>{STYLE}</style><rect width="100%" height="100%" fill="white"/>{"".join(parts)}</svg>\n'
     )
 
 
-def legend(methods: list[str], y: int, marked: bool) -> list[str]:
-    """Which colour is which method."""
+def legend(kinds: list[str], y: int, marked: bool) -> list[str]:
+    """Which colour is which kind of run."""
     parts = []
-    for at, method in enumerate(methods):
+    for at, name in enumerate(kinds):
         x = LEFT + 160 * at
-        parts.append(f'<polyline stroke="{COLORS[method]}" points="{x},{y - 5} {x + 30},{y - 5}"/>')
-        parts.append(f'<text x="{x + 38}" y="{y}">{method}</text>')
+        parts.append(f'<polyline stroke="{COLORS[name]}" points="{x},{y - 5} {x + 30},{y - 5}"/>')
+        parts.append(f'<text x="{x + 38}" y="{y}">{name}</text>')
     if marked:
-        x = LEFT + 160 * len(methods)
+        x = LEFT + 160 * len(kinds)
         parts.append(f'<line class="mark" x1="{x}" x2="{x + 30}" y1="{y - 5}" y2="{y - 5}"/>')
         parts.append(f'<text x="{x + 38}" y="{y}">unlabelled images join; steps along x, per cent along y</text>')
     return parts
