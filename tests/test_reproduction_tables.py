@@ -187,6 +187,12 @@ def test_at_cpu_scale_the_papers_data_have_the_recipe_of_a_folder():
     assert (config.data.dataset, config.data.split, config.train.steps) == ("voc", "u2pl/pascal/92", 600)
 
 
+def test_at_cpu_scale_camvid_too_has_the_papers_prototypes(root):
+    made = make_reproduction("table4", "camvid", "cpu", overrides={"data.root": root})
+    options = [cell.config.method_options for cell in made.cells if cell.config.method == "prototype"]
+    assert {(each.mix, each.momentum, each.prototype_weight) for each in options} == {("cutmix", 0.99, 1.0)}
+
+
 # Runs that tables share -----------------------------------------------------------------------------------------------
 
 
