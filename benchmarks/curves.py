@@ -79,6 +79,8 @@ def panel(chart: Chart) -> list[str]:
 def limits(lines: list[Line], depth: float | None) -> tuple[float, float] | None:
     """The range of y: that of the data (None), or only so far below their highest value."""
     values = [value for line in lines for _, value in line.points]
+    if max(values) < 1:  # as good as never found: no axis for the rest of nothing
+        return 0, 1
     if depth is None or min(values) >= max(values) - depth:
         return None
     return math.floor(max(values) - depth), math.ceil(max(values))
