@@ -17,9 +17,9 @@ import torch
 
 from semiseg.augment import as_batch
 from semiseg.metrics import ConfusionMatrix
-from semiseg.precision import precision_context
 from semiseg.predict import predict_image
 from semiseg.runs import load_run
+from semiseg.runtime.precision import precision_context
 
 COLORFUL = 15  # mean of max - min over the channels, of 255
 EDGE = 3  # pixels

@@ -35,12 +35,12 @@ import torch.distributed as dist
 from rich.console import Console
 
 from semiseg.config import Config, load_config
-from semiseg.distributed import process_group, rank
 from semiseg.experiment import build_experiment, build_method, build_trainer
-from semiseg.launch import launch, started_processes
 from semiseg.optim import build_optimizer
-from semiseg.progress import Progress
-from semiseg.timing import median_seconds
+from semiseg.runtime.distributed import process_group, rank
+from semiseg.runtime.launch import launch, started_processes
+from semiseg.runtime.progress import Progress
+from semiseg.runtime.timing import median_seconds
 from semiseg.trainer import State
 from semiseg.types import LabeledBatch, UnlabeledBatch
 

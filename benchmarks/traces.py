@@ -1,6 +1,6 @@
 """Whether a change of the code changed what a method computes: fixed-seed loss traces of every method.
 
-    python benchmarks/traces.py record OUT.json      trains every method some steps on drawn scenes, a minute on one core
+    python benchmarks/traces.py record OUT.json      trains every method 8 steps on drawn scenes, half a minute
     python benchmarks/traces.py compare OUT.json OTHER.json
 
 Each of METHODS is recorded with its defaults and, where it takes the paper's prototypes, with them too; VARIANTS adds

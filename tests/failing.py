@@ -91,7 +91,7 @@ KINDS = {each.__name__: each for each in (mistake, mistake_of_one, bug_of_one, k
 
 if __name__ == "__main__":
     if sys.argv[1] == "launch":
-        from semiseg.launch import launch
+        from semiseg.runtime.launch import launch
 
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start without
         sys.exit(launch(main, sys.argv[2:], 2))

@@ -17,7 +17,6 @@ import torch.distributed as dist
 from torch import nn
 
 from semiseg.data.dataset import ImageSet
-from semiseg.distributed import own_slots
 from semiseg.evaluate import Evaluator
 from semiseg.method_options import METHOD_OPTIONS
 from semiseg.methods import METHODS
@@ -25,6 +24,7 @@ from semiseg.methods.method import Method, Predictor
 from semiseg.networks.checkpointing import recompute
 from semiseg.networks.segmentor import Segmentor
 from semiseg.options import EvaluationOptions, LossOptions
+from semiseg.runtime.distributed import own_slots
 from semiseg.types import IGNORE, LabeledBatch, UnlabeledBatch
 
 PATIENCE = 300  # seconds; a busy machine

@@ -25,8 +25,8 @@ from semiseg.data.dataset import ImageSet, palette
 from semiseg.data.loading import whole_images
 from semiseg.data.scenes import CLASSES
 from semiseg.options import DataOptions, SceneOptions
-from semiseg.record import plain
 from semiseg.runs import load_run
+from semiseg.runtime.files import plain
 from semiseg.types import IGNORE
 
 

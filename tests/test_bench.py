@@ -19,8 +19,8 @@ from semiseg.bench.table import Table
 from semiseg.methods import METHODS
 from semiseg.options import AugmentOptions
 from semiseg.prototypes import PrototypePredictor
+from semiseg.runtime.timing import median_seconds, peak_bytes
 from semiseg.sampling import grid_points
-from semiseg.timing import median_seconds, peak_bytes
 from semiseg.types import IGNORE
 
 CPU = torch.device("cpu")
@@ -97,7 +97,7 @@ def test_rounds_alternate_and_the_first_does_not_count(monkeypatch):
     seen: list[str] = []
     # When each call begins and ends: the rounds take a 9, 1, 3, 2 seconds and b 9, 5, 5, 8.
     clock = iter(np.cumsum([0, 9, 0, 9, 0, 1, 0, 5, 0, 3, 0, 5, 0, 2, 0, 8]).tolist())
-    monkeypatch.setattr("semiseg.timing.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("semiseg.runtime.timing.time.perf_counter", lambda: next(clock))
     seconds = median_seconds({"a": lambda: seen.append("a"), "b": lambda: seen.append("b")}, 3, CPU)
     assert seen == ["a", "b"] * 4
     assert seconds == {"a": 2, "b": 5}

@@ -4,8 +4,8 @@ import pytest
 import torch
 from ranks import in_ranks
 
-from semiseg.distributed import own_rows
 from semiseg.parts.channel_dropout import complementary, complementary_factors, drop_channels, with_dropped
+from semiseg.runtime.distributed import own_rows
 
 
 def seeded(seed: int = 0) -> torch.Generator:

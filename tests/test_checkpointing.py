@@ -14,7 +14,7 @@ from semiseg.methods.method import Method
 from semiseg.networks import Segmentor, build, checkpointing
 from semiseg.networks.checkpointing import counting_nothing, encoder_blocks, recompute
 from semiseg.options import NetworkOptions
-from semiseg.precision import precision_context
+from semiseg.runtime.precision import precision_context
 
 STEPS = 4
 ENCODERS = ("test_resnet", "test_efficientnet", "test_convnext")  # BatchNorm and ReLU; both in one layer; LayerNorm

@@ -12,10 +12,10 @@ from semiseg.config import config_to_dict, flatten
 from semiseg.data import open_dataset
 from semiseg.data.loading import training_batches
 from semiseg.data.splits import PUBLISHED
-from semiseg.distributed import pick_device
 from semiseg.method_options import METHOD_OPTIONS
 from semiseg.methods import METHODS
 from semiseg.option_types import ConfigError
+from semiseg.runtime.distributed import pick_device
 
 NAMES = (
     "supervised", "mean_teacher", "cutmix", "pseudoseg", "cct", "gct", "cps", "pc2seg", "ael", "u2pl", "fixmatch",

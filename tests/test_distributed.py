@@ -9,8 +9,9 @@ from ranks import SCENARIOS, in_ranks
 from test_evaluate import Pictures, predictor
 from timm.layers import BatchNormAct2d
 
-from semiseg import distributed, networks
-from semiseg.distributed import own_slots
+from semiseg import networks
+from semiseg.runtime import distributed
+from semiseg.runtime.distributed import own_slots
 
 THRESHOLDLESS = ("supervised", "mean_teacher", "pseudoseg", "cct", "gct", "cps", "pc2seg")
 """Methods that learn from all pixels."""

@@ -15,9 +15,9 @@ from test_resume import same, step_of
 
 from semiseg.checkpoint import load_checkpoint
 from semiseg.config import Config, load_config
-from semiseg.distributed import rank
 from semiseg.experiment import _check_agreement, train
 from semiseg.record import read_record
+from semiseg.runtime.distributed import rank
 
 
 def config_of(folder: Path, **options) -> Config:

@@ -9,8 +9,8 @@ from torch import nn
 
 from semiseg.config import load_config
 from semiseg.estimate import Traffic, count_step, estimate
+from semiseg.runtime.timing import peak_bytes
 from semiseg.speed import PUBLISHED, Cost, Speed, measured_speed, published_speed
-from semiseg.timing import peak_bytes
 
 
 def config(method="prototype", **options):

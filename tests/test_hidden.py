@@ -22,8 +22,9 @@ from semiseg.evaluate import eval_mode, hidden_labels
 from semiseg.experiment import build_experiment, train
 from semiseg.methods import METHODS
 from semiseg.options import EvaluationOptions
-from semiseg.record import plain, read_record
+from semiseg.record import read_record
 from semiseg.runs import load_run
+from semiseg.runtime.files import plain
 from semiseg.types import IGNORE
 
 

@@ -13,10 +13,10 @@ import failing
 import pytest
 import torch.multiprocessing
 
-from semiseg import launch
 from semiseg.cli import main
 from semiseg.config import ConfigError, load_config
-from semiseg.launch import AloneError, resolve_devices
+from semiseg.runtime import launch
+from semiseg.runtime.launch import AloneError, resolve_devices
 
 LIMIT = 60  # seconds from a process's end to that of the last
 PATIENCE = 300  # seconds for starting on a busy machine

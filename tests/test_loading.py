@@ -12,11 +12,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semiseg import distributed
 from semiseg.augment import denormalise, normalise, weak_view
 from semiseg.data.dataset import Dataset, ImageSet
 from semiseg.data.loading import Order, Stream, ViewKey, Views, collate, labeled_images, training_batches, whole_images
 from semiseg.options import AugmentOptions, DataOptions, TrainOptions
+from semiseg.runtime import distributed
 
 AUGMENT = AugmentOptions(crop_height=32, crop_width=40)
 TRAIN = TrainOptions(steps=6, batch_labeled=2, batch_unlabeled=3, workers=0)

@@ -17,7 +17,7 @@ from semiseg.networks import Segmentor, ViTEncoder, build
 from semiseg.networks.smp import SmpSegmentor
 from semiseg.options import AugmentOptions, EvaluationOptions, NetworkOptions
 from semiseg.runs import load_run
-from semiseg.timing import peak_bytes
+from semiseg.runtime.timing import peak_bytes
 
 NETWORKS = {
     "vit": NetworkOptions(name="dpt", encoder="test_vit", layers=(0, 1, 3, 5), channels=8, weights="none"),

@@ -9,10 +9,10 @@ import torch
 from test_loading import AUGMENT, TRAIN, Plain, batches, dataset
 from torch import Tensor
 
-from semiseg import distributed
 from semiseg.data.loading import PartnerLoader, Sample, ViewKey, Views
 from semiseg.data.order import Stream
 from semiseg.partners import Partners
+from semiseg.runtime import distributed
 from semiseg.trainer import State
 from semiseg.types import UnlabeledBatch
 

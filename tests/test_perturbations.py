@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from semiseg.distributed import own_rows
 from semiseg.parts import channel_dropout, perturbations
+from semiseg.runtime.distributed import own_rows
 
 BATCH, CHANNELS, HEIGHT, WIDTH = 3, 5, 6, 7
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from semiseg.options import EvaluationOptions
-from semiseg.precision import precision_context
 from semiseg.predict import center_crop, predict_image, slide, starts
+from semiseg.runtime.precision import precision_context
 
 
 def whole_view(image: Tensor) -> dict[str, Tensor]:

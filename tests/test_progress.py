@@ -5,8 +5,8 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from semiseg import progress
-from semiseg.progress import Progress
+from semiseg.runtime import progress
+from semiseg.runtime.progress import Progress
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semiseg.record import Record, plain, read_record, write_json
+from semiseg.record import Record, read_record
+from semiseg.runtime.files import plain, write_json
 
 
 def strict(text: str) -> object:

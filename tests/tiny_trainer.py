@@ -14,8 +14,8 @@ from semiseg.checkpoint import load_checkpoint
 from semiseg.methods.method import Method
 from semiseg.optim import build_optimizer
 from semiseg.options import OptimOptions, TrainOptions
-from semiseg.progress import Progress
 from semiseg.record import Record, read_record
+from semiseg.runtime.progress import Progress
 from semiseg.trainer import State, Trainer
 from semiseg.types import Clock, LabeledBatch, StepResult, UnlabeledBatch
 

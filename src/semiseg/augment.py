@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from semiseg.distributed import own_rows, world_size
 from semiseg.options import AugmentOptions
-from semiseg.precision import full_precision
+from semiseg.runtime.distributed import own_rows, world_size
+from semiseg.runtime.precision import full_precision
 
 MEAN = (0.485, 0.456, 0.406)
 """ImageNet's mean colour, RGB in [0, 1]."""

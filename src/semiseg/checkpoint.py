@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
+
+from semiseg.runtime.files import write_atomically
 
 LAST, BEST = "last.pt", "best.pt"
 PARTS = ("method", "optimizer", "state", "config", "split")
@@ -15,24 +15,6 @@ PARTS = ("method", "optimizer", "state", "config", "split")
 identifies the lists of images."""
 
 _REPAIR = "Restore it from a copy, or delete the run folder and train again"
-
-
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Call `write` with a file that becomes `path` only when it is whole and on the disk.
-
-    What a killed process left of it, `.NAME.tmp`, is overwritten by the next call for the same path.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:  # a full disk, or Ctrl-C: half a file is of no use
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

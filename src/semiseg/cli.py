@@ -23,8 +23,8 @@ from semiseg.command_options import (
     with_reproduce_options,
     with_train_options,
 )
-from semiseg.launch import STOPPED, AloneError, first_to_fail, is_first, launch
 from semiseg.option_types import methods_with, repair
+from semiseg.runtime.launch import STOPPED, AloneError, first_to_fail, is_first, launch
 
 
 def main(tokens: Sequence[str] | None = None) -> int:

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from semiseg.config import flatten, load_config, shipped_recipes
-from semiseg.launch import is_first, resolve_devices
 from semiseg.method_options import METHOD_OPTIONS
+from semiseg.runtime.launch import is_first, resolve_devices
 
 
 def train(recipe: str, /, *, resume: bool = False, **options: Any) -> None:
@@ -214,7 +214,8 @@ def bench(
     repeats
         Rounds whose median counts.
     """
-    from semiseg import bench, distributed
+    from semiseg import bench
+    from semiseg.runtime import distributed
 
     names = list(bench.BENCHMARKS) if what == "all" else [what]
     bench.run(names, out, distributed.pick_device(device), repeats)

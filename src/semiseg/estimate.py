@@ -20,11 +20,11 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from semiseg.config import Config
-from semiseg.distributed import pick_device
 from semiseg.experiment import build_method
 from semiseg.methods import Method
 from semiseg.networks.segmentor import Segmentor
 from semiseg.optim import Optimizer, build_optimizer
+from semiseg.runtime.distributed import pick_device
 from semiseg.speed import Cost, measured_speed, published_speed
 from semiseg.types import Clock, LabeledBatch, UnlabeledBatch
 

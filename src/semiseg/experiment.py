@@ -17,19 +17,20 @@ from semiseg.config import Config, config_from_dict, config_to_dict, save_config
 from semiseg.data import open_dataset
 from semiseg.data.dataset import Dataset, ImageSet, check_same_lists
 from semiseg.data.loading import PartnerLoader, Views, labeled_images, training_batches
-from semiseg.distributed import copy_from_first, gathered, pick_device, process_group, rank
 from semiseg.evaluate import Evaluation, Evaluator, hidden_labels
-from semiseg.launch import resolve_devices
 from semiseg.methods import METHODS, Method, Setting
 from semiseg.model import save_model
 from semiseg.network_options import require_multiple
 from semiseg.networks import Segmentor, ViTEncoder, build, with_shared_statistics
 from semiseg.optim import Optimizer, build_optimizer
-from semiseg.progress import Progress
-from semiseg.provenance import provenance
-from semiseg.record import Record, write_arrays, write_json
+from semiseg.record import Record
 from semiseg.run_files import CONFIG, CONFUSIONS, METRICS, RESULT
-from semiseg.timing import process_peak
+from semiseg.runtime.distributed import copy_from_first, gathered, pick_device, process_group, rank
+from semiseg.runtime.files import write_arrays, write_json
+from semiseg.runtime.launch import resolve_devices
+from semiseg.runtime.progress import Progress
+from semiseg.runtime.provenance import provenance
+from semiseg.runtime.timing import process_peak
 from semiseg.trainer import State, Trainer
 
 

@@ -14,12 +14,12 @@ from rich.console import Console
 from semiseg.augment import as_batch
 from semiseg.data.dataset import Color, Pixels, resized
 from semiseg.data.images import IMAGE_SUFFIXES, read_image
-from semiseg.distributed import pick_device
 from semiseg.model import Model, load_model
 from semiseg.options import EvaluationOptions
-from semiseg.precision import precision_context
 from semiseg.predict import predict_image
-from semiseg.progress import Progress
+from semiseg.runtime.distributed import pick_device
+from semiseg.runtime.precision import precision_context
+from semiseg.runtime.progress import Progress
 
 OVERLAY = 0.5  # weight of the mask in an overlay
 MASKS, OVERLAYS, CONFIDENCE = "masks", "overlays", "confidence"

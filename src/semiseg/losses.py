@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from semiseg.distributed import joined, sum_over_ranks, world_size
 from semiseg.options import LossOptions
+from semiseg.runtime.distributed import joined, sum_over_ranks, world_size
 from semiseg.types import IGNORE
 
 

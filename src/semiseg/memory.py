@@ -15,7 +15,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from semiseg.distributed import world_size
+from semiseg.runtime.distributed import world_size
 from semiseg.types import Clock
 
 Result = TypeVar("Result")

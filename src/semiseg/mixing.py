@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from semiseg.distributed import own_rows, rolled, world_size
+from semiseg.runtime.distributed import own_rows, rolled, world_size
 from semiseg.types import IGNORE, PseudoLabel
 
 TOGGLES = 3  # boxes of CPS

@@ -12,14 +12,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from semiseg.augment import MEAN, STD
-from semiseg.checkpoint import write_atomically
 from semiseg.config import Config
 from semiseg.data.dataset import Color, Dataset
 from semiseg.methods.method import JointPredictor, Predictor
 from semiseg.networks import build
 from semiseg.options import EvaluationOptions, NetworkOptions
 from semiseg.prototypes import PrototypePredictor
-from semiseg.record import write_json
+from semiseg.runtime.files import write_atomically, write_json
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 

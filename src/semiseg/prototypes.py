@@ -18,8 +18,8 @@ from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
-from semiseg.distributed import sum_over_ranks
-from semiseg.precision import full_precision
+from semiseg.runtime.distributed import sum_over_ranks
+from semiseg.runtime.precision import full_precision
 from semiseg.types import IGNORE
 
 USAGE_DECAY = 0.99  # of the running share of pixels each prototype gets: a memory of about 100 steps

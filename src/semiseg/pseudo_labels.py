@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from semiseg.distributed import joined, sum_over_ranks
+from semiseg.runtime.distributed import joined, sum_over_ranks
 from semiseg.types import PseudoLabel
 
 

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike
-
-from semiseg.checkpoint import write_atomically
-from semiseg.distributed import rank
+from semiseg.runtime.distributed import rank
+from semiseg.runtime.files import plain, write_atomically
 
 
 class Record:
@@ -49,29 +44,6 @@ def read_record(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             break
     return entries
-
-
-def write_json(path: Path, document: dict[str, Any]) -> None:
-    """Write a JSON file atomically; NaN becomes null."""
-    text = json.dumps(plain(document), indent=2, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode()))
-
-
-def write_arrays(path: Path, arrays: Mapping[str, ArrayLike]) -> None:
-    """Write arrays by name into a compressed .npz file, atomically."""
-    made = {name: np.asarray(values) for name, values in arrays.items()}
-    write_atomically(path, lambda file: np.savez_compressed(file, allow_pickle=False, **made))
-
-
-def plain(value: Any) -> Any:
-    """The value in JSON's types; a number that is not finite becomes None, which JSON can say."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value
 
 
 def _line(entry: dict[str, Any]) -> str:

@@ -14,9 +14,9 @@ from semiseg.checkpoint import BEST, LAST, load_checkpoint
 from semiseg.config import config_from_dict
 from semiseg.data.dataset import check_same_lists
 from semiseg.experiment import Experiment, build_experiment
-from semiseg.progress import Progress
-from semiseg.provenance import provenance
-from semiseg.record import write_json
+from semiseg.runtime.files import write_json
+from semiseg.runtime.progress import Progress
+from semiseg.runtime.provenance import provenance
 
 
 def load_run(

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semiseg.precision import full_precision
+from semiseg.runtime.precision import full_precision
 
 
 def grid_points(height: int, width: int, grid: int, generator: torch.Generator) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from semiseg.timing import Call, median_seconds
+from semiseg.runtime.timing import Call, median_seconds
 
 PUBLISHED = {  # from the makers' data sheets: FLOP/s in TF32 or fp32, in bf16 without sparsity; bytes/s
     "h200": (495e12, 989e12, 4.8e12),

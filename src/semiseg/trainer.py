@@ -14,7 +14,6 @@ import torch
 
 from semiseg.checkpoint import BEST, LAST, save_checkpoint
 from semiseg.compilation import uncompiled
-from semiseg.distributed import average_statistics, averaging, copy_from_first, mean_over_ranks, rank, replicated
 from semiseg.evaluate import Evaluation
 from semiseg.losses import pixels
 from semiseg.memory import Attempt
@@ -22,9 +21,17 @@ from semiseg.methods.method import Method
 from semiseg.optim import Optimizer, learning_rate, set_learning_rate
 from semiseg.options import OptimOptions, TrainOptions
 from semiseg.partners import Partners, Request
-from semiseg.precision import precision_context
-from semiseg.progress import Progress
 from semiseg.record import Record
+from semiseg.runtime.distributed import (
+    average_statistics,
+    averaging,
+    copy_from_first,
+    mean_over_ranks,
+    rank,
+    replicated,
+)
+from semiseg.runtime.precision import precision_context
+from semiseg.runtime.progress import Progress
 from semiseg.types import IGNORE, Clock, LabeledBatch, StepResult, UnlabeledBatch
 
 Batches = Iterator[tuple[LabeledBatch, UnlabeledBatch | None]]

@@ -20,8 +20,8 @@ from semiseg.analysis.subjects import Subjects, read_subjects
 from semiseg.checks import require
 from semiseg.experiment import Experiment
 from semiseg.option_types import nearest
-from semiseg.progress import Progress
-from semiseg.record import write_json
+from semiseg.runtime.files import write_json
+from semiseg.runtime.progress import Progress
 
 NAME = "embedding"
 PIXELS = 500  # of each class

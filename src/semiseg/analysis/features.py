@@ -20,8 +20,8 @@ from semiseg.data.loading import whole_images
 from semiseg.evaluate import NativeMasks, eval_mode
 from semiseg.experiment import Experiment
 from semiseg.methods.method import Predictor
-from semiseg.precision import precision_context
-from semiseg.progress import Progress
+from semiseg.runtime.precision import precision_context
+from semiseg.runtime.progress import Progress
 from semiseg.sampling import pick
 from semiseg.types import IGNORE
 

@@ -12,8 +12,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from semiseg.checkpoint import write_atomically
 from semiseg.data.dataset import Color
+from semiseg.runtime.files import write_atomically
 
 SAFE: tuple[Color, ...] = (
     (0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (213, 94, 0), (86, 180, 233), (0, 0, 0),

@@ -14,9 +14,9 @@ from semiseg.checks import require
 from semiseg.data import open_dataset
 from semiseg.data.dataset import Dataset, ImageSet
 from semiseg.experiment import Experiment
-from semiseg.provenance import provenance
 from semiseg.report.runs import Run, check_comparable, read_runs
 from semiseg.runs import load_run
+from semiseg.runtime.provenance import provenance
 
 
 @dataclass(frozen=True)

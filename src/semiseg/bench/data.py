@@ -22,7 +22,7 @@ from semiseg.data.files import FileSet
 from semiseg.data.masks import MaskReader
 from semiseg.data.scenes import CLASSES
 from semiseg.options import AugmentOptions
-from semiseg.timing import Call, median_seconds
+from semiseg.runtime.timing import Call, median_seconds
 from semiseg.types import IGNORE
 
 PICTURES = 24

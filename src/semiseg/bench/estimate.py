@@ -10,8 +10,8 @@ import torch
 from semiseg.bench.step import EXTREMES, PRESETS, StepBench, config_for, training_pictures
 from semiseg.bench.table import Table
 from semiseg.estimate import count_step
+from semiseg.runtime.timing import median_seconds, peak_bytes
 from semiseg.speed import measured_speed
-from semiseg.timing import median_seconds, peak_bytes
 
 NOTE = "Ratios are measured over estimated. Memory is all that is held, weights and the optimizer's state included."
 

@@ -10,7 +10,7 @@ from semiseg.networks import build
 from semiseg.options import EvaluationOptions, NetworkOptions
 from semiseg.predict import predict_image
 from semiseg.prototypes import PrototypePredictor
-from semiseg.timing import Call, median_seconds
+from semiseg.runtime.timing import Call, median_seconds
 
 CPU, GPU = ("resnet18", 129, (360, 480)), ("resnet101s", 769, (1024, 2048))  # encoder, window, image
 CLASSES, CHANNELS, PIXELS = 21, 512, 5_000  # K-means: pixels per class

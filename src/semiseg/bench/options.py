@@ -13,7 +13,7 @@ import torch
 from semiseg.bench.step import PRESETS, StepBench, config_for, training_pictures
 from semiseg.bench.table import Table
 from semiseg.compilation import has_compiler
-from semiseg.timing import Call, median_seconds, timed
+from semiseg.runtime.timing import Call, median_seconds, timed
 
 WAYS: dict[str, dict[str, Any]] = {
     "as shipped": {},

@@ -22,10 +22,10 @@ from semiseg.bench.prototypes import bench_prototypes
 from semiseg.bench.start import bench_start
 from semiseg.bench.step import bench_step
 from semiseg.bench.table import Table
-from semiseg.checkpoint import write_atomically
 from semiseg.config import flatten
 from semiseg.options import require
-from semiseg.provenance import provenance
+from semiseg.runtime.files import write_atomically
+from semiseg.runtime.provenance import provenance
 
 BENCHMARKS: dict[str, Callable[[torch.device, int], Iterable[Table]]] = {
     "prototypes": bench_prototypes,  # the first: it takes as many images as free memory holds

@@ -16,7 +16,7 @@ from semiseg.bench.workers import MEMORY, worker_growth
 from semiseg.data import open_dataset
 from semiseg.data.dataset import ImageSet
 from semiseg.options import DataOptions
-from semiseg.timing import median_seconds, timed
+from semiseg.runtime.timing import median_seconds, timed
 
 FILES = 1_000_000
 HELP_TARGET, LIST_TARGET = 0.5, 5.0  # seconds

@@ -22,10 +22,10 @@ from semiseg.methods.averaged import TeacherMethod
 from semiseg.methods.prototype import Prototype
 from semiseg.mixing import mix_batch
 from semiseg.optim import build_optimizer
-from semiseg.precision import precision_context
-from semiseg.progress import Progress
 from semiseg.pseudo_labels import pseudo_label
-from semiseg.timing import Call, median_seconds, peak_bytes
+from semiseg.runtime.precision import precision_context
+from semiseg.runtime.progress import Progress
+from semiseg.runtime.timing import Call, median_seconds, peak_bytes
 from semiseg.trainer import State, micro_batches
 from semiseg.types import SegmentationOutput, StepResult
 

@@ -15,9 +15,9 @@ from semiseg.comparison.running import Place, find_places, run_cells
 from semiseg.comparison.table import Document, build_document
 from semiseg.comparison.views import cells, headline, labels_title, missing_words, write_pages
 from semiseg.data import open_dataset
-from semiseg.launch import started_processes
 from semiseg.methods import METHODS
 from semiseg.options import require
+from semiseg.runtime.launch import started_processes
 
 
 def compare(

@@ -17,8 +17,8 @@ from rich.console import Console
 from semiseg.comparison.folders import is_finished, log_of, steps_done
 from semiseg.comparison.grid import Cell
 from semiseg.comparison.worker import ERROR, train_into
-from semiseg.launch import GRACE
-from semiseg.progress import Progress
+from semiseg.runtime.launch import GRACE
+from semiseg.runtime.progress import Progress
 
 Place = dict[str, str]
 """What a run finds in its environment: its GPU, or nothing."""

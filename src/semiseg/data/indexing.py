@@ -15,11 +15,11 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from rich.console import Console
 
-from semiseg.checkpoint import write_atomically
 from semiseg.data.images import IMAGE_SUFFIXES
 from semiseg.data.names import Names
 from semiseg.data.shards import INDEX, Shards, Tar, key_hash, tar_files
-from semiseg.progress import Progress
+from semiseg.runtime.files import write_atomically
+from semiseg.runtime.progress import Progress
 
 log = logging.getLogger(__name__)
 

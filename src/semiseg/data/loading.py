@@ -21,8 +21,8 @@ from torch.utils.data import Dataset as TorchDataset
 from semiseg.augment import as_batch, normalise, weak_view
 from semiseg.data.dataset import Dataset, ImageSet
 from semiseg.data.order import Order, Stream
-from semiseg.distributed import own_slots
 from semiseg.options import AugmentOptions, DataOptions, TrainOptions
+from semiseg.runtime.distributed import own_slots
 from semiseg.types import LabeledBatch, UnlabeledBatch
 
 WholeImage = tuple[str, Tensor, Tensor | None]  # name, image (1, 3, H, W) float32 normalised, label (H, W) int64

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semiseg.distributed import joined, sum_over_ranks
+from semiseg.runtime.distributed import joined, sum_over_ranks
 from semiseg.types import IGNORE, PseudoLabel
 
 NOTICE = 3

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from semiseg.distributed import own_rows, world_size
+from semiseg.runtime.distributed import own_rows, world_size
 
 
 def drop_channels(maps: Tensor, rate: float, generator: torch.Generator) -> Tensor:

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semiseg.distributed import joined, rank, sum_over_ranks, world_size
-from semiseg.precision import full_precision
+from semiseg.runtime.distributed import joined, rank, sum_over_ranks, world_size
+from semiseg.runtime.precision import full_precision
 from semiseg.types import IGNORE
 
 

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from semiseg.distributed import joined, own_rows, world_size
 from semiseg.networks.segmentor import resize
 from semiseg.parts.channel_dropout import drop_channels
-from semiseg.precision import full_precision
+from semiseg.runtime.distributed import joined, own_rows, world_size
+from semiseg.runtime.precision import full_precision
 from semiseg.types import PseudoLabel
 
 PLACES_AT_ONCE = 1024  # rows of A; more are taken in parts whose memory is given back until the backward pass

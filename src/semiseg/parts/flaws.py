@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semiseg.losses import pixels
-from semiseg.precision import full_precision
+from semiseg.runtime.precision import full_precision
 from semiseg.types import IGNORE
 
 FLAWLESS = 0.1  # a map without a greater value than this has no flaw

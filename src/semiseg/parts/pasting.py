@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semiseg.distributed import own_rows, rolled, world_size
+from semiseg.runtime.distributed import own_rows, rolled, world_size
 from semiseg.types import IGNORE, PseudoLabel
 
 GRID = 64  # cells along the longer side, in which regions are looked for

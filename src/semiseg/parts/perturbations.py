@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semiseg.distributed import own_rows, world_size
 from semiseg.parts.channel_dropout import channel_factors
-from semiseg.precision import full_precision
+from semiseg.runtime.distributed import own_rows, world_size
+from semiseg.runtime.precision import full_precision
 
 DROPPED = 0.5  # share of the channels that DropOut2d zeroes
 DROP_ABOVE = (0.7, 0.9)  # FeatureDrop's threshold, as a share of the strongest place's activation

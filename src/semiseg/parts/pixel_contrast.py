@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semiseg.distributed import joined, own_rows, world_size
 from semiseg.losses import pixels
-from semiseg.precision import full_precision
+from semiseg.runtime.distributed import joined, own_rows, world_size
+from semiseg.runtime.precision import full_precision
 
 
 def debiased_contrast(

@@ -20,10 +20,10 @@ from semiseg.data.loading import whole_images
 from semiseg.evaluate import NativeMasks
 from semiseg.experiment import Experiment
 from semiseg.metrics import ConfusionMatrix
-from semiseg.precision import precision_context
 from semiseg.predict import predict_image
 from semiseg.report.sheet import fitted, joined, painted, save, small, strip
 from semiseg.runs import load_run
+from semiseg.runtime.precision import precision_context
 
 POOL = 60  # the pictures are chosen among so many validation images
 

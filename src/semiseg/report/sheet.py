@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from semiseg.checkpoint import write_atomically
 from semiseg.data.dataset import Color, Pixels
 from semiseg.inference import colored
+from semiseg.runtime.files import write_atomically
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 SIDE = 480  # pixels, of the longer side of a picture in a page

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from semiseg.checkpoint import write_atomically
-from semiseg.record import write_json
+from semiseg.runtime.files import write_atomically, write_json
 
 
 def write_views(document: dict[str, Any], out: Path, name: str, **views: str) -> dict[str, Path]:

@@ -99,8 +99,8 @@ def _count(counted: _Counted) -> Cost:
 
 def write_costs() -> None:
     """Count what Tables 1 to 3 need, and write COSTS; what it has is kept."""
-    from semiseg.record import write_json
     from semiseg.reproduction.grid import make_reproduction
+    from semiseg.runtime.files import write_json
 
     found = dict(_known())
     for name, scale in _KEPT:

@@ -27,8 +27,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from semiseg.launch import is_launched, local_rank, started_processes
-from semiseg.precision import full_precision
+from semiseg.runtime.launch import is_launched, local_rank, started_processes
+from semiseg.runtime.precision import full_precision
 
 Value = TypeVar("Value")
 

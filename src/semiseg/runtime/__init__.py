@@ -1,0 +1,1 @@
+"""What a process stands on: ranks, devices, precision, files, progress, provenance, time."""
