@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from nuclei_looks import look
 
-from semiseg.config import load_config
+from semiseg.config.recipe import load_config
 from semiseg.data import open_dataset
 from semiseg.report.runs import read_run
 from semiseg.run_files import CONFIG, CONFUSIONS

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from semiseg.bench.pictures import write_many_names
 from semiseg.bench.workers import worker_growth
+from semiseg.config.options import DataOptions
 from semiseg.data import open_dataset
-from semiseg.options import DataOptions
 
 
 def main(root: Path, count: int, shards: Path | None = None) -> None:

@@ -34,7 +34,7 @@ import torch
 import torch.distributed as dist
 from rich.console import Console
 
-from semiseg.config import Config, load_config
+from semiseg.config.recipe import Config, load_config
 from semiseg.experiment import build_experiment, build_method, build_trainer
 from semiseg.optim import build_optimizer
 from semiseg.runtime.distributed import process_group, rank

@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 import semiseg
 from semiseg import cli
-from semiseg.options import require
+from semiseg.config.options import require
 
 
 def main(tokens: list[str]) -> int:

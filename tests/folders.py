@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from semiseg.config.options import DataOptions
 from semiseg.data import open_dataset
-from semiseg.options import DataOptions
 
 SIZE = (6, 8)
 

@@ -16,14 +16,14 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from semiseg.config.methods import METHOD_OPTIONS
+from semiseg.config.options import EvaluationOptions, LossOptions
 from semiseg.data.dataset import ImageSet
 from semiseg.evaluate import Evaluator
-from semiseg.method_options import METHOD_OPTIONS
 from semiseg.methods import METHODS
 from semiseg.methods.method import Method, Predictor
 from semiseg.networks.checkpointing import recompute
 from semiseg.networks.segmentor import Segmentor
-from semiseg.options import EvaluationOptions, LossOptions
 from semiseg.runtime.distributed import own_slots
 from semiseg.types import IGNORE, LabeledBatch, UnlabeledBatch
 

@@ -8,7 +8,7 @@ import torch
 from tiny import CLASSES, segmentor, setting
 from torch import Tensor
 
-from semiseg.method_options import PrototypeOptions
+from semiseg.config.methods import PrototypeOptions
 from semiseg.methods.prototype import Prototype
 from semiseg.prototypes import PrototypePredictor
 from semiseg.types import IGNORE, LabeledBatch, UnlabeledBatch

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny import batches, clock, optimizer_of, segmentor, setting, train_step
 
-from semiseg.method_options import METHOD_OPTIONS
+from semiseg.config.methods import METHOD_OPTIONS
 from semiseg.methods import METHODS
 from semiseg.record import read_record
 

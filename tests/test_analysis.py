@@ -20,11 +20,11 @@ from semiseg.analysis.embedding import class_numbers, to_plane
 from semiseg.analysis.features import choose_pixels, pixel_features
 from semiseg.analysis.scatter import SAFE, readable
 from semiseg.cli import main
-from semiseg.config import save_config
+from semiseg.config.options import DataOptions, SceneOptions
+from semiseg.config.recipe import save_config
 from semiseg.data.dataset import ImageSet, palette
 from semiseg.data.loading import whole_images
 from semiseg.data.scenes import CLASSES
-from semiseg.options import DataOptions, SceneOptions
 from semiseg.runs import load_run
 from semiseg.runtime.files import plain
 from semiseg.types import IGNORE

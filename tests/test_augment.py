@@ -24,7 +24,7 @@ from semiseg.augment import (
     strong_view,
     weak_view,
 )
-from semiseg.options import AugmentOptions
+from semiseg.config.options import AugmentOptions
 
 STILL = {"scale_min": 1.0, "scale_max": 1.0, "flip": 0.0}  # a weak view that only crops
 NO_COLOUR = {"jitter_probability": 0.0, "gray_probability": 0.0, "blur_probability": 0.0}

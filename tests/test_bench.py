@@ -16,8 +16,8 @@ from semiseg.bench.prototypes import Case, _inference, _loss_and_gradient, _trai
 from semiseg.bench.run import show
 from semiseg.bench.step import StepBench, config_for
 from semiseg.bench.table import Table
+from semiseg.config.options import AugmentOptions
 from semiseg.methods import METHODS
-from semiseg.options import AugmentOptions
 from semiseg.prototypes import PrototypePredictor
 from semiseg.runtime.timing import median_seconds, peak_bytes
 from semiseg.sampling import grid_points

@@ -7,8 +7,8 @@ from semiseg.bench import start, workers
 from semiseg.bench.pictures import write_many_names
 from semiseg.bench.start import bench_start
 from semiseg.bench.workers import MEMORY, Growth, worker_growth
+from semiseg.config.options import DataOptions
 from semiseg.data import open_dataset
-from semiseg.options import DataOptions
 
 needs_proc = pytest.mark.skipif(not MEMORY.exists(), reason="this system does not tell a process's memory")
 

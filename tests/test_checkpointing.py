@@ -8,12 +8,12 @@ from saved import saved_bytes
 from tiny import CLASSES, batches, clock, optimizer_of, setting, train_step
 from torch import Tensor, nn
 
-from semiseg.method_options import PrototypeOptions
+from semiseg.config.methods import PrototypeOptions
+from semiseg.config.options import NetworkOptions
 from semiseg.methods import METHODS
 from semiseg.methods.method import Method
 from semiseg.networks import Segmentor, build, checkpointing
 from semiseg.networks.checkpointing import counting_nothing, encoder_blocks, recompute
-from semiseg.options import NetworkOptions
 from semiseg.runtime.precision import precision_context
 
 STEPS = 4

@@ -13,9 +13,9 @@ import semiseg
 import semiseg.data as semiseg_data
 from semiseg import comparison
 from semiseg.cli import main
-from semiseg.config import load_config, shipped_recipes
-from semiseg.method_options import METHOD_OPTIONS
-from semiseg.option_types import ConfigError, option_help, option_types
+from semiseg.config.fields import ConfigError, option_help, option_types
+from semiseg.config.methods import METHOD_OPTIONS
+from semiseg.config.recipe import load_config, shipped_recipes
 
 
 @pytest.fixture
@@ -357,7 +357,7 @@ SLOW = {"torch", "torchvision", "timm", "cv2", "sklearn", "numpy"}
 def test_help_lists_and_mistakes_answer_without_the_slow_libraries(arguments, status):
     code, out, errors, modules = run(*arguments)
     assert code == status
-    assert "semiseg.config" in modules  # or the modules were not read from the report
+    assert "semiseg.config.recipe" in modules  # or the modules were not read from the report
     assert not SLOW & modules
     assert bool(out) == (status == 0)
     assert len(errors) == (status == 2), errors

@@ -19,7 +19,6 @@ from rich.console import Console
 from test_report import OUTSIDE, Page
 
 from semiseg import cli
-from semiseg.changes import changed_options
 from semiseg.checkpoint import load_checkpoint
 from semiseg.comparison import running
 from semiseg.comparison.grid import Grid, make_grid
@@ -28,7 +27,8 @@ from semiseg.comparison.run import MissingRunsError, require_all, run_grid
 from semiseg.comparison.running import find_places
 from semiseg.comparison.table import NOT_YET
 from semiseg.comparison.views import html, markdown
-from semiseg.config import load_config, save_config
+from semiseg.config.changes import changed_options
+from semiseg.config.recipe import load_config, save_config
 from semiseg.metrics import ConfusionMatrix
 from semiseg.record import read_record
 

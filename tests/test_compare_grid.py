@@ -8,13 +8,13 @@ from folders import filled
 
 from semiseg.comparison.grid import Grid, make_grid
 from semiseg.comparison.published import _MEANINGS, _TABLES, is_blender, meaning, published
-from semiseg.config import config_to_dict, flatten
+from semiseg.config.fields import ConfigError
+from semiseg.config.methods import METHOD_OPTIONS
+from semiseg.config.recipe import config_to_dict, flatten
 from semiseg.data import open_dataset
 from semiseg.data.loading import training_batches
 from semiseg.data.splits import PUBLISHED
-from semiseg.method_options import METHOD_OPTIONS
 from semiseg.methods import METHODS
-from semiseg.option_types import ConfigError
 from semiseg.runtime.distributed import pick_device
 
 NAMES = (

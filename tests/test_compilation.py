@@ -16,9 +16,9 @@ from test_resume import same, step_of
 
 from semiseg import compilation, estimate, runs
 from semiseg.compilation import compile_networks, uncompiled
-from semiseg.config import Config
+from semiseg.config.methods import METHOD_OPTIONS
+from semiseg.config.recipe import Config
 from semiseg.experiment import train
-from semiseg.method_options import METHOD_OPTIONS
 from semiseg.methods import METHODS
 
 needs_compiler = pytest.mark.skipif(

@@ -8,10 +8,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from semiseg.config import Config, config_from_dict, config_to_dict, load_config, save_config, shipped_recipes
-from semiseg.method_options import METHOD_OPTIONS, CutMixOptions, PrototypeOptions, SupervisedOptions
-from semiseg.option_types import ConfigError
-from semiseg.options import DataOptions, EvaluationOptions
+from semiseg.config.fields import ConfigError
+from semiseg.config.methods import METHOD_OPTIONS, CutMixOptions, PrototypeOptions, SupervisedOptions
+from semiseg.config.options import DataOptions, EvaluationOptions
+from semiseg.config.recipe import Config, config_from_dict, config_to_dict, load_config, save_config, shipped_recipes
 
 RECIPE = """\
 # A recipe with everything in it

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny import batches, clock, optimizer_of, segmentor, setting, train_step, vit_segmentor
 
-from semiseg.method_options import METHOD_OPTIONS, UnlabeledOptions
+from semiseg.config.methods import METHOD_OPTIONS, UnlabeledOptions
 from semiseg.methods import METHODS
 from semiseg.methods.method import Method
 from semiseg.optim import Optimizer

@@ -14,7 +14,7 @@ from ranks import in_ranks
 from test_resume import same, step_of
 
 from semiseg.checkpoint import load_checkpoint
-from semiseg.config import Config, load_config
+from semiseg.config.recipe import Config, load_config
 from semiseg.experiment import _check_agreement, train
 from semiseg.record import read_record
 from semiseg.runtime.distributed import rank

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from semiseg.config import load_config
-from semiseg.method_options import METHOD_OPTIONS
+from semiseg.config.methods import METHOD_OPTIONS
+from semiseg.config.recipe import load_config
 
 PAGES = Path(__file__).parent.parent / "docs" / "methods"
 

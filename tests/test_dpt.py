@@ -5,9 +5,9 @@ import torch
 from test_networks import stretch
 from torch import nn
 
+from semiseg.config.options import NetworkOptions
 from semiseg.networks import build
 from semiseg.networks.dpt import DPT, pyramid_widths
-from semiseg.options import NetworkOptions
 
 PUBLISHED = {"small": (64, 24.8), "base": (128, 97.5)}
 """ViT -> width, and millions of parameters of encoder and decoder as the makers count them."""

@@ -6,9 +6,9 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
+from semiseg.config.options import NetworkOptions
 from semiseg.networks import encoders
 from semiseg.networks.encoders import build_encoder
-from semiseg.options import NetworkOptions
 
 FAMILIES = ["resnet18", "resnet50", "convnext_atto", "mobilenetv3_small_100", "efficientnet_b0"]
 

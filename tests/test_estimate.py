@@ -7,7 +7,7 @@ import torch
 from test_bench import step_bench
 from torch import nn
 
-from semiseg.config import load_config
+from semiseg.config.recipe import load_config
 from semiseg.estimate import Traffic, count_step, estimate
 from semiseg.runtime.timing import peak_bytes
 from semiseg.speed import PUBLISHED, Cost, Speed, measured_speed, published_speed

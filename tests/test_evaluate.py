@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from semiseg.config.methods import PrototypeOptions
+from semiseg.config.options import EvaluationOptions
 from semiseg.data.dataset import ImageSet, Pixels
 from semiseg.evaluate import Evaluator, eval_mode
-from semiseg.method_options import PrototypeOptions
 from semiseg.methods import METHODS
 from semiseg.methods.method import Predictor
-from semiseg.options import EvaluationOptions
 from semiseg.prototypes import PrototypePredictor
 from semiseg.types import IGNORE
 

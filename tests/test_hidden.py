@@ -14,6 +14,7 @@ import torch
 from test_contract import STEPS, VARIANTS, WARMUP, method_of
 
 from semiseg.checkpoint import LAST, load_checkpoint
+from semiseg.config.options import EvaluationOptions
 from semiseg.data import open_dataset
 from semiseg.data.dataset import ImageSet
 from semiseg.data.hidden import hidden_pool
@@ -21,7 +22,6 @@ from semiseg.data.loading import whole_images
 from semiseg.evaluate import eval_mode, hidden_labels
 from semiseg.experiment import build_experiment, train
 from semiseg.methods import METHODS
-from semiseg.options import EvaluationOptions
 from semiseg.record import read_record
 from semiseg.runs import load_run
 from semiseg.runtime.files import plain

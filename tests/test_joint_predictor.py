@@ -10,12 +10,12 @@ import tiny
 import tiny_run
 import torch
 
+from semiseg.config.options import EvaluationOptions
 from semiseg.data import open_dataset
 from semiseg.inference import segment
 from semiseg.methods.method import JointPredictor, Predictor, mean_prediction
 from semiseg.model import load_model, save_model
 from semiseg.networks import build
-from semiseg.options import EvaluationOptions
 from semiseg.prototypes import PrototypePredictor
 
 IMAGE = torch.randn(2, 3, 9, 12, generator=torch.Generator().manual_seed(0))

@@ -14,7 +14,7 @@ import pytest
 import torch.multiprocessing
 
 from semiseg.cli import main
-from semiseg.config import ConfigError, load_config
+from semiseg.config.recipe import ConfigError, load_config
 from semiseg.runtime import launch
 from semiseg.runtime.launch import AloneError, resolve_devices
 

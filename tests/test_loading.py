@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semiseg.augment import denormalise, normalise, weak_view
+from semiseg.config.options import AugmentOptions, DataOptions, TrainOptions
 from semiseg.data.dataset import Dataset, ImageSet
 from semiseg.data.loading import Order, Stream, ViewKey, Views, collate, labeled_images, training_batches, whole_images
-from semiseg.options import AugmentOptions, DataOptions, TrainOptions
 from semiseg.runtime import distributed
 
 AUGMENT = AugmentOptions(crop_height=32, crop_width=40)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from semiseg.config.options import LossOptions
 from semiseg.losses import (
     cross_entropy,
     kept_cross_entropy,
@@ -20,7 +21,6 @@ from semiseg.losses import (
     supervised_loss,
     unlabeled_denominator,
 )
-from semiseg.options import LossOptions
 from semiseg.types import IGNORE
 
 seeds = st.integers(0, 10_000)

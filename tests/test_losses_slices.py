@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from semiseg import losses
+from semiseg.config.options import LossOptions
 from semiseg.losses import (
     cross_entropy,
     in_slices,
@@ -21,7 +22,6 @@ from semiseg.losses import (
     softmax_squared_distance,
     supervised_loss,
 )
-from semiseg.options import LossOptions
 
 BATCH, CLASSES = 5, 6
 SLICES = (2, 3, BATCH, BATCH + 4)  # 5 images in 2 and 3 slices of different sizes, one by one, more slices than images

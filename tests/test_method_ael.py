@@ -9,8 +9,8 @@ from test_method_baselines import observed, probabilities, started
 from tiny import batches, clock, segmentor, setting
 from torch import Tensor
 
+from semiseg.config.methods import AELOptions
 from semiseg.losses import weighted_cross_entropy
-from semiseg.method_options import AELOptions
 from semiseg.methods.ael import AEL
 from semiseg.mixing import french_boxes
 from semiseg.parts.bank import NOTICE

@@ -9,15 +9,15 @@ import torch
 from tiny import batches, clock, segmentor, setting
 
 from semiseg.augment import strong_view
+from semiseg.config.methods import CutMixOptions, MeanTeacherOptions, SupervisedOptions, TeacherOptions
+from semiseg.config.options import LossOptions
 from semiseg.losses import share
-from semiseg.method_options import CutMixOptions, MeanTeacherOptions, SupervisedOptions, TeacherOptions
 from semiseg.methods.averaged import TeacherMethod
 from semiseg.methods.cutmix import CutMix
 from semiseg.methods.mean_teacher import MeanTeacher
 from semiseg.methods.method import Method
 from semiseg.methods.supervised import Supervised
 from semiseg.mixing import french_boxes
-from semiseg.options import LossOptions
 from semiseg.types import IGNORE
 
 

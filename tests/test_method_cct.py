@@ -9,8 +9,8 @@ from test_method_baselines import mean_cross_entropy, probabilities
 from tiny import batches, clock, segmentor, setting
 from torch.nn import functional as F
 
-from semiseg.method_options import CCTOptions
-from semiseg.method_options.cct import NEED_BACKGROUND
+from semiseg.config.methods import CCTOptions
+from semiseg.config.methods.cct import NEED_BACKGROUND
 from semiseg.methods.cct import CCT, AuxiliaryDecoder
 from semiseg.networks.segmentor import resize
 

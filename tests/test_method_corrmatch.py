@@ -9,7 +9,7 @@ from test_method_baselines import mean_cross_entropy, observed, probabilities
 from tiny import batches, clock, optimizer_of, segmentor, setting, train_step
 
 from semiseg.augment import strong_view
-from semiseg.method_options import CorrMatchOptions
+from semiseg.config.methods import CorrMatchOptions
 from semiseg.methods.corrmatch import CorrMatch
 from semiseg.mixing import small_boxes
 from semiseg.parts.correlation import regions

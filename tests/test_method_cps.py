@@ -8,7 +8,7 @@ import torch
 from test_method_baselines import mean_cross_entropy, probabilities
 from tiny import batches, clock, one_by_one, optimizer_of, segmentor, setting, train_step
 
-from semiseg.method_options import CPSOptions
+from semiseg.config.methods import CPSOptions
 from semiseg.methods.cps import CPS
 from semiseg.methods.paired import SIDES
 from semiseg.mixing import toggled_boxes

@@ -11,7 +11,7 @@ from tiny import batches, clock, segmentor, setting
 from torch import Tensor
 
 from semiseg.augment import strong_view
-from semiseg.method_options import METHOD_OPTIONS, FixMatchOptions, UniMatchOptions, UniMatchV2Options
+from semiseg.config.methods import METHOD_OPTIONS, FixMatchOptions, UniMatchOptions, UniMatchV2Options
 from semiseg.methods import METHODS
 from semiseg.methods.fixmatch import FixMatch
 from semiseg.methods.matching import match

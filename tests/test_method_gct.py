@@ -8,11 +8,11 @@ import torch
 from test_method_baselines import mean_cross_entropy, probabilities
 from tiny import batches, clock, segmentor, setting
 
-from semiseg.method_options import GCTOptions
+from semiseg.config.methods import GCTOptions
+from semiseg.config.options import OptimOptions
 from semiseg.methods.gct import GCT
 from semiseg.methods.paired import SIDES
 from semiseg.optim import build_optimizer
-from semiseg.options import OptimOptions
 from semiseg.parts.flaws import (
     FlawDetector,
     HalfBatchNorm,

@@ -10,7 +10,7 @@ from tiny import batches, clock, segmentor, setting
 from torch import Tensor
 
 from semiseg.augment import strong_view
-from semiseg.method_options import PC2SegOptions
+from semiseg.config.methods import PC2SegOptions
 from semiseg.methods.pc2seg import PC2Seg
 from semiseg.networks.segmentor import resize
 from semiseg.parts.pixel_contrast import debiased_contrast

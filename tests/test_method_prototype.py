@@ -11,7 +11,7 @@ from torch import Tensor
 
 import semiseg.methods.regularizer as module
 from semiseg.augment import strong_view
-from semiseg.method_options import PrototypeOptions
+from semiseg.config.methods import PrototypeOptions
 from semiseg.methods.prototype import Prototype
 from semiseg.sampling import all_points, grid_points
 

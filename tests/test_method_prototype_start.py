@@ -10,7 +10,7 @@ from slow_prototype import PLAIN, feature_at, method_of
 from tiny import batches, clock, one_by_one, optimizer_of, segmentor, setting, train_step
 
 import semiseg.methods.regularizer as module
-from semiseg.method_options import PrototypeOptions
+from semiseg.config.methods import PrototypeOptions
 from semiseg.methods.prototype import Prototype
 
 

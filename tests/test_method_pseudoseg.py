@@ -10,8 +10,8 @@ from tiny import batches, clock, segmentor, setting
 from torch.nn import functional as F
 
 from semiseg.augment import strong_view
+from semiseg.config.methods import PseudoSegOptions
 from semiseg.losses import classes_shown, presence_loss, soft_cross_entropy
-from semiseg.method_options import PseudoSegOptions
 from semiseg.methods.class_activation import AttentionCAM, attend
 from semiseg.methods.pseudoseg import PseudoSeg
 from semiseg.mixing import squares

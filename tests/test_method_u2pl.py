@@ -9,7 +9,7 @@ import slow_contrast as slow
 import torch
 from tiny import batches, clock, segmentor, setting
 
-from semiseg.method_options import U2PLOptions
+from semiseg.config.methods import U2PLOptions
 from semiseg.methods.u2pl import U2PL
 from semiseg.mixing import mix_batch
 from semiseg.types import IGNORE

@@ -3,8 +3,8 @@
 import pytest
 
 from semiseg.cli import main
-from semiseg.config import ConfigError, load_config
-from semiseg.network_options import NetworkOptions
+from semiseg.config.network import NetworkOptions
+from semiseg.config.recipe import ConfigError, load_config
 
 DINO = {"network.name": "dpt", "network.encoder": "vit_small_patch14_dinov2"}
 

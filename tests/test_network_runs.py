@@ -9,13 +9,13 @@ import tiny_run
 import torch
 from test_bench import step_bench
 
-from semiseg.config import Config, load_config
+from semiseg.config.options import AugmentOptions, EvaluationOptions, NetworkOptions
+from semiseg.config.recipe import Config, load_config
 from semiseg.estimate import count_step
 from semiseg.experiment import build_method, train
 from semiseg.model import load_model
 from semiseg.networks import Segmentor, ViTEncoder, build
 from semiseg.networks.smp import SmpSegmentor
-from semiseg.options import AugmentOptions, EvaluationOptions, NetworkOptions
 from semiseg.runs import load_run
 from semiseg.runtime.timing import peak_bytes
 

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from semiseg.network_options import NAMES
+from semiseg.config.network import NAMES
+from semiseg.config.options import NetworkOptions
 from semiseg.networks import NETWORKS, build
 from semiseg.networks.deeplabv3plus import DeepLabV3Plus
 from semiseg.networks.segmentor import Segmentor
-from semiseg.options import NetworkOptions
 
 
 def small(**changes) -> NetworkOptions:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from semiseg.config import load_config
-from semiseg.method_options import METHOD_OPTIONS
-from semiseg.option_types import convert, describe, option_help, option_types
+from semiseg.config.fields import convert, describe, option_help, option_types
+from semiseg.config.methods import METHOD_OPTIONS
+from semiseg.config.recipe import load_config
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from semiseg.options import EvaluationOptions
+from semiseg.config.options import EvaluationOptions
 from semiseg.predict import center_crop, predict_image, slide, starts
 from semiseg.runtime.precision import precision_context
 

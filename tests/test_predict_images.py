@@ -10,14 +10,14 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from semiseg.config import load_config
+from semiseg.config.options import EvaluationOptions
+from semiseg.config.recipe import load_config
 from semiseg.data import open_dataset
 from semiseg.data.dataset import Prepared
 from semiseg.data.files import FileSet
 from semiseg.experiment import build_method
 from semiseg.inference import colored, find_images, predict_images, segment
 from semiseg.model import load_model, save_model
-from semiseg.options import EvaluationOptions
 
 QUIET = Console(quiet=True)
 PARTS = ("masks", "overlays", "confidence")

@@ -7,8 +7,8 @@ from importlib.resources import files
 import pytest
 import yaml
 
-from semiseg.config import RECIPES, load_config, shipped_recipes
-from semiseg.method_options import METHOD_OPTIONS
+from semiseg.config.methods import METHOD_OPTIONS
+from semiseg.config.recipe import RECIPES, load_config, shipped_recipes
 
 NAMES = ("camvid", "cityscapes", "demo", "folder", "voc-blender", "voc-classic")
 PUBLISHED = json.loads(files("semiseg.data").joinpath("published_splits.json").read_text("utf-8"))

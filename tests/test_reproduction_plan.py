@@ -10,7 +10,7 @@ import timm
 import torch
 from folders import filled
 
-from semiseg.config import load_config
+from semiseg.config.recipe import load_config
 from semiseg.data.cityscapes import CITYSCAPES_CLASSES
 from semiseg.data.splits import PUBLISHED
 from semiseg.data.voc import VOC_CLASSES

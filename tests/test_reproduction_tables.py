@@ -11,10 +11,10 @@ import pytest
 from folders import filled
 
 from semiseg.comparison.published import published
-from semiseg.config import load_config
+from semiseg.config.fields import ConfigError
+from semiseg.config.methods import METHOD_OPTIONS
+from semiseg.config.recipe import load_config
 from semiseg.data.splits import PUBLISHED
-from semiseg.method_options import METHOD_OPTIONS
-from semiseg.option_types import ConfigError
 from semiseg.reproduction.grid import Reproduction, make_reproduction
 from semiseg.reproduction.rows import DISCRIMINATION
 from semiseg.reproduction.tables import TABLES

@@ -13,7 +13,7 @@ import tiny_run
 import torch
 
 from semiseg.checkpoint import load_checkpoint
-from semiseg.config import Config
+from semiseg.config.recipe import Config
 from semiseg.experiment import train
 from semiseg.record import read_record
 

@@ -9,8 +9,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from semiseg.config.options import DataOptions, SceneOptions
 from semiseg.data.scenes import CLASSES, LOOKS, Scenes, draw_scene, open_scenes
-from semiseg.options import DataOptions, SceneOptions
 
 OPTIONS = DataOptions(dataset="scenes", scenes=SceneOptions(labeled=12, unlabeled=60, val=40))
 

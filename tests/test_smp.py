@@ -12,9 +12,9 @@ from torch import nn
 from torch.nn import functional as F
 
 import semiseg
+from semiseg.config.options import NetworkOptions
 from semiseg.networks import NETWORKS, build, encoders
 from semiseg.networks.smp import SmpSegmentor
-from semiseg.options import NetworkOptions
 
 NAMES = [name for name in NETWORKS if name.startswith("smp:")]
 SIZES = [(33, 47), (5, 5), (130, 70), (64, 96)]

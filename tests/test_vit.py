@@ -8,9 +8,9 @@ from safetensors.torch import save_file
 from tiny import vit_segmentor
 from torch.nn import functional as F
 
+from semiseg.config.options import NetworkOptions
 from semiseg.networks import build, encoders, vit
 from semiseg.networks.vit import ViTEncoder, build_vit, spread_layers
-from semiseg.options import NetworkOptions
 
 SMALL = "test_vit"  # 6 blocks, 64 channels, patches of 16 pixels, a grid of 10 x 10
 SIZES = [(33, 47), (5, 5), (130, 70)]

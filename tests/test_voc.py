@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from semiseg.config.options import DataOptions
 from semiseg.data import open_dataset
 from semiseg.data.sharding import write_shards
 from semiseg.data.splits import PUBLISHED, PublishedList, PublishedSplit
-from semiseg.options import DataOptions
 
 ALL = [f"2007_{index:06d}" for index in range(10)]
 TRAIN, SBD, VAL = ALL[:3], ALL[3:7], ALL[7:9]  # ALL[9] is in no list, as most of VOC's images

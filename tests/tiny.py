@@ -5,12 +5,12 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from semiseg.config.options import OptimOptions
 from semiseg.methods.method import Method, Setting
 from semiseg.networks.dpt import DPT
 from semiseg.networks.segmentor import Segmentor
 from semiseg.networks.vit import ViTEncoder, spread_layers
 from semiseg.optim import Optimizer, build_optimizer
-from semiseg.options import OptimOptions
 from semiseg.prototypes import PrototypePredictor
 from semiseg.types import IGNORE, Clock, LabeledBatch, StepResult, UnlabeledBatch
 

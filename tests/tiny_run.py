@@ -9,10 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from semiseg.config import Config
-from semiseg.experiment import train
-from semiseg.method_options import METHOD_OPTIONS
-from semiseg.options import (
+from semiseg.config.methods import METHOD_OPTIONS
+from semiseg.config.options import (
     AugmentOptions,
     DataOptions,
     EvaluationOptions,
@@ -21,6 +19,8 @@ from semiseg.options import (
     SceneOptions,
     TrainOptions,
 )
+from semiseg.config.recipe import Config
+from semiseg.experiment import train
 
 QUIET = Console(quiet=True)
 

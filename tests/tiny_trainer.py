@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from semiseg.checkpoint import load_checkpoint
+from semiseg.config.options import OptimOptions, TrainOptions
 from semiseg.methods.method import Method
 from semiseg.optim import build_optimizer
-from semiseg.options import OptimOptions, TrainOptions
 from semiseg.record import Record, read_record
 from semiseg.runtime.progress import Progress
 from semiseg.trainer import State, Trainer

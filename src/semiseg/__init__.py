@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from semiseg.comparison.run import compare
-    from semiseg.config import Config, load_config, save_config
+    from semiseg.config.fields import ConfigError
+    from semiseg.config.recipe import Config, load_config, save_config
     from semiseg.data import DATASETS, open_dataset
     from semiseg.experiment import train
     from semiseg.methods import METHODS
     from semiseg.methods.method import Method
     from semiseg.model import Model, load_model
     from semiseg.networks import NETWORKS
-    from semiseg.option_types import ConfigError
     from semiseg.runs import evaluate_run
     from semiseg.types import IGNORE
 
@@ -49,16 +49,16 @@ _HOME = {
     "IGNORE": "types",
     "METHODS": "methods",
     "NETWORKS": "networks",
-    "Config": "config",
-    "ConfigError": "option_types",
+    "Config": "config.recipe",
+    "ConfigError": "config.fields",
     "Method": "methods.method",
     "Model": "model",
     "compare": "comparison.run",
     "evaluate_run": "runs",
-    "load_config": "config",
+    "load_config": "config.recipe",
     "load_model": "model",
     "open_dataset": "data",
-    "save_config": "config",
+    "save_config": "config.recipe",
     "train": "experiment",
 }
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from semiseg.options import AugmentOptions
+from semiseg.config.options import AugmentOptions
 from semiseg.runtime.distributed import own_rows, world_size
 from semiseg.runtime.precision import full_precision
 

@@ -23,7 +23,7 @@ from semiseg.command_options import (
     with_reproduce_options,
     with_train_options,
 )
-from semiseg.option_types import methods_with, repair
+from semiseg.config.fields import methods_with, repair
 from semiseg.runtime.launch import STOPPED, AloneError, first_to_fail, is_first, launch
 
 

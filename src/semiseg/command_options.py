@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
-from semiseg.config import Config, config_to_dict, flatten, load_config
-from semiseg.method_options import METHOD_OPTIONS
-from semiseg.option_types import attribute_docs, option_help, option_types
+from semiseg.config.fields import attribute_docs, option_help, option_types
+from semiseg.config.methods import METHOD_OPTIONS
+from semiseg.config.recipe import Config, config_to_dict, flatten, load_config
 
 Command = Callable[..., None]
 

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from semiseg.config import flatten, load_config, shipped_recipes
-from semiseg.method_options import METHOD_OPTIONS
+from semiseg.config.methods import METHOD_OPTIONS
+from semiseg.config.recipe import flatten, load_config, shipped_recipes
 from semiseg.runtime.launch import is_first, resolve_devices
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from semiseg import experiment
-from semiseg.config import Config, load_config
+from semiseg.config.recipe import Config, load_config
 from semiseg.report import write_comparison
 from semiseg.report.page import REPORT, class_rows
 from semiseg.report.runs import Run, read_runs

@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from semiseg.config import Config
+from semiseg.config.recipe import Config
 from semiseg.experiment import build_method
 from semiseg.methods import Method
 from semiseg.networks.segmentor import Segmentor

@@ -10,17 +10,17 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from semiseg.changes import check_same_run
 from semiseg.checkpoint import BEST, LAST, load_checkpoint
 from semiseg.compilation import compile_networks, uncompiled
-from semiseg.config import Config, config_from_dict, config_to_dict, save_config
+from semiseg.config.changes import check_same_run
+from semiseg.config.network import require_multiple
+from semiseg.config.recipe import Config, config_from_dict, config_to_dict, save_config
 from semiseg.data import open_dataset
 from semiseg.data.dataset import Dataset, ImageSet, check_same_lists
 from semiseg.data.loading import PartnerLoader, Views, labeled_images, training_batches
 from semiseg.evaluate import Evaluation, Evaluator, hidden_labels
 from semiseg.methods import METHODS, Method, Setting
 from semiseg.model import save_model
-from semiseg.network_options import require_multiple
 from semiseg.networks import Segmentor, ViTEncoder, build, with_shared_statistics
 from semiseg.optim import Optimizer, build_optimizer
 from semiseg.record import Record

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from semiseg.options import LossOptions
+from semiseg.config.options import LossOptions
 from semiseg.runtime.distributed import joined, sum_over_ranks, world_size
 from semiseg.types import IGNORE
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from semiseg.options import OptimOptions
+from semiseg.config.options import OptimOptions
 
 KINDS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,

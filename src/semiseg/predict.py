@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semiseg.options import EvaluationOptions
+from semiseg.config.options import EvaluationOptions
 
 Predict = Callable[[Tensor], dict[str, Tensor]]
 """Images (B, 3, H, W) -> logits (B, C, H, W) of each predictor by name, the headline first."""

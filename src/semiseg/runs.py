@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from semiseg.checkpoint import BEST, LAST, load_checkpoint
-from semiseg.config import config_from_dict
+from semiseg.config.recipe import config_from_dict
 from semiseg.data.dataset import check_same_lists
 from semiseg.experiment import Experiment, build_experiment
 from semiseg.runtime.files import write_json

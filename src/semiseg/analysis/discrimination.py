@@ -14,7 +14,7 @@ from semiseg.analysis.features import PixelChoice, choose_pixels, pixel_features
 from semiseg.analysis.moments import Moments, at_length_1, traces
 from semiseg.analysis.pages import number, section, write_page
 from semiseg.analysis.subjects import Subjects, read_subjects
-from semiseg.checks import require
+from semiseg.config.checks import require
 from semiseg.experiment import Experiment
 from semiseg.report.texts import markdown_table
 

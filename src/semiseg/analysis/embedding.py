@@ -17,9 +17,9 @@ from semiseg.analysis.features import PixelChoice, choose_pixels, pixel_features
 from semiseg.analysis.moments import at_length_1
 from semiseg.analysis.scatter import SAFE, Embedded, draw
 from semiseg.analysis.subjects import Subjects, read_subjects
-from semiseg.checks import require
+from semiseg.config.checks import require
+from semiseg.config.fields import nearest
 from semiseg.experiment import Experiment
-from semiseg.option_types import nearest
 from semiseg.runtime.files import write_json
 from semiseg.runtime.progress import Progress
 

@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from semiseg.checks import require
+from semiseg.config.checks import require
 from semiseg.data.dataset import ImageSet
 from semiseg.data.loading import whole_images
 from semiseg.evaluate import NativeMasks, eval_mode

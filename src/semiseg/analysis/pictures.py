@@ -17,10 +17,10 @@ from semiseg.analysis.pages import number, section, write_page
 from semiseg.analysis.scores import BAND, SMALLEST
 from semiseg.analysis.subjects import Subjects, read_subjects
 from semiseg.analysis.tally import Tally, tally
-from semiseg.checks import require
+from semiseg.config.checks import require
+from semiseg.config.fields import nearest
 from semiseg.data.dataset import Color, ImageSet, Pixels
 from semiseg.inference import colored
-from semiseg.option_types import nearest
 from semiseg.report.sheet import fitted, joined, legend, paragraph, save, strip
 from semiseg.report.texts import markdown_table
 from semiseg.types import IGNORE

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from semiseg.checks import require
+from semiseg.config.checks import require
 from semiseg.data import open_dataset
 from semiseg.data.dataset import Dataset, ImageSet
 from semiseg.experiment import Experiment

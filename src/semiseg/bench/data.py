@@ -17,11 +17,11 @@ from torchvision.transforms.v2 import functional as tv
 from semiseg.augment import MEAN, STD, normalise, weak_view
 from semiseg.bench.pictures import write_pictures
 from semiseg.bench.table import Table
+from semiseg.config.options import AugmentOptions
 from semiseg.data.dataset import ImageSet, Prepared
 from semiseg.data.files import FileSet
 from semiseg.data.masks import MaskReader
 from semiseg.data.scenes import CLASSES
-from semiseg.options import AugmentOptions
 from semiseg.runtime.timing import Call, median_seconds
 from semiseg.types import IGNORE
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from semiseg.bench.table import Table
+from semiseg.config.options import EvaluationOptions, NetworkOptions
 from semiseg.metrics import Calibration, ConfusionMatrix
 from semiseg.networks import build
-from semiseg.options import EvaluationOptions, NetworkOptions
 from semiseg.predict import predict_image
 from semiseg.prototypes import PrototypePredictor
 from semiseg.runtime.timing import Call, median_seconds

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from semiseg.config.options import SceneOptions
 from semiseg.data.scenes import draw_scene
-from semiseg.options import SceneOptions
 
 GRAIN = 6.0  # standard deviation in steps of 255: a JPEG of a scene then takes as many bytes as one of a photograph
 QUALITY = 90

@@ -22,8 +22,8 @@ from semiseg.bench.prototypes import bench_prototypes
 from semiseg.bench.start import bench_start
 from semiseg.bench.step import bench_step
 from semiseg.bench.table import Table
-from semiseg.config import flatten
-from semiseg.options import require
+from semiseg.config.options import require
+from semiseg.config.recipe import flatten
 from semiseg.runtime.files import write_atomically
 from semiseg.runtime.provenance import provenance
 

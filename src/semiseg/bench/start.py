@@ -13,9 +13,9 @@ import torch
 from semiseg.bench.pictures import write_many_names
 from semiseg.bench.table import Table
 from semiseg.bench.workers import MEMORY, worker_growth
+from semiseg.config.options import DataOptions
 from semiseg.data import open_dataset
 from semiseg.data.dataset import ImageSet
-from semiseg.options import DataOptions
 from semiseg.runtime.timing import median_seconds, timed
 
 FILES = 1_000_000

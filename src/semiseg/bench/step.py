@@ -15,7 +15,7 @@ from semiseg.augment import strong_view
 from semiseg.bench.pictures import write_pictures
 from semiseg.bench.table import Table
 from semiseg.compilation import uncompiled
-from semiseg.config import Config, load_config
+from semiseg.config.recipe import Config, load_config
 from semiseg.experiment import build_experiment, build_trainer
 from semiseg.methods import METHODS
 from semiseg.methods.averaged import TeacherMethod

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from semiseg.changes import changed_options
 from semiseg.comparison.grid import Cell
-from semiseg.config import load_config
+from semiseg.config.changes import changed_options
+from semiseg.config.recipe import load_config
 from semiseg.data.dataset import check_same_lists
 from semiseg.run_files import CONFIG, CONFUSIONS, METRICS, RESULT
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semiseg.comparison.labels import CHOSEN_HERE, LabeledSet, labeled_set, recipes_own
-from semiseg.config import Config, Flat, flatten, load_config
-from semiseg.method_options import METHOD_OPTIONS
-from semiseg.option_types import ConfigError, check_method, option_types, repair
+from semiseg.config.fields import ConfigError, check_method, option_types, repair
+from semiseg.config.methods import METHOD_OPTIONS
+from semiseg.config.recipe import Config, Flat, flatten, load_config
 
 REFERENCE = "supervised"
 """What every method is held against."""

@@ -9,9 +9,9 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from semiseg.config import Flat
-from semiseg.option_types import ConfigError, nearest
-from semiseg.options import DataOptions
+from semiseg.config.fields import ConfigError, nearest
+from semiseg.config.options import DataOptions
+from semiseg.config.recipe import Flat
 
 _LABELED, _UNLABELED = "labeled.txt", "unlabeled.txt"
 

@@ -14,9 +14,9 @@ from semiseg.comparison.reports import write_reports
 from semiseg.comparison.running import Place, find_places, run_cells
 from semiseg.comparison.table import Document, build_document
 from semiseg.comparison.views import cells, headline, labels_title, missing_words, write_pages
+from semiseg.config.options import require
 from semiseg.data import open_dataset
 from semiseg.methods import METHODS
-from semiseg.options import require
 from semiseg.runtime.launch import started_processes
 
 

@@ -13,7 +13,7 @@ from semiseg.comparison.folders import is_finished, read_counts, read_result
 from semiseg.comparison.grid import REFERENCE, Cell, Grid
 from semiseg.comparison.published import is_blender, meaning, published
 from semiseg.comparison.statistics import DRAWS, HELD, paired_interval, spread
-from semiseg.config import config_to_dict
+from semiseg.config.recipe import config_to_dict
 from semiseg.data.splits import PUBLISHED
 
 Document = dict[str, Any]

@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 
 from semiseg import experiment
-from semiseg.config import Config
+from semiseg.config.recipe import Config
 from semiseg.report import write_report
 
 ERROR = "semiseg: error: "

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from semiseg.config.options import DataOptions, require
 from semiseg.data.cityscapes import open_cityscapes
 from semiseg.data.dataset import Dataset, ImageSet, Prepared
 from semiseg.data.folder import open_folder
@@ -15,7 +16,6 @@ from semiseg.data.scenes import open_scenes
 from semiseg.data.shards import ShardSet, with_shards
 from semiseg.data.splits import check_disjoint, find_split
 from semiseg.data.voc import open_voc
-from semiseg.options import DataOptions, require
 from semiseg.types import IGNORE
 
 log = logging.getLogger(__name__)

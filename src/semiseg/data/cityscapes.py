@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from semiseg.config.options import DataOptions
 from semiseg.data.dataset import Color, Dataset, Pixels
 from semiseg.data.files import NamedList, file_dataset
 from semiseg.data.masks import MaskReader
 from semiseg.data.splits import PUBLISHED, given_lists, image_id
-from semiseg.options import DataOptions
 from semiseg.types import IGNORE
 
 # name, labelId of the stock archive, colour; a class's trainId is its place in this table

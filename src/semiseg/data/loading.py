@@ -19,9 +19,9 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from semiseg.augment import as_batch, normalise, weak_view
+from semiseg.config.options import AugmentOptions, DataOptions, TrainOptions
 from semiseg.data.dataset import Dataset, ImageSet
 from semiseg.data.order import Order, Stream
-from semiseg.options import AugmentOptions, DataOptions, TrainOptions
 from semiseg.runtime.distributed import own_slots
 from semiseg.types import LabeledBatch, UnlabeledBatch
 

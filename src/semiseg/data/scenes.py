@@ -18,9 +18,9 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
+from semiseg.config.options import DataOptions, SceneOptions
 from semiseg.data.dataset import Color, Dataset, ImageSet, Pixels, split_record
 from semiseg.data.drawing import SHAPES, Canvas, Plane, blank, cover_of, line
-from semiseg.options import DataOptions, SceneOptions
 
 CLASSES = ("ground", "track", "disc", "ring", "box", "star")
 COLORS: tuple[Color, ...] = (

@@ -24,9 +24,9 @@ from typing import NoReturn
 import numpy as np
 import platformdirs
 
+from semiseg.config.options import DataOptions
 from semiseg.data.files import IN_SHARDS, LIST_NAMES, NamedList
 from semiseg.data.listing import find_list, read_lines
-from semiseg.options import DataOptions
 
 _NOT_OF_THE_ID = ("", ".", "JPEGImages", "leftImg8bit")
 _FETCH_SECONDS = 30

@@ -11,12 +11,12 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from semiseg.config.options import DataOptions
 from semiseg.data.dataset import Dataset, palette
 from semiseg.data.files import NamedList, file_dataset
 from semiseg.data.listing import read_lines
 from semiseg.data.masks import MaskReader
 from semiseg.data.splits import given_lists, image_id
-from semiseg.options import DataOptions
 
 VOC_CLASSES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",

@@ -1,4 +1,4 @@
-"""The methods: the only list of them. Their options stand under the same names in `semiseg.method_options`."""
+"""The methods: the only list of them. Their options stand under the same names in `semiseg.config.methods`."""
 
 from semiseg.methods.ael import AEL
 from semiseg.methods.cct import CCT

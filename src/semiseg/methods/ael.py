@@ -28,8 +28,8 @@ import torch
 from torch import Tensor
 
 from semiseg.augment import strong_view
+from semiseg.config.methods import AELOptions
 from semiseg.losses import share, weighted_cross_entropy
-from semiseg.method_options import AELOptions
 from semiseg.methods.averaged import TeacherMethod
 from semiseg.methods.method import Setting, split_output
 from semiseg.mixing import french_boxes, paste

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from torch import Tensor
 
 from semiseg.augment import strong_view
-from semiseg.method_options import MixOptions, TeacherOptions
+from semiseg.config.methods import MixOptions, TeacherOptions
 from semiseg.methods.method import Setting
 from semiseg.methods.semi_supervised import SemiSupervised
 from semiseg.mixing import mix_batch

@@ -32,9 +32,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from semiseg.config.methods import CCTOptions
+from semiseg.config.methods.cct import NEED_BACKGROUND
 from semiseg.losses import pixels
-from semiseg.method_options import CCTOptions
-from semiseg.method_options.cct import NEED_BACKGROUND
 from semiseg.methods.method import Setting
 from semiseg.methods.semi_supervised import SemiSupervised
 from semiseg.networks.segmentor import Segmentor, resize

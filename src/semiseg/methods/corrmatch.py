@@ -25,8 +25,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from semiseg.config.methods import CorrMatchOptions
 from semiseg.losses import kept_divergence, share, supervised_loss
-from semiseg.method_options import CorrMatchOptions
 from semiseg.methods.matching import match, mixed_strong_view, scaled
 from semiseg.methods.method import Setting, split_output
 from semiseg.methods.semi_supervised import SemiSupervised

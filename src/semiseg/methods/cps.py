@@ -22,8 +22,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from semiseg.config.methods import CPSOptions
 from semiseg.losses import kept_cross_entropy, share
-from semiseg.method_options import CPSOptions
 from semiseg.methods.method import Setting, split_output
 from semiseg.methods.paired import SIDES, PairedMethod, by_side
 from semiseg.mixing import mix_label, paste, toggled_boxes

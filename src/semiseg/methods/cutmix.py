@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from semiseg.augment import strong_view
+from semiseg.config.methods import CutMixOptions
 from semiseg.losses import share, softmax_squared_distance
-from semiseg.method_options import CutMixOptions
 from semiseg.methods.averaged import TeacherMethod
 from semiseg.methods.method import Setting, split_output
 from semiseg.mixing import french_boxes, paste

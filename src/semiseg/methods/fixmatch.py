@@ -17,8 +17,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from semiseg.config.methods import FixMatchOptions
 from semiseg.losses import share
-from semiseg.method_options import FixMatchOptions
 from semiseg.methods.matching import match, mixed_strong_view, scaled
 from semiseg.methods.method import Setting, split_output
 from semiseg.methods.semi_supervised import SemiSupervised

@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from semiseg.config.methods import GCTOptions
 from semiseg.losses import share, softmax_mse
-from semiseg.method_options import GCTOptions
 from semiseg.methods.method import Setting, split_output
 from semiseg.methods.paired import SIDES, PairedMethod
 from semiseg.networks.segmentor import Segmentor

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from semiseg.augment import strong_view
+from semiseg.config.options import AugmentOptions
 from semiseg.losses import kept_cross_entropy
 from semiseg.mixing import mix, small_boxes
-from semiseg.options import AugmentOptions
 from semiseg.types import PseudoLabel
 
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from semiseg.augment import gaussian_noise
+from semiseg.config.methods import MeanTeacherOptions
 from semiseg.losses import softmax_mse
-from semiseg.method_options import MeanTeacherOptions
 from semiseg.methods.averaged import TeacherMethod
 from semiseg.methods.method import Setting, split_output
 from semiseg.networks.segmentor import Segmentor

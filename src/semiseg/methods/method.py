@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from semiseg.config.options import AugmentOptions, LossOptions
 from semiseg.losses import supervised_loss
 from semiseg.networks.segmentor import Segmentor
-from semiseg.options import AugmentOptions, LossOptions
 from semiseg.prototypes import PrototypePredictor
 from semiseg.types import Clock, LabeledBatch, SegmentationOutput, StepResult, UnlabeledBatch
 

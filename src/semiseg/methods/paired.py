@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from semiseg.method_options import PairOptions
+from semiseg.config.methods import PairOptions
 from semiseg.methods.method import JointPredictor, Predictor, Setting
 from semiseg.methods.regularizer import PrototypeRegularizer
 from semiseg.methods.semi_supervised import SemiSupervised

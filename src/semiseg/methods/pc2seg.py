@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from semiseg.augment import strong_view
+from semiseg.config.methods import PC2SegOptions
 from semiseg.losses import softmax_squared_distance
-from semiseg.method_options import PC2SegOptions
 from semiseg.methods.method import Setting, split_output
 from semiseg.methods.semi_supervised import SemiSupervised
 from semiseg.networks.segmentor import Segmentor

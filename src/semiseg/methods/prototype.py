@@ -24,8 +24,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from semiseg.config.methods import PrototypeOptions
 from semiseg.losses import kept_cross_entropy, share
-from semiseg.method_options import PrototypeOptions
 from semiseg.methods.averaged import TeacherMethod
 from semiseg.methods.method import Predictor, Setting, split_output
 from semiseg.networks.segmentor import Segmentor

@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 
 from semiseg.augment import strong_view
+from semiseg.config.methods import PseudoSegOptions
 from semiseg.losses import classes_shown, cross_entropy, presence_loss, soft_cross_entropy
-from semiseg.method_options import PseudoSegOptions
 from semiseg.methods.class_activation import AttentionCAM
 from semiseg.methods.method import Predictor, Setting, split_output
 from semiseg.methods.semi_supervised import SemiSupervised

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from semiseg.config.methods import RegularizerOptions
 from semiseg.losses import kept_cross_entropy_sum, pixels, unlabeled_denominator
-from semiseg.method_options import RegularizerOptions
 from semiseg.networks.segmentor import Segmentor
 from semiseg.prototypes import Assigned, PrototypePredictor
 from semiseg.sampling import ClassSample, all_points, grid_points, pick, pick_pixels

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from semiseg.method_options import UnlabeledOptions
+from semiseg.config.methods import UnlabeledOptions
 from semiseg.methods.method import Method, Predictor, Setting
 from semiseg.methods.regularizer import PrototypeRegularizer, start_prototypes
 from semiseg.networks.segmentor import Segmentor

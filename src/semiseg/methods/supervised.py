@@ -8,7 +8,7 @@ compared with; here every method takes the same number of steps on the same labe
 
 from __future__ import annotations
 
-from semiseg.method_options import SupervisedOptions
+from semiseg.config.methods import SupervisedOptions
 from semiseg.methods.method import Method, Setting
 from semiseg.networks.segmentor import Segmentor
 from semiseg.types import Clock, LabeledBatch, StepResult, UnlabeledBatch

@@ -33,8 +33,8 @@ import copy
 import torch
 from torch import Tensor
 
+from semiseg.config.methods import U2PLOptions
 from semiseg.losses import kept_cross_entropy, share
-from semiseg.method_options import U2PLOptions
 from semiseg.methods.averaged import TeacherMethod
 from semiseg.methods.method import Setting, split_output
 from semiseg.networks.segmentor import Segmentor

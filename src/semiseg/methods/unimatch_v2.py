@@ -20,8 +20,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from semiseg.config.methods import UniMatchV2Options
 from semiseg.losses import share
-from semiseg.method_options import UniMatchV2Options
 from semiseg.methods.averaged import TeacherMethod
 from semiseg.methods.matching import match, mixed_strong_view, scaled
 from semiseg.methods.method import Setting, split_output

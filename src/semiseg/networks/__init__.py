@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import torch
 from timm.layers import convert_sync_batchnorm
 
+from semiseg.config.options import NetworkOptions
 from semiseg.networks.checkpointing import encoder_blocks, recompute
 from semiseg.networks.deeplabv3plus import AuxHead, DeepLabV3Plus
 from semiseg.networks.dpt import DPT
@@ -14,7 +15,6 @@ from semiseg.networks.encoders import build_encoder
 from semiseg.networks.segmentor import Segmentor
 from semiseg.networks.smp import SmpSegmentor, smp_parts
 from semiseg.networks.vit import ViTEncoder, build_vit
-from semiseg.options import NetworkOptions
 from semiseg.runtime.distributed import world_size
 
 Part = TypeVar("Part", bound=torch.nn.Module)

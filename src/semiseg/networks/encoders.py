@@ -17,7 +17,7 @@ from huggingface_hub import hf_hub_download
 from timm.models import load_state_dict
 from torch import Tensor, nn
 
-from semiseg.options import NetworkOptions, require
+from semiseg.config.options import NetworkOptions, require
 
 PAPER_STEMS = ("resnet50s", "resnet101s", "resnet152s")
 """ResNets with the paper's deep stem; their max-pool rounds up, as U2PL's does.

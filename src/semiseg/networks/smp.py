@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from semiseg.config.options import NetworkOptions
 from semiseg.networks.encoders import fetch, load_weights, read_tensors, weights_file
 from semiseg.networks.segmentor import Segmentor
-from semiseg.options import NetworkOptions
 from semiseg.types import SegmentationOutput
 
 MULTIPLE = 32

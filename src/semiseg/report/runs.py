@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from semiseg.config import Config, load_config
+from semiseg.config.recipe import Config, load_config
 from semiseg.record import read_record
 from semiseg.run_files import CONFIG, METRICS, RESULT
 

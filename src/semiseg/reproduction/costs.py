@@ -17,7 +17,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from semiseg.config import Config, config_to_dict, flatten
+from semiseg.config.recipe import Config, config_to_dict, flatten
 from semiseg.reproduction.settings import Scale
 
 if TYPE_CHECKING:

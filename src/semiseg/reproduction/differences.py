@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from semiseg.config import Config, load_config
+from semiseg.config.recipe import Config, load_config
 from semiseg.data.splits import PUBLISHED
 from semiseg.reproduction.grid import Reproduction
 from semiseg.reproduction.settings import schedule_overrides

@@ -24,8 +24,8 @@ from semiseg.comparison.grid import (
     words_of,
 )
 from semiseg.comparison.labels import LabeledSet
-from semiseg.config import Config, Flat, config_to_dict, flatten, load_config
-from semiseg.option_types import ConfigError, convert, nearest, option_types
+from semiseg.config.fields import ConfigError, convert, nearest, option_types
+from semiseg.config.recipe import Config, Flat, config_to_dict, flatten, load_config
 from semiseg.reproduction import settings
 from semiseg.reproduction.rows import Row
 from semiseg.reproduction.settings import Scale

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from semiseg.config import Config
+from semiseg.config.recipe import Config
 from semiseg.data.splits import PUBLISHED, PublishedList, PublishedSplit, cached_list
 from semiseg.reproduction.grid import Reproduction
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from semiseg.config import Flat
+from semiseg.config.recipe import Flat
 
 Predictor = Literal["headline", "linear", "prototype"]
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from semiseg.config import Flat
-from semiseg.option_types import ConfigError
+from semiseg.config.fields import ConfigError
+from semiseg.config.recipe import Flat
 
 Scale = Literal["full", "half", "cpu"]
 SCALES: tuple[Scale, ...] = ("full", "half", "cpu")

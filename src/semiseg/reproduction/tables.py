@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from semiseg.method_options import METHOD_OPTIONS
-from semiseg.option_types import ConfigError, nearest
+from semiseg.config.fields import ConfigError, nearest
+from semiseg.config.methods import METHOD_OPTIONS
 from semiseg.reproduction.rows import (
     BLENDER,
     CITYSCAPES,

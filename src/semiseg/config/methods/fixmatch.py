@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from semiseg.method_options.shared import PlugInOptions, require_probability
+from semiseg.config.methods.shared import PlugInOptions, require_probability
 
 
 @dataclass(frozen=True)

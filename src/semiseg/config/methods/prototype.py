@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from semiseg.method_options.shared import (
+from semiseg.config.methods.shared import (
     Denominator,
     MixOptions,
     RegularizerOptions,
     TeacherOptions,
     require_probability,
 )
-from semiseg.options import require
+from semiseg.config.options import require
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from semiseg.method_options import METHOD_OPTIONS
-from semiseg.options import (
+from semiseg.config.methods import METHOD_OPTIONS
+from semiseg.config.options import (
     AugmentOptions,
     DataOptions,
     EvaluationOptions,

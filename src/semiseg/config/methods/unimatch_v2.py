@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from semiseg.method_options.fixmatch import FixMatchOptions
-from semiseg.method_options.shared import TeacherOptions
+from semiseg.config.methods.fixmatch import FixMatchOptions
+from semiseg.config.methods.shared import TeacherOptions
 
 
 @dataclass(frozen=True)

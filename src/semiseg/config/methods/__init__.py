@@ -4,18 +4,18 @@ They stand apart from the methods' code because `semiseg train --help` lists the
 the keys of METHOD_OPTIONS against those of `semiseg.methods.METHODS`.
 """
 
-from semiseg.method_options.ael import AELOptions
-from semiseg.method_options.cct import CCTOptions
-from semiseg.method_options.corrmatch import CorrMatchOptions
-from semiseg.method_options.cps import CPSOptions
-from semiseg.method_options.cutmix import CutMixOptions
-from semiseg.method_options.fixmatch import FixMatchOptions
-from semiseg.method_options.gct import GCTOptions
-from semiseg.method_options.mean_teacher import MeanTeacherOptions
-from semiseg.method_options.pc2seg import PC2SegOptions
-from semiseg.method_options.prototype import PrototypeOptions
-from semiseg.method_options.pseudoseg import PseudoSegOptions
-from semiseg.method_options.shared import (
+from semiseg.config.methods.ael import AELOptions
+from semiseg.config.methods.cct import CCTOptions
+from semiseg.config.methods.corrmatch import CorrMatchOptions
+from semiseg.config.methods.cps import CPSOptions
+from semiseg.config.methods.cutmix import CutMixOptions
+from semiseg.config.methods.fixmatch import FixMatchOptions
+from semiseg.config.methods.gct import GCTOptions
+from semiseg.config.methods.mean_teacher import MeanTeacherOptions
+from semiseg.config.methods.pc2seg import PC2SegOptions
+from semiseg.config.methods.prototype import PrototypeOptions
+from semiseg.config.methods.pseudoseg import PseudoSegOptions
+from semiseg.config.methods.shared import (
     BackgroundOptions,
     MixOptions,
     PairOptions,
@@ -24,10 +24,10 @@ from semiseg.method_options.shared import (
     TeacherOptions,
     UnlabeledOptions,
 )
-from semiseg.method_options.supervised import SupervisedOptions
-from semiseg.method_options.u2pl import U2PLOptions
-from semiseg.method_options.unimatch import UniMatchOptions
-from semiseg.method_options.unimatch_v2 import UniMatchV2Options
+from semiseg.config.methods.supervised import SupervisedOptions
+from semiseg.config.methods.u2pl import U2PLOptions
+from semiseg.config.methods.unimatch import UniMatchOptions
+from semiseg.config.methods.unimatch_v2 import UniMatchV2Options
 
 METHOD_OPTIONS: dict[str, type] = {
     "supervised": SupervisedOptions,

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from semiseg.option_types import ConfigError
+from semiseg.config.fields import ConfigError
 
 
 def read_yaml(path: Path) -> Any:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from semiseg.method_options.shared import UnlabeledOptions
-from semiseg.options import require
+from semiseg.config.methods.shared import UnlabeledOptions
+from semiseg.config.options import require
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from semiseg.options import require
+from semiseg.config.options import require
 
 Mix = Literal["cutmix", "cutout", "classmix", "none"]
 Denominator = Literal["all", "kept", "u2pl"]

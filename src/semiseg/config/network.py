@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from semiseg.checks import require
+from semiseg.config.checks import require
 
 NAMES = (
     *("deeplabv3plus", "dpt"),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from semiseg.method_options.shared import UnlabeledOptions, require_probability
-from semiseg.options import require
+from semiseg.config.methods.shared import UnlabeledOptions, require_probability
+from semiseg.config.options import require
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from semiseg.checks import require as require
-from semiseg.network_options import NetworkOptions as NetworkOptions
+from semiseg.config.checks import require as require
+from semiseg.config.network import NetworkOptions as NetworkOptions
 
 
 @dataclass(frozen=True)

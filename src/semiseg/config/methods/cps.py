@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from semiseg.method_options.shared import PairOptions, PlugInOptions
+from semiseg.config.methods.shared import PairOptions, PlugInOptions
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from semiseg.method_options.shared import TeacherOptions, require_probability
+from semiseg.config.methods.shared import TeacherOptions, require_probability
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """From a recipe and a few overrides to a checked `Config`, and back to YAML.
 
-A recipe is a YAML file whose sections are the dataclasses of `semiseg.options`. It is read in layers, the later wins:
+A recipe is a YAML file whose sections are the dataclasses of `semiseg.config.options`. It is read in layers, the later
+wins:
 
     the recipe < its preset < the overrides (the command line)
 
@@ -20,8 +21,7 @@ from typing import Any
 
 import yaml
 
-from semiseg.method_options import METHOD_OPTIONS, SupervisedOptions, UnlabeledOptions
-from semiseg.option_types import (
+from semiseg.config.fields import (
     ConfigError,
     check_method,
     convert,
@@ -32,7 +32,8 @@ from semiseg.option_types import (
     sections,
     type_hints,
 )
-from semiseg.options import (
+from semiseg.config.methods import METHOD_OPTIONS, SupervisedOptions, UnlabeledOptions
+from semiseg.config.options import (
     AugmentOptions,
     DataOptions,
     EvaluationOptions,
@@ -41,7 +42,7 @@ from semiseg.options import (
     OptimOptions,
     TrainOptions,
 )
-from semiseg.yaml_file import read_yaml
+from semiseg.config.yaml_file import read_yaml
 
 RECIPES = Path(__file__).parent / "recipes"
 """Folder of the shipped recipes."""
