@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 import torch
 
-from semiseg.augment import as_batch
 from semiseg.metrics import ConfusionMatrix
+from semiseg.parts.augment import as_batch
 from semiseg.predict import predict_image
 from semiseg.runs import load_run
 from semiseg.runtime.precision import precision_context

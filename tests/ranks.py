@@ -21,9 +21,10 @@ from semiseg.config.options import EvaluationOptions, LossOptions
 from semiseg.data.dataset import ImageSet
 from semiseg.evaluate import Evaluator
 from semiseg.methods import METHODS
-from semiseg.methods.method import Method, Predictor
+from semiseg.methods.method import Method
 from semiseg.networks.checkpointing import recompute
-from semiseg.networks.segmentor import Segmentor
+from semiseg.parts.predictor import Predictor
+from semiseg.parts.segmentor import Segmentor
 from semiseg.runtime.distributed import own_slots
 from semiseg.types import IGNORE, LabeledBatch, UnlabeledBatch
 

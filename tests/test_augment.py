@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from semiseg import augment
-from semiseg.augment import (
+from semiseg.config.options import AugmentOptions
+from semiseg.parts import augment
+from semiseg.parts.augment import (
     BLUR_RADIUS,
     MEAN,
     STD,
@@ -24,7 +25,6 @@ from semiseg.augment import (
     strong_view,
     weak_view,
 )
-from semiseg.config.options import AugmentOptions
 
 STILL = {"scale_min": 1.0, "scale_max": 1.0, "flip": 0.0}  # a weak view that only crops
 NO_COLOUR = {"jitter_probability": 0.0, "gray_probability": 0.0, "blur_probability": 0.0}

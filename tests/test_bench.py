@@ -18,9 +18,9 @@ from semiseg.bench.step import StepBench, config_for
 from semiseg.bench.table import Table
 from semiseg.config.options import AugmentOptions
 from semiseg.methods import METHODS
-from semiseg.prototypes import PrototypePredictor
+from semiseg.parts.prototypes import PrototypePredictor
+from semiseg.parts.sampling import grid_points
 from semiseg.runtime.timing import median_seconds, peak_bytes
-from semiseg.sampling import grid_points
 from semiseg.types import IGNORE
 
 CPU = torch.device("cpu")

@@ -12,8 +12,9 @@ from semiseg.config.methods import PrototypeOptions
 from semiseg.config.options import NetworkOptions
 from semiseg.methods import METHODS
 from semiseg.methods.method import Method
-from semiseg.networks import Segmentor, build, checkpointing
+from semiseg.networks import build, checkpointing
 from semiseg.networks.checkpointing import counting_nothing, encoder_blocks, recompute
+from semiseg.parts.segmentor import Segmentor
 from semiseg.runtime.precision import precision_context
 
 STEPS = 4

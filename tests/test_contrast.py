@@ -25,8 +25,8 @@ from semiseg.parts.contrast import (
     negative_masks,
     shifted_draws,
 )
-from semiseg.pseudo_labels import entropy, quantiles
-from semiseg.sampling import nearest_pixels
+from semiseg.parts.pseudo_labels import entropy, quantiles
+from semiseg.parts.sampling import nearest_pixels
 from semiseg.types import IGNORE
 
 CLASSES, LABELED, COUNT = 5, 20, 50

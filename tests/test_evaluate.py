@@ -15,8 +15,8 @@ from semiseg.config.options import EvaluationOptions
 from semiseg.data.dataset import ImageSet, Pixels
 from semiseg.evaluate import Evaluator, eval_mode
 from semiseg.methods import METHODS
-from semiseg.methods.method import Predictor
-from semiseg.prototypes import PrototypePredictor
+from semiseg.parts.predictor import Predictor
+from semiseg.parts.prototypes import PrototypePredictor
 from semiseg.types import IGNORE
 
 SIZES = ((12, 10), (7, 15), (16, 16), (5, 6), (9, 20))

@@ -13,10 +13,10 @@ import torch
 from semiseg.config.options import EvaluationOptions
 from semiseg.data import open_dataset
 from semiseg.inference import segment
-from semiseg.methods.method import JointPredictor, Predictor, mean_prediction
 from semiseg.model import load_model, save_model
 from semiseg.networks import build
-from semiseg.prototypes import PrototypePredictor
+from semiseg.parts.predictor import JointPredictor, Predictor, mean_prediction
+from semiseg.parts.prototypes import PrototypePredictor
 
 IMAGE = torch.randn(2, 3, 9, 12, generator=torch.Generator().manual_seed(0))
 

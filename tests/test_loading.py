@@ -12,10 +12,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semiseg.augment import denormalise, normalise, weak_view
 from semiseg.config.options import AugmentOptions, DataOptions, TrainOptions
 from semiseg.data.dataset import Dataset, ImageSet
 from semiseg.data.loading import Order, Stream, ViewKey, Views, collate, labeled_images, training_batches, whole_images
+from semiseg.parts.augment import denormalise, normalise, weak_view
 from semiseg.runtime import distributed
 
 AUGMENT = AugmentOptions(crop_height=32, crop_width=40)

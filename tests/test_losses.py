@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from semiseg.config.options import LossOptions
-from semiseg.losses import (
+from semiseg.parts.losses import (
     cross_entropy,
     kept_cross_entropy,
     kept_cross_entropy_sum,

@@ -9,9 +9,9 @@ from tiny import batches, clock
 from torch import Tensor
 from torch.nn import functional as F
 
-from semiseg import losses
 from semiseg.config.options import LossOptions
-from semiseg.losses import (
+from semiseg.parts import losses
+from semiseg.parts.losses import (
     cross_entropy,
     in_slices,
     kept_cross_entropy,

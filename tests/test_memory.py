@@ -21,7 +21,7 @@ from semiseg.experiment import train
 from semiseg.memory import FIRST_STEPS, Before, MemoryShortError
 from semiseg.methods import METHODS
 from semiseg.methods.method import Method
-from semiseg.networks.segmentor import Segmentor
+from semiseg.parts.segmentor import Segmentor
 from semiseg.runtime.progress import Progress
 from semiseg.trainer import State, Trainer
 from semiseg.types import LabeledBatch, SegmentationOutput, UnlabeledBatch

@@ -10,12 +10,12 @@ from tiny import batches, clock, segmentor, setting
 from torch import Tensor
 
 from semiseg.config.methods import AELOptions
-from semiseg.losses import weighted_cross_entropy
 from semiseg.methods.ael import AEL
-from semiseg.mixing import french_boxes
 from semiseg.parts.bank import NOTICE
+from semiseg.parts.losses import weighted_cross_entropy
+from semiseg.parts.mixing import french_boxes
 from semiseg.parts.pasting import hard_classes, pixel_dice, region_boxes
-from semiseg.pseudo_labels import pseudo_label
+from semiseg.parts.pseudo_labels import pseudo_label
 from semiseg.types import IGNORE
 
 CONFIDENCE = [0.2, 0.5, 0.8]

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from semiseg.config.methods import CCTOptions
 from semiseg.config.methods.cct import NEED_BACKGROUND
 from semiseg.methods.cct import CCT, AuxiliaryDecoder
-from semiseg.networks.segmentor import resize
+from semiseg.parts.segmentor import resize
 
 ORIGINAL = {
     "vat": 2,

@@ -8,11 +8,11 @@ from slow_matching import labels_of, matched, pasted
 from test_method_baselines import mean_cross_entropy, observed, probabilities
 from tiny import batches, clock, optimizer_of, segmentor, setting, train_step
 
-from semiseg.augment import strong_view
 from semiseg.config.methods import CorrMatchOptions
 from semiseg.methods.corrmatch import CorrMatch
-from semiseg.mixing import small_boxes
+from semiseg.parts.augment import strong_view
 from semiseg.parts.correlation import regions
+from semiseg.parts.mixing import small_boxes
 
 THRESHOLD = 0.55
 

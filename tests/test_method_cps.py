@@ -11,7 +11,7 @@ from tiny import batches, clock, one_by_one, optimizer_of, segmentor, setting, t
 from semiseg.config.methods import CPSOptions
 from semiseg.methods.cps import CPS
 from semiseg.methods.paired import SIDES
-from semiseg.mixing import toggled_boxes
+from semiseg.parts.mixing import toggled_boxes
 from semiseg.types import IGNORE, PseudoLabel
 
 SIZE = (9, 11)

@@ -10,16 +10,16 @@ from test_method_baselines import mean_cross_entropy, observed, started
 from tiny import batches, clock, segmentor, setting
 from torch import Tensor
 
-from semiseg.augment import strong_view
 from semiseg.config.methods import METHOD_OPTIONS, FixMatchOptions, UniMatchOptions, UniMatchV2Options
 from semiseg.methods import METHODS
 from semiseg.methods.fixmatch import FixMatch
-from semiseg.methods.matching import match
 from semiseg.methods.method import Method
 from semiseg.methods.unimatch import UniMatch
 from semiseg.methods.unimatch_v2 import UniMatchV2
-from semiseg.mixing import small_boxes
+from semiseg.parts.augment import strong_view
 from semiseg.parts.channel_dropout import complementary_factors
+from semiseg.parts.matching import match
+from semiseg.parts.mixing import small_boxes
 from semiseg.types import PseudoLabel
 
 THRESHOLD = 0.55

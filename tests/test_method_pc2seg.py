@@ -9,12 +9,12 @@ from test_method_baselines import mean_cross_entropy, probabilities
 from tiny import batches, clock, segmentor, setting
 from torch import Tensor
 
-from semiseg.augment import strong_view
 from semiseg.config.methods import PC2SegOptions
 from semiseg.methods.pc2seg import PC2Seg
-from semiseg.networks.segmentor import resize
+from semiseg.parts.augment import strong_view
 from semiseg.parts.pixel_contrast import debiased_contrast
-from semiseg.sampling import grid_points
+from semiseg.parts.sampling import grid_points
+from semiseg.parts.segmentor import resize
 
 Case = tuple[Tensor, Tensor, Tensor, Tensor]
 

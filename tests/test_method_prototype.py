@@ -9,11 +9,11 @@ from slow_prototype import PLAIN, TAU, Assigned, SlowStep, feature_at, method_of
 from tiny import batches, clock, optimizer_of, segmentor, setting, train_step
 from torch import Tensor
 
-import semiseg.methods.regularizer as module
-from semiseg.augment import strong_view
+import semiseg.parts.regularizer as module
 from semiseg.config.methods import PrototypeOptions
 from semiseg.methods.prototype import Prototype
-from semiseg.sampling import all_points, grid_points
+from semiseg.parts.augment import strong_view
+from semiseg.parts.sampling import all_points, grid_points
 
 
 def spied(method: Prototype) -> list:

@@ -9,7 +9,7 @@ from sklearn.cluster import KMeans
 from slow_prototype import PLAIN, feature_at, method_of
 from tiny import batches, clock, one_by_one, optimizer_of, segmentor, setting, train_step
 
-import semiseg.methods.regularizer as module
+import semiseg.parts.regularizer as module
 from semiseg.config.methods import PrototypeOptions
 from semiseg.methods.prototype import Prototype
 

@@ -9,14 +9,14 @@ from test_method_baselines import mean_cross_entropy, probabilities
 from tiny import batches, clock, segmentor, setting
 from torch.nn import functional as F
 
-from semiseg.augment import strong_view
 from semiseg.config.methods import PseudoSegOptions
-from semiseg.losses import classes_shown, presence_loss, soft_cross_entropy
 from semiseg.methods.class_activation import AttentionCAM, attend
 from semiseg.methods.pseudoseg import PseudoSeg
-from semiseg.mixing import squares
-from semiseg.networks.segmentor import resize
-from semiseg.pseudo_labels import calibrated_fusion
+from semiseg.parts.augment import strong_view
+from semiseg.parts.losses import classes_shown, presence_loss, soft_cross_entropy
+from semiseg.parts.mixing import squares
+from semiseg.parts.pseudo_labels import calibrated_fusion
+from semiseg.parts.segmentor import resize
 from semiseg.types import IGNORE
 
 

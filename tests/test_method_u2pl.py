@@ -11,7 +11,7 @@ from tiny import batches, clock, segmentor, setting
 
 from semiseg.config.methods import U2PLOptions
 from semiseg.methods.u2pl import U2PL
-from semiseg.mixing import mix_batch
+from semiseg.parts.mixing import mix_batch
 from semiseg.types import IGNORE
 
 SMALL = {"queue_size": 60, "queue_size_first": 90, "anchors": 9, "negatives": 4, "channels": 5}

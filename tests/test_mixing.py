@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from torch import Tensor
 
-from semiseg.mixing import blank, class_masks, french_boxes, half_boxes, mix, mix_batch, paste
+from semiseg.parts.mixing import blank, class_masks, french_boxes, half_boxes, mix, mix_batch, paste
 from semiseg.types import IGNORE, PseudoLabel
 
 sides = st.integers(8, 40)
@@ -88,7 +88,7 @@ def test_each_image_has_its_own_box_and_the_generator_decides():
 def test_sizes_of_french_boxes(monkeypatch, draw, size):
     monkeypatch.setattr(torch, "rand", lambda *args, **kwargs: torch.tensor([draw]))
     heights: list[tuple[Tensor, Tensor]] = []
-    monkeypatch.setattr("semiseg.mixing._boxes", lambda h, w, *rest: heights.append((h, w)))
+    monkeypatch.setattr("semiseg.parts.mixing._boxes", lambda h, w, *rest: heights.append((h, w)))
     french_boxes(images(1, 40, 60), seeded())
     assert [(int(h), int(w)) for h, w in heights] == [size]
 

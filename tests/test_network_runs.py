@@ -14,8 +14,9 @@ from semiseg.config.recipe import Config, load_config
 from semiseg.estimate import count_step
 from semiseg.experiment import build_method, train
 from semiseg.model import load_model
-from semiseg.networks import Segmentor, ViTEncoder, build
+from semiseg.networks import ViTEncoder, build
 from semiseg.networks.smp import SmpSegmentor
+from semiseg.parts.segmentor import Segmentor
 from semiseg.runs import load_run
 from semiseg.runtime.timing import peak_bytes
 

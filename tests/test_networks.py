@@ -11,7 +11,7 @@ from semiseg.config.network import NAMES
 from semiseg.config.options import NetworkOptions
 from semiseg.networks import NETWORKS, build
 from semiseg.networks.deeplabv3plus import DeepLabV3Plus
-from semiseg.networks.segmentor import Segmentor
+from semiseg.parts.segmentor import Segmentor
 
 
 def small(**changes) -> NetworkOptions:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from semiseg.sampling import ClassSample, all_points, grid_points, pick, pick_pixels
+from semiseg.parts.sampling import ClassSample, all_points, grid_points, pick, pick_pixels
 from semiseg.types import IGNORE
 
 

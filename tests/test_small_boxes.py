@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from semiseg.mixing import small_boxes
+from semiseg.parts.mixing import small_boxes
 
 seeds = st.integers(0, 10_000)
 

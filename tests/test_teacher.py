@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from tiny import segmentor
 from torch import nn
 
-from semiseg.pseudo_labels import pseudo_label
-from semiseg.teacher import Teacher, ema_decay
+from semiseg.parts.pseudo_labels import pseudo_label
+from semiseg.parts.teacher import Teacher, ema_decay
 from semiseg.types import PseudoLabel
 
 HALF = 2**-11  # the largest relative rounding of float16

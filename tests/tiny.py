@@ -8,10 +8,10 @@ from torch.nn import functional as F
 from semiseg.config.options import OptimOptions
 from semiseg.methods.method import Method, Setting
 from semiseg.networks.dpt import DPT
-from semiseg.networks.segmentor import Segmentor
 from semiseg.networks.vit import ViTEncoder, spread_layers
 from semiseg.optim import Optimizer, build_optimizer
-from semiseg.prototypes import PrototypePredictor
+from semiseg.parts.prototypes import PrototypePredictor
+from semiseg.parts.segmentor import Segmentor
 from semiseg.types import IGNORE, Clock, LabeledBatch, StepResult, UnlabeledBatch
 
 CLASSES = ("ground", "tree", "bird")

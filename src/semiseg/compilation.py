@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from semiseg.config.options import require
-from semiseg.networks.segmentor import Segmentor
+from semiseg.parts.segmentor import Segmentor
 
 HOW: dict[str, Any] = {
     # A graph of its own for each shape: one for several would depend on which of them came first, and so would the bits

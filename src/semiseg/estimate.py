@@ -22,8 +22,8 @@ from torch.utils.flop_counter import flop_registry
 from semiseg.config.recipe import Config
 from semiseg.experiment import build_method
 from semiseg.methods import Method
-from semiseg.networks.segmentor import Segmentor
 from semiseg.optim import Optimizer, build_optimizer
+from semiseg.parts.segmentor import Segmentor
 from semiseg.runtime.distributed import pick_device
 from semiseg.speed import Cost, measured_speed, published_speed
 from semiseg.types import Clock, LabeledBatch, UnlabeledBatch

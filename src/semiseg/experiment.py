@@ -21,8 +21,9 @@ from semiseg.data.loading import PartnerLoader, Views, labeled_images, training_
 from semiseg.evaluate import Evaluation, Evaluator, hidden_labels
 from semiseg.methods import METHODS, Method, Setting
 from semiseg.model import save_model
-from semiseg.networks import Segmentor, ViTEncoder, build, with_shared_statistics
+from semiseg.networks import ViTEncoder, build, with_shared_statistics
 from semiseg.optim import Optimizer, build_optimizer
+from semiseg.parts.segmentor import Segmentor
 from semiseg.record import Record
 from semiseg.run_files import CONFIG, CONFUSIONS, METRICS, RESULT
 from semiseg.runtime.distributed import copy_from_first, gathered, pick_device, process_group, rank

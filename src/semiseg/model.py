@@ -11,13 +11,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from semiseg.augment import MEAN, STD
 from semiseg.config.options import EvaluationOptions, NetworkOptions
 from semiseg.config.recipe import Config
 from semiseg.data.dataset import Color, Dataset
-from semiseg.methods.method import JointPredictor, Predictor
 from semiseg.networks import build
-from semiseg.prototypes import PrototypePredictor
+from semiseg.parts.augment import MEAN, STD
+from semiseg.parts.predictor import JointPredictor, Predictor
+from semiseg.parts.prototypes import PrototypePredictor
 from semiseg.runtime.files import write_atomically, write_json
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"

@@ -16,11 +16,11 @@ from semiseg.checkpoint import BEST, LAST, save_checkpoint
 from semiseg.compilation import uncompiled
 from semiseg.config.options import OptimOptions, TrainOptions
 from semiseg.evaluate import Evaluation
-from semiseg.losses import pixels
 from semiseg.memory import Attempt
 from semiseg.methods.method import Method
 from semiseg.optim import Optimizer, learning_rate, set_learning_rate
 from semiseg.partners import Partners, Request
+from semiseg.parts.losses import pixels
 from semiseg.record import Record
 from semiseg.runtime.distributed import (
     average_statistics,

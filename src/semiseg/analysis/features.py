@@ -19,10 +19,10 @@ from semiseg.data.dataset import ImageSet
 from semiseg.data.loading import whole_images
 from semiseg.evaluate import NativeMasks, eval_mode
 from semiseg.experiment import Experiment
-from semiseg.methods.method import Predictor
+from semiseg.parts.predictor import Predictor
+from semiseg.parts.sampling import pick
 from semiseg.runtime.precision import precision_context
 from semiseg.runtime.progress import Progress
-from semiseg.sampling import pick
 from semiseg.types import IGNORE
 
 CHUNK = 2**14  # pixels whose features are in memory at a time: 34 MB of 512 channels

@@ -14,7 +14,6 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
-from semiseg.augment import MEAN, STD, normalise, weak_view
 from semiseg.bench.pictures import write_pictures
 from semiseg.bench.table import Table
 from semiseg.config.options import AugmentOptions
@@ -22,6 +21,7 @@ from semiseg.data.dataset import ImageSet, Prepared
 from semiseg.data.files import FileSet
 from semiseg.data.masks import MaskReader
 from semiseg.data.scenes import CLASSES
+from semiseg.parts.augment import MEAN, STD, normalise, weak_view
 from semiseg.runtime.timing import Call, median_seconds
 from semiseg.types import IGNORE
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from semiseg.bench.table import Table
-from semiseg.losses import cross_entropy
-from semiseg.networks.segmentor import resize
-from semiseg.prototypes import PrototypePredictor
+from semiseg.parts.losses import cross_entropy
+from semiseg.parts.prototypes import PrototypePredictor
+from semiseg.parts.sampling import grid_points, pick, pick_pixels
+from semiseg.parts.segmentor import resize
 from semiseg.runtime.timing import median_seconds, peak_bytes
-from semiseg.sampling import grid_points, pick, pick_pixels
 
 CLASSES, PER_CLASS, CHANNELS = 21, 4, 512  # PASCAL VOC, the paper's decoder
 SIZE, SMALL = (513, 513), (129, 129)  # a crop and its features, pixels

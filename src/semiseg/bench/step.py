@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from semiseg.augment import strong_view
 from semiseg.bench.pictures import write_pictures
 from semiseg.bench.table import Table
 from semiseg.compilation import uncompiled
@@ -20,9 +19,10 @@ from semiseg.experiment import build_experiment, build_trainer
 from semiseg.methods import METHODS
 from semiseg.methods.averaged import TeacherMethod
 from semiseg.methods.prototype import Prototype
-from semiseg.mixing import mix_batch
 from semiseg.optim import build_optimizer
-from semiseg.pseudo_labels import pseudo_label
+from semiseg.parts.augment import strong_view
+from semiseg.parts.mixing import mix_batch
+from semiseg.parts.pseudo_labels import pseudo_label
 from semiseg.runtime.precision import precision_context
 from semiseg.runtime.progress import Progress
 from semiseg.runtime.timing import Call, median_seconds, peak_bytes

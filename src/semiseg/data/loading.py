@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from semiseg.augment import as_batch, normalise, weak_view
 from semiseg.config.options import AugmentOptions, DataOptions, TrainOptions
 from semiseg.data.dataset import Dataset, ImageSet
 from semiseg.data.order import Order, Stream
+from semiseg.parts.augment import as_batch, normalise, weak_view
 from semiseg.runtime.distributed import own_slots
 from semiseg.types import LabeledBatch, UnlabeledBatch
 

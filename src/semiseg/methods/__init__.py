@@ -8,7 +8,7 @@ from semiseg.methods.cutmix import CutMix
 from semiseg.methods.fixmatch import FixMatch
 from semiseg.methods.gct import GCT
 from semiseg.methods.mean_teacher import MeanTeacher
-from semiseg.methods.method import JointPredictor, Method, Predictor, Setting
+from semiseg.methods.method import Method, Setting
 from semiseg.methods.pc2seg import PC2Seg
 from semiseg.methods.prototype import Prototype
 from semiseg.methods.pseudoseg import PseudoSeg
@@ -35,4 +35,4 @@ METHODS = {
     "prototype": Prototype,
 }
 
-__all__ = ["METHODS", "JointPredictor", "Method", "Predictor", "Setting"]
+__all__ = ["METHODS", "Method", "Setting"]

@@ -27,16 +27,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from semiseg.augment import strong_view
 from semiseg.config.methods import AELOptions
-from semiseg.losses import share, weighted_cross_entropy
 from semiseg.methods.averaged import TeacherMethod
 from semiseg.methods.method import Setting, split_output
-from semiseg.mixing import french_boxes, paste
-from semiseg.networks.segmentor import Segmentor
+from semiseg.parts.augment import strong_view
 from semiseg.parts.bank import NOTICE, ConfidenceBank
+from semiseg.parts.losses import share, weighted_cross_entropy
+from semiseg.parts.mixing import french_boxes, paste
 from semiseg.parts.pasting import hard_classes, pixel_dice, region_boxes
-from semiseg.pseudo_labels import pseudo_label
+from semiseg.parts.pseudo_labels import pseudo_label
+from semiseg.parts.segmentor import Segmentor
 from semiseg.types import IGNORE, Clock, LabeledBatch, PseudoLabel, SegmentationOutput, StepResult, UnlabeledBatch
 
 

@@ -6,14 +6,14 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
-from semiseg.augment import strong_view
 from semiseg.config.methods import MixOptions, TeacherOptions
 from semiseg.methods.method import Setting
 from semiseg.methods.semi_supervised import SemiSupervised
-from semiseg.mixing import mix_batch
-from semiseg.networks.segmentor import Segmentor
-from semiseg.pseudo_labels import pseudo_label
-from semiseg.teacher import Teacher, ema_decay
+from semiseg.parts.augment import strong_view
+from semiseg.parts.mixing import mix_batch
+from semiseg.parts.pseudo_labels import pseudo_label
+from semiseg.parts.segmentor import Segmentor
+from semiseg.parts.teacher import Teacher, ema_decay
 from semiseg.types import Clock, LabeledBatch, PseudoLabel, UnlabeledBatch
 
 

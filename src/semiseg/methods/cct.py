@@ -34,12 +34,12 @@ from torch.utils.checkpoint import checkpoint
 
 from semiseg.config.methods import CCTOptions
 from semiseg.config.methods.cct import NEED_BACKGROUND
-from semiseg.losses import pixels
 from semiseg.methods.method import Setting
 from semiseg.methods.semi_supervised import SemiSupervised
-from semiseg.networks.segmentor import Segmentor, resize
 from semiseg.parts import perturbations
-from semiseg.pseudo_labels import labelling
+from semiseg.parts.losses import pixels
+from semiseg.parts.pseudo_labels import labelling
+from semiseg.parts.segmentor import Segmentor, resize
 from semiseg.types import Clock, LabeledBatch, StepResult, UnlabeledBatch
 
 log = logging.getLogger(__name__)

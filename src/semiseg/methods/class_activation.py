@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from semiseg.networks.segmentor import resize
+from semiseg.parts.segmentor import resize
 
 
 class AttentionCAM(nn.Module):

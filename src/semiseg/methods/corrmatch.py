@@ -26,15 +26,15 @@ import torch
 from torch import Tensor
 
 from semiseg.config.methods import CorrMatchOptions
-from semiseg.losses import kept_divergence, share, supervised_loss
-from semiseg.methods.matching import match, mixed_strong_view, scaled
 from semiseg.methods.method import Setting, split_output
 from semiseg.methods.semi_supervised import SemiSupervised
-from semiseg.mixing import mix_label, paste
-from semiseg.networks.segmentor import Segmentor
 from semiseg.parts.channel_dropout import with_dropped
 from semiseg.parts.correlation import Correlation, CorrelationHead, followed, greatest_by_class, propagate
-from semiseg.pseudo_labels import pseudo_label
+from semiseg.parts.losses import kept_divergence, share, supervised_loss
+from semiseg.parts.matching import match, mixed_strong_view, scaled
+from semiseg.parts.mixing import mix_label, paste
+from semiseg.parts.pseudo_labels import pseudo_label
+from semiseg.parts.segmentor import Segmentor
 from semiseg.types import Clock, LabeledBatch, PseudoLabel, SegmentationOutput, StepResult, UnlabeledBatch
 
 

@@ -23,12 +23,12 @@ import torch
 from torch import Tensor
 
 from semiseg.config.methods import CPSOptions
-from semiseg.losses import kept_cross_entropy, share
 from semiseg.methods.method import Setting, split_output
 from semiseg.methods.paired import SIDES, PairedMethod, by_side
-from semiseg.mixing import mix_label, paste, toggled_boxes
-from semiseg.networks.segmentor import Segmentor
-from semiseg.pseudo_labels import labelling, pseudo_label
+from semiseg.parts.losses import kept_cross_entropy, share
+from semiseg.parts.mixing import mix_label, paste, toggled_boxes
+from semiseg.parts.pseudo_labels import labelling, pseudo_label
+from semiseg.parts.segmentor import Segmentor
 from semiseg.types import IGNORE, Clock, LabeledBatch, PseudoLabel, StepResult, UnlabeledBatch
 
 

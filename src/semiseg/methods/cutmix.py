@@ -19,13 +19,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from semiseg.augment import strong_view
 from semiseg.config.methods import CutMixOptions
-from semiseg.losses import share, softmax_squared_distance
 from semiseg.methods.averaged import TeacherMethod
 from semiseg.methods.method import Setting, split_output
-from semiseg.mixing import french_boxes, paste
-from semiseg.networks.segmentor import Segmentor
+from semiseg.parts.augment import strong_view
+from semiseg.parts.losses import share, softmax_squared_distance
+from semiseg.parts.mixing import french_boxes, paste
+from semiseg.parts.segmentor import Segmentor
 from semiseg.types import Clock, LabeledBatch, StepResult, UnlabeledBatch
 
 

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from semiseg.config.methods import FixMatchOptions
-from semiseg.losses import share
-from semiseg.methods.matching import match, mixed_strong_view, scaled
 from semiseg.methods.method import Setting, split_output
 from semiseg.methods.semi_supervised import SemiSupervised
-from semiseg.networks.segmentor import Segmentor
-from semiseg.pseudo_labels import pseudo_label
+from semiseg.parts.losses import share
+from semiseg.parts.matching import match, mixed_strong_view, scaled
+from semiseg.parts.pseudo_labels import pseudo_label
+from semiseg.parts.segmentor import Segmentor
 from semiseg.types import Clock, LabeledBatch, StepResult, UnlabeledBatch
 
 

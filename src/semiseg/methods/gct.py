@@ -27,10 +27,8 @@ from torch import Tensor
 from torch.func import functional_call
 
 from semiseg.config.methods import GCTOptions
-from semiseg.losses import share, softmax_mse
 from semiseg.methods.method import Setting, split_output
 from semiseg.methods.paired import SIDES, PairedMethod
-from semiseg.networks.segmentor import Segmentor
 from semiseg.parts.flaws import (
     FlawDetector,
     consistency_targets,
@@ -39,6 +37,8 @@ from semiseg.parts.flaws import (
     flaw_map,
     flaw_target,
 )
+from semiseg.parts.losses import share, softmax_mse
+from semiseg.parts.segmentor import Segmentor
 from semiseg.types import IGNORE, Clock, LabeledBatch, StepResult, UnlabeledBatch
 
 

@@ -14,12 +14,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from semiseg.augment import gaussian_noise
 from semiseg.config.methods import MeanTeacherOptions
-from semiseg.losses import softmax_mse
 from semiseg.methods.averaged import TeacherMethod
 from semiseg.methods.method import Setting, split_output
-from semiseg.networks.segmentor import Segmentor
+from semiseg.parts.augment import gaussian_noise
+from semiseg.parts.losses import softmax_mse
+from semiseg.parts.segmentor import Segmentor
 from semiseg.types import Clock, LabeledBatch, StepResult, UnlabeledBatch
 
 

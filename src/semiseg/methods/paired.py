@@ -8,10 +8,11 @@ from typing import TypeVar
 from torch import Tensor
 
 from semiseg.config.methods import PairOptions
-from semiseg.methods.method import JointPredictor, Predictor, Setting
-from semiseg.methods.regularizer import PrototypeRegularizer
+from semiseg.methods.method import Setting
 from semiseg.methods.semi_supervised import SemiSupervised
-from semiseg.networks.segmentor import Segmentor
+from semiseg.parts.predictor import JointPredictor, Predictor
+from semiseg.parts.regularizer import PrototypeRegularizer
+from semiseg.parts.segmentor import Segmentor
 from semiseg.types import LabeledBatch, SegmentationOutput, StepResult
 
 SIDES = ("left", "right")

@@ -22,15 +22,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from semiseg.augment import strong_view
 from semiseg.config.methods import PC2SegOptions
-from semiseg.losses import softmax_squared_distance
 from semiseg.methods.method import Setting, split_output
 from semiseg.methods.semi_supervised import SemiSupervised
-from semiseg.networks.segmentor import Segmentor
+from semiseg.parts.augment import strong_view
+from semiseg.parts.losses import softmax_squared_distance
 from semiseg.parts.pixel_contrast import debiased_contrast
-from semiseg.pseudo_labels import labelling
-from semiseg.sampling import grid_points, pick, pick_pixels
+from semiseg.parts.pseudo_labels import labelling
+from semiseg.parts.sampling import grid_points, pick, pick_pixels
+from semiseg.parts.segmentor import Segmentor
 from semiseg.types import Clock, LabeledBatch, SegmentationOutput, StepResult, UnlabeledBatch
 
 

@@ -25,11 +25,12 @@ import torch
 from torch import Tensor
 
 from semiseg.config.methods import PrototypeOptions
-from semiseg.losses import kept_cross_entropy, share
 from semiseg.methods.averaged import TeacherMethod
-from semiseg.methods.method import Predictor, Setting, split_output
-from semiseg.networks.segmentor import Segmentor
-from semiseg.pseudo_labels import pseudo_label
+from semiseg.methods.method import Setting, split_output
+from semiseg.parts.losses import kept_cross_entropy, share
+from semiseg.parts.predictor import Predictor
+from semiseg.parts.pseudo_labels import pseudo_label
+from semiseg.parts.segmentor import Segmentor
 from semiseg.types import Clock, LabeledBatch, PseudoLabel, SegmentationOutput, StepResult, UnlabeledBatch
 
 

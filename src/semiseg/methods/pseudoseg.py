@@ -24,15 +24,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from semiseg.augment import strong_view
 from semiseg.config.methods import PseudoSegOptions
-from semiseg.losses import classes_shown, cross_entropy, presence_loss, soft_cross_entropy
 from semiseg.methods.class_activation import AttentionCAM
-from semiseg.methods.method import Predictor, Setting, split_output
+from semiseg.methods.method import Setting, split_output
 from semiseg.methods.semi_supervised import SemiSupervised
-from semiseg.mixing import squares
-from semiseg.networks.segmentor import Segmentor
-from semiseg.pseudo_labels import calibrated_fusion, labelling, sharpened_fusion
+from semiseg.parts.augment import strong_view
+from semiseg.parts.losses import classes_shown, cross_entropy, presence_loss, soft_cross_entropy
+from semiseg.parts.mixing import squares
+from semiseg.parts.predictor import Predictor
+from semiseg.parts.pseudo_labels import calibrated_fusion, labelling, sharpened_fusion
+from semiseg.parts.segmentor import Segmentor
 from semiseg.types import IGNORE, Clock, LabeledBatch, SegmentationOutput, StepResult, UnlabeledBatch
 
 

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from semiseg.config.methods import UnlabeledOptions
-from semiseg.methods.method import Method, Predictor, Setting
-from semiseg.methods.regularizer import PrototypeRegularizer, start_prototypes
-from semiseg.networks.segmentor import Segmentor
+from semiseg.methods.method import Method, Setting
+from semiseg.parts.predictor import Predictor
+from semiseg.parts.regularizer import PrototypeRegularizer, start_prototypes
+from semiseg.parts.segmentor import Segmentor
 from semiseg.types import Clock, LabeledBatch, PseudoLabel, StepResult, UnlabeledBatch
 
 

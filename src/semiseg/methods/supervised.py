@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from semiseg.config.methods import SupervisedOptions
 from semiseg.methods.method import Method, Setting
-from semiseg.networks.segmentor import Segmentor
+from semiseg.parts.segmentor import Segmentor
 from semiseg.types import Clock, LabeledBatch, StepResult, UnlabeledBatch
 
 

@@ -34,10 +34,8 @@ import torch
 from torch import Tensor
 
 from semiseg.config.methods import U2PLOptions
-from semiseg.losses import kept_cross_entropy, share
 from semiseg.methods.averaged import TeacherMethod
 from semiseg.methods.method import Setting, split_output
-from semiseg.networks.segmentor import Segmentor
 from semiseg.parts.contrast import (
     ClassQueues,
     Contrast,
@@ -53,9 +51,11 @@ from semiseg.parts.contrast import (
     negative_masks,
     shifted_draws,
 )
-from semiseg.pseudo_labels import entropy, quantiles
-from semiseg.sampling import nearest_pixels
-from semiseg.teacher import average_into
+from semiseg.parts.losses import kept_cross_entropy, share
+from semiseg.parts.pseudo_labels import entropy, quantiles
+from semiseg.parts.sampling import nearest_pixels
+from semiseg.parts.segmentor import Segmentor
+from semiseg.parts.teacher import average_into
 from semiseg.types import IGNORE, Clock, LabeledBatch, PseudoLabel, SegmentationOutput, StepResult, UnlabeledBatch
 
 

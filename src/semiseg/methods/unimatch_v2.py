@@ -21,12 +21,12 @@ import torch
 from torch import Tensor
 
 from semiseg.config.methods import UniMatchV2Options
-from semiseg.losses import share
 from semiseg.methods.averaged import TeacherMethod
-from semiseg.methods.matching import match, mixed_strong_view, scaled
 from semiseg.methods.method import Setting, split_output
-from semiseg.networks.segmentor import Segmentor
 from semiseg.parts.channel_dropout import complementary
+from semiseg.parts.losses import share
+from semiseg.parts.matching import match, mixed_strong_view, scaled
+from semiseg.parts.segmentor import Segmentor
 from semiseg.types import Clock, LabeledBatch, StepResult, UnlabeledBatch
 
 

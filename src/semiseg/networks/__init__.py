@@ -12,9 +12,9 @@ from semiseg.networks.checkpointing import encoder_blocks, recompute
 from semiseg.networks.deeplabv3plus import AuxHead, DeepLabV3Plus
 from semiseg.networks.dpt import DPT
 from semiseg.networks.encoders import build_encoder
-from semiseg.networks.segmentor import Segmentor
 from semiseg.networks.smp import SmpSegmentor, smp_parts
 from semiseg.networks.vit import ViTEncoder, build_vit
+from semiseg.parts.segmentor import Segmentor
 from semiseg.runtime.distributed import world_size
 
 Part = TypeVar("Part", bound=torch.nn.Module)
@@ -81,4 +81,4 @@ def with_shared_statistics(module: Part, device: torch.device) -> Part:
     return convert_sync_batchnorm(module)  # pyright: ignore[reportReturnType]  # the module itself
 
 
-__all__ = ["NETWORKS", "Segmentor", "ViTEncoder", "build", "with_shared_statistics"]
+__all__ = ["NETWORKS", "ViTEncoder", "build", "with_shared_statistics"]

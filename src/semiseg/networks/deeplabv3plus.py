@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from semiseg.networks.segmentor import resize
+from semiseg.parts.segmentor import resize
 
 
 def conv_norm_act(inputs: int, outputs: int, kernel: int, dilation: int = 1, bias: bool = False) -> list[nn.Module]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from semiseg.networks.segmentor import resize
+from semiseg.parts.segmentor import resize
 
 PUBLISHED_WIDTHS = {1024: (256, 512, 1024, 1024)}
 """Widths of the pyramid by the encoder's, where they are not an eighth, a quarter, a half and all of it."""

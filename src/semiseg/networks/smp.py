@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from semiseg.config.options import NetworkOptions
 from semiseg.networks.encoders import fetch, load_weights, read_tensors, weights_file
-from semiseg.networks.segmentor import Segmentor
+from semiseg.parts.segmentor import Segmentor
 from semiseg.types import SegmentationOutput
 
 MULTIPLE = 32

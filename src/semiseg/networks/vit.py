@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from semiseg.config.options import NetworkOptions, require
 from semiseg.networks.encoders import load_tensors, read_tensors, require_known, weights_file
-from semiseg.networks.segmentor import resize
+from semiseg.parts.segmentor import resize
 
 PUBLISHED_LAYERS = {24: (4, 11, 17, 23)}
 """DINOv2's choice where it is not even, by depth."""

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from semiseg.networks.segmentor import resize
 from semiseg.parts.channel_dropout import drop_channels
+from semiseg.parts.segmentor import resize
 from semiseg.runtime.distributed import joined, own_rows, world_size
 from semiseg.runtime.precision import full_precision
 from semiseg.types import PseudoLabel

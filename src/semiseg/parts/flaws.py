@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semiseg.losses import pixels
+from semiseg.parts.losses import pixels
 from semiseg.runtime.precision import full_precision
 from semiseg.types import IGNORE
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semiseg.losses import pixels
+from semiseg.parts.losses import pixels
 from semiseg.runtime.distributed import joined, own_rows, world_size
 from semiseg.runtime.precision import full_precision
 

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from semiseg.networks.segmentor import Segmentor
+from semiseg.parts.segmentor import Segmentor
 from semiseg.types import SegmentationOutput
 
 

@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from semiseg.config.methods import RegularizerOptions
-from semiseg.losses import kept_cross_entropy_sum, pixels, unlabeled_denominator
-from semiseg.networks.segmentor import Segmentor
-from semiseg.prototypes import Assigned, PrototypePredictor
-from semiseg.sampling import ClassSample, all_points, grid_points, pick, pick_pixels
+from semiseg.parts.losses import kept_cross_entropy_sum, pixels, unlabeled_denominator
+from semiseg.parts.prototypes import Assigned, PrototypePredictor
+from semiseg.parts.sampling import ClassSample, all_points, grid_points, pick, pick_pixels
+from semiseg.parts.segmentor import Segmentor
 from semiseg.types import IGNORE, Clock, LabeledBatch, PseudoLabel
 
 PIXELS_PER_IMAGE = 500  # of each class, at most, in the K-means start; the paper gives no number

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from semiseg.augment import strong_view
 from semiseg.config.options import AugmentOptions
-from semiseg.losses import kept_cross_entropy
-from semiseg.mixing import mix, small_boxes
+from semiseg.parts.augment import strong_view
+from semiseg.parts.losses import kept_cross_entropy
+from semiseg.parts.mixing import mix, small_boxes
 from semiseg.types import PseudoLabel
 
 
