@@ -1,4 +1,4 @@
-"""U2PL's rules pixel by pixel, in plain Python: what `semiseg.parts.contrast` is held against."""
+"""U2PL's rules pixel by pixel, in plain Python: what `semiseg.methods.details.u2pl_contrast` is held against."""
 
 import math
 

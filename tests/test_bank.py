@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from semiseg.parts.bank import NOTICE, ConfidenceBank, class_shares
+from semiseg.methods.details.ael_bank import NOTICE, ConfidenceBank, class_shares
 from semiseg.types import IGNORE, PseudoLabel
 
 CLASSES, IMAGES, BATCH = 4, 6, 3

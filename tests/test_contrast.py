@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from semiseg.parts.contrast import (
+from semiseg.methods.details.u2pl_contrast import (
     ClassQueues,
     Contrast,
     Counted,
@@ -168,13 +168,13 @@ def test_processes_find_what_one_would(monkeypatch):
     parts = [torch.cat([mask[:, :10], mask[:, 20:35]], 1), torch.cat([mask[:, 10:20], mask[:, 35:]], 1)]
     places = [[*range(10), *range(20, 35)], [*range(10, 20), *range(35, 50)]]
     own = torch.stack([torch.stack([part[:, :10].sum(1), part[:, 10:].sum(1)]) for part in parts])
-    monkeypatch.setattr("semiseg.parts.contrast.joined", lambda _: own)
-    monkeypatch.setattr("semiseg.parts.contrast.world_size", lambda: 2)
+    monkeypatch.setattr("semiseg.methods.details.u2pl_contrast.joined", lambda _: own)
+    monkeypatch.setattr("semiseg.methods.details.u2pl_contrast.world_size", lambda: 2)
     for name in range(2):
         there = [n for n in range(COUNT) if mask[name, n]]
         found = {}
         for process, part in enumerate(parts):
-            monkeypatch.setattr("semiseg.parts.contrast.rank", lambda process=process: process)
+            monkeypatch.setattr("semiseg.methods.details.u2pl_contrast.rank", lambda process=process: process)
             counted = Counted.of(part, 10)
             assert counted.total.equal(mask.sum(1))
             place, here = counted.find(name, torch.arange(len(there) + 3))

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semiseg.parts import correlation
-from semiseg.parts.correlation import (
+from semiseg.methods.details import corrmatch_correlation as correlation
+from semiseg.methods.details.corrmatch_correlation import (
     Correlation,
     CorrelationHead,
     followed,

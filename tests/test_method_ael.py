@@ -11,10 +11,10 @@ from torch import Tensor
 
 from semiseg.config.methods import AELOptions
 from semiseg.methods.ael import AEL
-from semiseg.parts.bank import NOTICE
+from semiseg.methods.details.ael_bank import NOTICE
+from semiseg.methods.details.ael_pasting import hard_classes, pixel_dice, region_boxes
 from semiseg.parts.losses import weighted_cross_entropy
 from semiseg.parts.mixing import french_boxes
-from semiseg.parts.pasting import hard_classes, pixel_dice, region_boxes
 from semiseg.parts.pseudo_labels import pseudo_label
 from semiseg.types import IGNORE
 

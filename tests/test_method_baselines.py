@@ -10,11 +10,11 @@ from tiny import batches, clock, segmentor, setting
 
 from semiseg.config.methods import CutMixOptions, MeanTeacherOptions, SupervisedOptions, TeacherOptions
 from semiseg.config.options import LossOptions
-from semiseg.methods.averaged import TeacherMethod
 from semiseg.methods.cutmix import CutMix
 from semiseg.methods.mean_teacher import MeanTeacher
 from semiseg.methods.method import Method
 from semiseg.methods.supervised import Supervised
+from semiseg.methods.teacher_method import TeacherMethod
 from semiseg.parts.augment import strong_view
 from semiseg.parts.losses import share
 from semiseg.parts.mixing import french_boxes

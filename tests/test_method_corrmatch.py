@@ -10,8 +10,8 @@ from tiny import batches, clock, optimizer_of, segmentor, setting, train_step
 
 from semiseg.config.methods import CorrMatchOptions
 from semiseg.methods.corrmatch import CorrMatch
+from semiseg.methods.details.corrmatch_correlation import regions
 from semiseg.parts.augment import strong_view
-from semiseg.parts.correlation import regions
 from semiseg.parts.mixing import small_boxes
 
 THRESHOLD = 0.55

@@ -10,7 +10,7 @@ from tiny import batches, clock, one_by_one, optimizer_of, segmentor, setting, t
 
 from semiseg.config.methods import CPSOptions
 from semiseg.methods.cps import CPS
-from semiseg.methods.paired import SIDES
+from semiseg.methods.paired_method import SIDES
 from semiseg.parts.mixing import toggled_boxes
 from semiseg.types import IGNORE, PseudoLabel
 

@@ -10,10 +10,7 @@ from tiny import batches, clock, segmentor, setting
 
 from semiseg.config.methods import GCTOptions
 from semiseg.config.options import OptimOptions
-from semiseg.methods.gct import GCT
-from semiseg.methods.paired import SIDES
-from semiseg.optim import build_optimizer
-from semiseg.parts.flaws import (
+from semiseg.methods.details.gct_flaws import (
     FlawDetector,
     HalfBatchNorm,
     blurred,
@@ -23,6 +20,9 @@ from semiseg.parts.flaws import (
     flaw_map,
     flaw_target,
 )
+from semiseg.methods.gct import GCT
+from semiseg.methods.paired_method import SIDES
+from semiseg.optim import build_optimizer
 from semiseg.types import IGNORE
 
 GENERATOR = torch.Generator().manual_seed(0)

@@ -10,9 +10,9 @@ from tiny import batches, clock, segmentor, setting
 from torch import Tensor
 
 from semiseg.config.methods import PC2SegOptions
+from semiseg.methods.details.pc2seg_contrast import debiased_contrast
 from semiseg.methods.pc2seg import PC2Seg
 from semiseg.parts.augment import strong_view
-from semiseg.parts.pixel_contrast import debiased_contrast
 from semiseg.parts.sampling import grid_points
 from semiseg.parts.segmentor import resize
 

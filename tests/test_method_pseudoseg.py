@@ -10,7 +10,7 @@ from tiny import batches, clock, segmentor, setting
 from torch.nn import functional as F
 
 from semiseg.config.methods import PseudoSegOptions
-from semiseg.methods.class_activation import AttentionCAM, attend
+from semiseg.methods.details.pseudoseg_attention import AttentionCAM, attend
 from semiseg.methods.pseudoseg import PseudoSeg
 from semiseg.parts.augment import strong_view
 from semiseg.parts.losses import classes_shown, presence_loss, soft_cross_entropy

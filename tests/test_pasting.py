@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from semiseg.parts.pasting import GRID, TILE, hard_classes, pixel_dice, region_boxes, regions
+from semiseg.methods.details.ael_pasting import GRID, TILE, hard_classes, pixel_dice, region_boxes, regions
 from semiseg.types import IGNORE, PseudoLabel
 
 CLASSES = 4

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from semiseg.parts import channel_dropout, perturbations
+from semiseg.methods.details import cct_perturbations as perturbations
+from semiseg.parts import channel_dropout
 from semiseg.runtime.distributed import own_rows
 
 BATCH, CHANNELS, HEIGHT, WIDTH = 3, 5, 6, 7

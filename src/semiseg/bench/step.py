@@ -17,8 +17,8 @@ from semiseg.compilation import uncompiled
 from semiseg.config.recipe import Config, load_config
 from semiseg.experiment import build_experiment, build_trainer
 from semiseg.methods import METHODS
-from semiseg.methods.averaged import TeacherMethod
 from semiseg.methods.prototype import Prototype
+from semiseg.methods.teacher_method import TeacherMethod
 from semiseg.optim import build_optimizer
 from semiseg.parts.augment import strong_view
 from semiseg.parts.mixing import mix_batch

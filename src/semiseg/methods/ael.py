@@ -28,13 +28,13 @@ import torch
 from torch import Tensor
 
 from semiseg.config.methods import AELOptions
-from semiseg.methods.averaged import TeacherMethod
+from semiseg.methods.details.ael_bank import NOTICE, ConfidenceBank
+from semiseg.methods.details.ael_pasting import hard_classes, pixel_dice, region_boxes
 from semiseg.methods.method import Setting, split_output
+from semiseg.methods.teacher_method import TeacherMethod
 from semiseg.parts.augment import strong_view
-from semiseg.parts.bank import NOTICE, ConfidenceBank
 from semiseg.parts.losses import share, weighted_cross_entropy
 from semiseg.parts.mixing import french_boxes, paste
-from semiseg.parts.pasting import hard_classes, pixel_dice, region_boxes
 from semiseg.parts.pseudo_labels import pseudo_label
 from semiseg.parts.segmentor import Segmentor
 from semiseg.types import IGNORE, Clock, LabeledBatch, PseudoLabel, SegmentationOutput, StepResult, UnlabeledBatch

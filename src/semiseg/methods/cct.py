@@ -34,9 +34,9 @@ from torch.utils.checkpoint import checkpoint
 
 from semiseg.config.methods import CCTOptions
 from semiseg.config.methods.cct import NEED_BACKGROUND
+from semiseg.methods.details import cct_perturbations as perturbations
 from semiseg.methods.method import Setting
 from semiseg.methods.semi_supervised import SemiSupervised
-from semiseg.parts import perturbations
 from semiseg.parts.losses import pixels
 from semiseg.parts.pseudo_labels import labelling
 from semiseg.parts.segmentor import Segmentor, resize

@@ -3,7 +3,7 @@
     label, confidence = student(u); spread: the same, once labels have spread over regions of A
     s    = CutMix of strong views of u; label and confidence, spread, and softmax q of student(u) mixed alike
     f    = decoder(encoder(u) with channels dropped)
-    z(.) = student(.) handed on by A, the correlations of `semiseg.parts.correlation`
+    z(.) = student(.) handed on by A, the correlations of `semiseg.methods.details.corrmatch_correlation`
     H(p) = CE(p, label) where confidence >= tau, over all valid pixels; S(p) likewise with spread
     loss = 1/2 (1/2 CE(student(x), y) + 1/2 CE(z(x), y)
                 + w/4 (S(student(s)) + KL(q || student(s)) where confidence >= tau + H(f) + 1/2 (S(z(s)) + H(z(u)))))
@@ -26,10 +26,16 @@ import torch
 from torch import Tensor
 
 from semiseg.config.methods import CorrMatchOptions
+from semiseg.methods.details.corrmatch_correlation import (
+    Correlation,
+    CorrelationHead,
+    followed,
+    greatest_by_class,
+    propagate,
+)
 from semiseg.methods.method import Setting, split_output
 from semiseg.methods.semi_supervised import SemiSupervised
 from semiseg.parts.channel_dropout import with_dropped
-from semiseg.parts.correlation import Correlation, CorrelationHead, followed, greatest_by_class, propagate
 from semiseg.parts.losses import kept_divergence, share, supervised_loss
 from semiseg.parts.matching import match, mixed_strong_view, scaled
 from semiseg.parts.mixing import mix_label, paste

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from semiseg.config.methods import CPSOptions
 from semiseg.methods.method import Setting, split_output
-from semiseg.methods.paired import SIDES, PairedMethod, by_side
+from semiseg.methods.paired_method import SIDES, PairedMethod, by_side
 from semiseg.parts.losses import kept_cross_entropy, share
 from semiseg.parts.mixing import mix_label, paste, toggled_boxes
 from semiseg.parts.pseudo_labels import labelling, pseudo_label

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from semiseg.config.methods import CutMixOptions
-from semiseg.methods.averaged import TeacherMethod
 from semiseg.methods.method import Setting, split_output
+from semiseg.methods.teacher_method import TeacherMethod
 from semiseg.parts.augment import strong_view
 from semiseg.parts.losses import share, softmax_squared_distance
 from semiseg.parts.mixing import french_boxes, paste

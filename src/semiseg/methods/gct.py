@@ -27,9 +27,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from semiseg.config.methods import GCTOptions
-from semiseg.methods.method import Setting, split_output
-from semiseg.methods.paired import SIDES, PairedMethod
-from semiseg.parts.flaws import (
+from semiseg.methods.details.gct_flaws import (
     FlawDetector,
     consistency_targets,
     detection_loss,
@@ -37,6 +35,8 @@ from semiseg.parts.flaws import (
     flaw_map,
     flaw_target,
 )
+from semiseg.methods.method import Setting, split_output
+from semiseg.methods.paired_method import SIDES, PairedMethod
 from semiseg.parts.losses import share, softmax_mse
 from semiseg.parts.segmentor import Segmentor
 from semiseg.types import IGNORE, Clock, LabeledBatch, StepResult, UnlabeledBatch

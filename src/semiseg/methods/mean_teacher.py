@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from semiseg.config.methods import MeanTeacherOptions
-from semiseg.methods.averaged import TeacherMethod
 from semiseg.methods.method import Setting, split_output
+from semiseg.methods.teacher_method import TeacherMethod
 from semiseg.parts.augment import gaussian_noise
 from semiseg.parts.losses import softmax_mse
 from semiseg.parts.segmentor import Segmentor

@@ -23,11 +23,11 @@ import torch
 from torch import Tensor, nn
 
 from semiseg.config.methods import PC2SegOptions
+from semiseg.methods.details.pc2seg_contrast import debiased_contrast
 from semiseg.methods.method import Setting, split_output
 from semiseg.methods.semi_supervised import SemiSupervised
 from semiseg.parts.augment import strong_view
 from semiseg.parts.losses import softmax_squared_distance
-from semiseg.parts.pixel_contrast import debiased_contrast
 from semiseg.parts.pseudo_labels import labelling
 from semiseg.parts.sampling import grid_points, pick, pick_pixels
 from semiseg.parts.segmentor import Segmentor

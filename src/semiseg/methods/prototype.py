@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 
 from semiseg.config.methods import PrototypeOptions
-from semiseg.methods.averaged import TeacherMethod
 from semiseg.methods.method import Setting, split_output
+from semiseg.methods.teacher_method import TeacherMethod
 from semiseg.parts.losses import kept_cross_entropy, share
 from semiseg.parts.predictor import Predictor
 from semiseg.parts.pseudo_labels import pseudo_label

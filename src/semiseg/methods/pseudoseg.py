@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from semiseg.config.methods import PseudoSegOptions
-from semiseg.methods.class_activation import AttentionCAM
+from semiseg.methods.details.pseudoseg_attention import AttentionCAM
 from semiseg.methods.method import Setting, split_output
 from semiseg.methods.semi_supervised import SemiSupervised
 from semiseg.parts.augment import strong_view

@@ -34,9 +34,7 @@ import torch
 from torch import Tensor
 
 from semiseg.config.methods import U2PLOptions
-from semiseg.methods.averaged import TeacherMethod
-from semiseg.methods.method import Setting, split_output
-from semiseg.parts.contrast import (
+from semiseg.methods.details.u2pl_contrast import (
     ClassQueues,
     Contrast,
     Counted,
@@ -51,6 +49,8 @@ from semiseg.parts.contrast import (
     negative_masks,
     shifted_draws,
 )
+from semiseg.methods.method import Setting, split_output
+from semiseg.methods.teacher_method import TeacherMethod
 from semiseg.parts.losses import kept_cross_entropy, share
 from semiseg.parts.pseudo_labels import entropy, quantiles
 from semiseg.parts.sampling import nearest_pixels

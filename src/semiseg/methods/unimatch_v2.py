@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from semiseg.config.methods import UniMatchV2Options
-from semiseg.methods.averaged import TeacherMethod
 from semiseg.methods.method import Setting, split_output
+from semiseg.methods.teacher_method import TeacherMethod
 from semiseg.parts.channel_dropout import complementary
 from semiseg.parts.losses import share
 from semiseg.parts.matching import match, mixed_strong_view, scaled
