@@ -24,7 +24,7 @@ from semiseg.config.options import DataOptions, SceneOptions
 from semiseg.config.recipe import save_config
 from semiseg.data.dataset import ImageSet, palette
 from semiseg.data.loading import whole_images
-from semiseg.data.scenes import CLASSES
+from semiseg.data.sets.scenes import CLASSES
 from semiseg.runs import load_run
 from semiseg.runtime.files import plain
 from semiseg.types import IGNORE

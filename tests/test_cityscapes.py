@@ -6,8 +6,8 @@ from PIL import Image
 
 from semiseg.config.options import DataOptions
 from semiseg.data import open_dataset
-from semiseg.data.cityscapes import CITYSCAPES_CLASSES, CITYSCAPES_COLORS, TRAIN_IDS
-from semiseg.data.sharding import write_shards
+from semiseg.data.sets.cityscapes import CITYSCAPES_CLASSES, CITYSCAPES_COLORS, TRAIN_IDS
+from semiseg.data.shards.write import write_shards
 
 TRAIN = [f"train/{city}/{city}_00000{index}_000019" for city in ("aachen", "ulm") for index in range(3)]
 VAL = ["val/lindau/lindau_000000_000019"]

@@ -300,7 +300,7 @@ def test_a_value_error_of_this_package_is_told_and_one_from_elsewhere_keeps_its_
     train = failing(monkeypatch, ConfigError("this and that"))
     with pytest.raises(ConfigError):  # raised in this file, which is not the package
         main(["train", "folder"])
-    monkeypatch.setitem(train.__globals__, "__name__", "semiseg.data.folder")
+    monkeypatch.setitem(train.__globals__, "__name__", "semiseg.data.sets.folder")
     assert main(["train", "folder"]) == 2
     assert capsys.readouterr().err == "semiseg: error: this and that\n"
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from semiseg.data.scenes import CLASSES
+from semiseg.data.sets.scenes import CLASSES
 from semiseg.demo import demo, demo_config, verdict
 from semiseg.report import save_sheet
 from semiseg.report.runs import read_run

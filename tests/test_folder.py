@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from semiseg.data.folder import read_classes
+from semiseg.data.sets.folder import read_classes
 from semiseg.data.splits import covering_order
 
 

@@ -12,7 +12,7 @@ import torch
 
 from semiseg import experiment
 from semiseg.checkpoint import load_checkpoint
-from semiseg.data.scenes import CLASSES, COLORS
+from semiseg.data.sets.scenes import CLASSES, COLORS
 from semiseg.evaluate import Evaluation
 from semiseg.experiment import train
 from semiseg.model import load_model

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semiseg.config.recipe import load_config, save_config
-from semiseg.data.scenes import CLASSES
+from semiseg.data.sets.scenes import CLASSES
 from semiseg.report import save_sheet, summary, write_comparison, write_report
 from semiseg.report.charts import LEFT, MOST_POINTS, WIDTH, Chart, Line, smoothed, thinned, tick_step, ticks
 from semiseg.report.confusion import confusion

@@ -11,9 +11,9 @@ import torch
 from folders import filled
 
 from semiseg.config.recipe import load_config
-from semiseg.data.cityscapes import CITYSCAPES_CLASSES
+from semiseg.data.sets.cityscapes import CITYSCAPES_CLASSES
+from semiseg.data.sets.voc import VOC_CLASSES
 from semiseg.data.splits import PUBLISHED
-from semiseg.data.voc import VOC_CLASSES
 from semiseg.estimate import count_step
 from semiseg.reproduction import plan as planning
 from semiseg.reproduction.costs import COSTS, classes_of, cost_of, key_of

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from semiseg.config.options import DataOptions, SceneOptions
-from semiseg.data.scenes import CLASSES, LOOKS, Scenes, draw_scene, open_scenes
+from semiseg.data.sets.scenes import CLASSES, LOOKS, Scenes, draw_scene, open_scenes
 
 OPTIONS = DataOptions(dataset="scenes", scenes=SceneOptions(labeled=12, unlabeled=60, val=40))
 

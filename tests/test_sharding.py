@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shard_files import QUIET, awkward, png, save_noise, write_tar
 
-from semiseg.data.indexing import index_shards, read_members
-from semiseg.data.sharding import cut, write_shards
-from semiseg.data.shards import INDEX, Shards
+from semiseg.data.shards.index import index_shards, read_members
+from semiseg.data.shards.read import INDEX, Shards
+from semiseg.data.shards.write import cut, write_shards
 
 
 @pytest.fixture

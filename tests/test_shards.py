@@ -18,11 +18,12 @@ from PIL import Image
 from shard_files import QUIET, awkward, png, save_noise, write_tar
 
 from semiseg.config.options import AugmentOptions, DataOptions, TrainOptions
-from semiseg.data import order, shards
-from semiseg.data.indexing import index_shards
+from semiseg.data import order
 from semiseg.data.loading import Stream, ViewKey, Views, training_batches
-from semiseg.data.sharding import write_shards
-from semiseg.data.shards import INDEX, ShardKeys, Shards, shard_key
+from semiseg.data.shards import read as shards
+from semiseg.data.shards.index import index_shards
+from semiseg.data.shards.read import INDEX, ShardKeys, Shards, shard_key
+from semiseg.data.shards.write import write_shards
 from semiseg.experiment import train
 
 AUGMENT = AugmentOptions(crop_height=32, crop_width=32)

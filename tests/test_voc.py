@@ -8,7 +8,7 @@ from PIL import Image
 
 from semiseg.config.options import DataOptions
 from semiseg.data import open_dataset
-from semiseg.data.sharding import write_shards
+from semiseg.data.shards.write import write_shards
 from semiseg.data.splits import PUBLISHED, PublishedList, PublishedSplit
 
 ALL = [f"2007_{index:06d}" for index in range(10)]

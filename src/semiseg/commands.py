@@ -245,7 +245,7 @@ def shard(
     images
         Images per shard, instead.
     """
-    from semiseg.data import sharding
+    from semiseg.data.shards import write as sharding
 
     _print_shards(out, len(sharding.write_shards(source, out, root=root, shard_size=shard_size, images=images)))
 
@@ -258,7 +258,7 @@ def index(folder: Path, /) -> None:
     folder
         The folder of the .tar files.
     """
-    from semiseg.data import indexing
+    from semiseg.data.shards import index as indexing
 
     _print_shards(folder, len(indexing.index_shards(folder)))
 

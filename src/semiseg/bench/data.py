@@ -20,7 +20,7 @@ from semiseg.config.options import AugmentOptions
 from semiseg.data.dataset import ImageSet, Prepared
 from semiseg.data.files import FileSet
 from semiseg.data.masks import MaskReader
-from semiseg.data.scenes import CLASSES
+from semiseg.data.sets.scenes import CLASSES
 from semiseg.parts.augment import MEAN, STD, normalise, weak_view
 from semiseg.runtime.timing import Call, median_seconds
 from semiseg.types import IGNORE

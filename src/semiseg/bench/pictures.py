@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from semiseg.config.options import SceneOptions
-from semiseg.data.scenes import draw_scene
+from semiseg.data.sets.scenes import draw_scene
 
 GRAIN = 6.0  # standard deviation in steps of 255: a JPEG of a scene then takes as many bytes as one of a photograph
 QUALITY = 90

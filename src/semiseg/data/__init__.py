@@ -9,13 +9,13 @@ from dataclasses import replace
 import numpy as np
 
 from semiseg.config.options import DataOptions, require
-from semiseg.data.cityscapes import open_cityscapes
 from semiseg.data.dataset import Dataset, ImageSet, Prepared
-from semiseg.data.folder import open_folder
-from semiseg.data.scenes import open_scenes
-from semiseg.data.shards import ShardSet, with_shards
+from semiseg.data.sets.cityscapes import open_cityscapes
+from semiseg.data.sets.folder import open_folder
+from semiseg.data.sets.scenes import open_scenes
+from semiseg.data.sets.voc import open_voc
+from semiseg.data.shards.read import ShardSet, with_shards
 from semiseg.data.splits import check_disjoint, find_split
-from semiseg.data.voc import open_voc
 from semiseg.types import IGNORE
 
 log = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from numpy.random import Generator
 
 from semiseg.config.options import DataOptions, SceneOptions
 from semiseg.data.dataset import Color, Dataset, ImageSet, Pixels, split_record
-from semiseg.data.drawing import SHAPES, Canvas, Plane, blank, cover_of, line
+from semiseg.data.sets.drawing import SHAPES, Canvas, Plane, blank, cover_of, line
 
 CLASSES = ("ground", "track", "disc", "ring", "box", "star")
 COLORS: tuple[Color, ...] = (

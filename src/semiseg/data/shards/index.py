@@ -17,7 +17,7 @@ from rich.console import Console
 
 from semiseg.data.images import IMAGE_SUFFIXES
 from semiseg.data.names import Names
-from semiseg.data.shards import INDEX, Shards, Tar, key_hash, tar_files
+from semiseg.data.shards.read import INDEX, Shards, Tar, key_hash, tar_files
 from semiseg.runtime.files import write_atomically
 from semiseg.runtime.progress import Progress
 

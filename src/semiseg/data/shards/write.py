@@ -19,9 +19,9 @@ from typing import BinaryIO
 from rich.console import Console
 
 from semiseg.config.options import require
-from semiseg.data.indexing import index_shards, member_key, read_members
 from semiseg.data.listing import are_there, listed_ids, picture_endings
-from semiseg.data.shards import Shards, shard_key, tar_files
+from semiseg.data.shards.index import index_shards, member_key, read_members
+from semiseg.data.shards.read import Shards, shard_key, tar_files
 from semiseg.runtime.files import write_atomically
 from semiseg.runtime.progress import Progress
 

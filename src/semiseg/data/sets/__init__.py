@@ -1,0 +1,1 @@
+"""The datasets: each opens its files and lists."""

@@ -1,0 +1,1 @@
+"""Very many unlabelled images in indexed tar files: written, indexed, read."""
