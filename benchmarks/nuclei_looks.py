@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 import torch
 
-from semiseg.metrics import ConfusionMatrix
+from semiseg.evaluation.metrics import ConfusionMatrix
+from semiseg.evaluation.windows import predict_image
 from semiseg.parts.augment import as_batch
-from semiseg.predict import predict_image
 from semiseg.runs import load_run
 from semiseg.runtime.precision import precision_context
 

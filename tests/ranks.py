@@ -19,7 +19,7 @@ from torch import nn
 from semiseg.config.methods import METHOD_OPTIONS
 from semiseg.config.options import EvaluationOptions, LossOptions
 from semiseg.data.dataset import ImageSet
-from semiseg.evaluate import Evaluator
+from semiseg.evaluation.evaluator import Evaluator
 from semiseg.methods import METHODS
 from semiseg.methods.method import Method
 from semiseg.networks.checkpointing import recompute

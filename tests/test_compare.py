@@ -29,7 +29,7 @@ from semiseg.comparison.table import NOT_YET
 from semiseg.comparison.views import html, markdown
 from semiseg.config.changes import changed_options
 from semiseg.config.recipe import load_config, save_config
-from semiseg.metrics import ConfusionMatrix
+from semiseg.evaluation.metrics import ConfusionMatrix
 from semiseg.record import read_record
 
 SEEDS = (0, 1)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from semiseg.config.methods import PrototypeOptions
 from semiseg.config.options import EvaluationOptions
 from semiseg.data.dataset import ImageSet, Pixels
-from semiseg.evaluate import Evaluator, eval_mode
+from semiseg.evaluation.evaluator import Evaluator, eval_mode
 from semiseg.methods import METHODS
 from semiseg.parts.predictor import Predictor
 from semiseg.parts.prototypes import PrototypePredictor

@@ -20,8 +20,8 @@ from semiseg.checkpoint import load_checkpoint, save_checkpoint
 from semiseg.config.options import DataOptions, EvaluationOptions
 from semiseg.config.recipe import Config, load_config, save_config
 from semiseg.data.sets.scenes import CLASSES
+from semiseg.evaluation.metrics import ConfusionMatrix
 from semiseg.experiment import train
-from semiseg.metrics import ConfusionMatrix
 from semiseg.record import read_record
 from semiseg.runs import evaluate_run
 

@@ -17,9 +17,9 @@ from semiseg.checkpoint import LAST, load_checkpoint
 from semiseg.config.options import EvaluationOptions
 from semiseg.data import open_dataset
 from semiseg.data.dataset import ImageSet
-from semiseg.data.hidden import hidden_pool
 from semiseg.data.loading import whole_images
-from semiseg.evaluate import eval_mode, hidden_labels
+from semiseg.evaluation.evaluator import eval_mode, hidden_labels
+from semiseg.evaluation.hidden import hidden_pool
 from semiseg.experiment import build_experiment, train
 from semiseg.methods import METHODS
 from semiseg.record import read_record

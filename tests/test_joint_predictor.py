@@ -12,8 +12,8 @@ import torch
 
 from semiseg.config.options import EvaluationOptions
 from semiseg.data import open_dataset
-from semiseg.inference import segment
-from semiseg.model import load_model, save_model
+from semiseg.evaluation.model import load_model, save_model
+from semiseg.evaluation.segment import segment
 from semiseg.networks import build
 from semiseg.parts.predictor import JointPredictor, Predictor, mean_prediction
 from semiseg.parts.prototypes import PrototypePredictor

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from semiseg.metrics import BINS, Calibration, ConfusionMatrix
+from semiseg.evaluation.metrics import BINS, Calibration, ConfusionMatrix
 from semiseg.types import IGNORE
 
 C = 4

@@ -13,9 +13,9 @@ import torch
 from semiseg import experiment
 from semiseg.checkpoint import load_checkpoint
 from semiseg.data.sets.scenes import CLASSES, COLORS
-from semiseg.evaluate import Evaluation
+from semiseg.evaluation.evaluator import Evaluation
+from semiseg.evaluation.model import load_model
 from semiseg.experiment import train
-from semiseg.model import load_model
 from semiseg.runs import load_run
 from semiseg.trainer import Trainer
 

@@ -12,8 +12,8 @@ from test_bench import step_bench
 from semiseg.config.options import AugmentOptions, EvaluationOptions, NetworkOptions
 from semiseg.config.recipe import Config, load_config
 from semiseg.estimate import count_step
+from semiseg.evaluation.model import load_model
 from semiseg.experiment import build_method, train
-from semiseg.model import load_model
 from semiseg.networks import ViTEncoder, build
 from semiseg.networks.smp import SmpSegmentor
 from semiseg.parts.segmentor import Segmentor

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from semiseg.config.options import EvaluationOptions
-from semiseg.predict import center_crop, predict_image, slide, starts
+from semiseg.evaluation.windows import center_crop, predict_image, slide, starts
 from semiseg.runtime.precision import precision_context
 
 

@@ -15,9 +15,9 @@ from semiseg.config.recipe import load_config
 from semiseg.data import open_dataset
 from semiseg.data.dataset import Prepared
 from semiseg.data.files import FileSet
+from semiseg.evaluation.model import load_model, save_model
+from semiseg.evaluation.segment import colored, find_images, predict_images, segment
 from semiseg.experiment import build_method
-from semiseg.inference import colored, find_images, predict_images, segment
-from semiseg.model import load_model, save_model
 
 QUIET = Console(quiet=True)
 PARTS = ("masks", "overlays", "confidence")

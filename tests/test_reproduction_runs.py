@@ -14,7 +14,7 @@ from test_report import OUTSIDE, Page
 import semiseg.analysis
 from semiseg.comparison.statistics import paired_interval
 from semiseg.config.recipe import save_config
-from semiseg.metrics import ConfusionMatrix
+from semiseg.evaluation.metrics import ConfusionMatrix
 from semiseg.reproduction import run as running
 from semiseg.reproduction.analysis import analyse
 from semiseg.reproduction.document import build_document

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from semiseg.config.fields import ConfigError
     from semiseg.config.recipe import Config, load_config, save_config
     from semiseg.data import DATASETS, open_dataset
+    from semiseg.evaluation.model import Model, load_model
     from semiseg.experiment import train
     from semiseg.methods import METHODS
     from semiseg.methods.method import Method
-    from semiseg.model import Model, load_model
     from semiseg.networks import NETWORKS
     from semiseg.runs import evaluate_run
     from semiseg.types import IGNORE

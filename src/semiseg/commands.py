@@ -146,7 +146,7 @@ def predict(run: Path, images: Path, /, *, out: Path, window: int | None = None,
     stride
         Pixels between two windows. Default: three quarters of the window.
     """
-    from semiseg import inference
+    from semiseg.evaluation import segment as inference
 
     count = inference.predict_images(run, images, out, window=window, stride=stride)
     print(f"{count} masks in {out / inference.MASKS}")

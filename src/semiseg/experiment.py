@@ -18,9 +18,9 @@ from semiseg.config.recipe import Config, config_from_dict, config_to_dict, save
 from semiseg.data import open_dataset
 from semiseg.data.dataset import Dataset, ImageSet, check_same_lists
 from semiseg.data.loading import PartnerLoader, Views, labeled_images, training_batches
-from semiseg.evaluate import Evaluation, Evaluator, hidden_labels
+from semiseg.evaluation.evaluator import Evaluation, Evaluator, hidden_labels
+from semiseg.evaluation.model import save_model
 from semiseg.methods import METHODS, Method, Setting
-from semiseg.model import save_model
 from semiseg.networks import ViTEncoder, build, with_shared_statistics
 from semiseg.optim import Optimizer, build_optimizer
 from semiseg.parts.segmentor import Segmentor

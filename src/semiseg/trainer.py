@@ -15,7 +15,7 @@ import torch
 from semiseg.checkpoint import BEST, LAST, save_checkpoint
 from semiseg.compilation import uncompiled
 from semiseg.config.options import OptimOptions, TrainOptions
-from semiseg.evaluate import Evaluation
+from semiseg.evaluation.evaluator import Evaluation
 from semiseg.memory import Attempt
 from semiseg.methods.method import Method
 from semiseg.optim import Optimizer, learning_rate, set_learning_rate

@@ -17,7 +17,7 @@ from torch import Tensor
 from semiseg.config.checks import require
 from semiseg.data.dataset import ImageSet
 from semiseg.data.loading import whole_images
-from semiseg.evaluate import NativeMasks, eval_mode
+from semiseg.evaluation.evaluator import NativeMasks, eval_mode
 from semiseg.experiment import Experiment
 from semiseg.parts.predictor import Predictor
 from semiseg.parts.sampling import pick

@@ -20,7 +20,7 @@ from semiseg.analysis.tally import Tally, tally
 from semiseg.config.checks import require
 from semiseg.config.fields import nearest
 from semiseg.data.dataset import Color, ImageSet, Pixels
-from semiseg.inference import colored
+from semiseg.evaluation.segment import colored
 from semiseg.report.sheet import fitted, joined, legend, paragraph, save, strip
 from semiseg.report.texts import markdown_table
 from semiseg.types import IGNORE

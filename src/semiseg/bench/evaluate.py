@@ -6,10 +6,10 @@ import torch
 
 from semiseg.bench.table import Table
 from semiseg.config.options import EvaluationOptions, NetworkOptions
-from semiseg.metrics import Calibration, ConfusionMatrix
+from semiseg.evaluation.metrics import Calibration, ConfusionMatrix
+from semiseg.evaluation.windows import predict_image
 from semiseg.networks import build
 from semiseg.parts.prototypes import PrototypePredictor
-from semiseg.predict import predict_image
 from semiseg.runtime.timing import Call, median_seconds
 
 CPU, GPU = ("resnet18", 129, (360, 480)), ("resnet101s", 769, (1024, 2048))  # encoder, window, image

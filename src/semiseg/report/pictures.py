@@ -17,10 +17,10 @@ from torch import Tensor
 
 from semiseg.data.dataset import Color, ImageSet, Pixels
 from semiseg.data.loading import whole_images
-from semiseg.evaluate import NativeMasks
+from semiseg.evaluation.evaluator import NativeMasks
+from semiseg.evaluation.metrics import ConfusionMatrix
+from semiseg.evaluation.windows import predict_image
 from semiseg.experiment import Experiment
-from semiseg.metrics import ConfusionMatrix
-from semiseg.predict import predict_image
 from semiseg.report.sheet import fitted, joined, painted, save, small, strip
 from semiseg.runs import load_run
 from semiseg.runtime.precision import precision_context

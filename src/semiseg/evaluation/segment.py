@@ -14,9 +14,9 @@ from rich.console import Console
 from semiseg.config.options import EvaluationOptions
 from semiseg.data.dataset import Color, Pixels, resized
 from semiseg.data.images import IMAGE_SUFFIXES, read_image
-from semiseg.model import Model, load_model
+from semiseg.evaluation.model import Model, load_model
+from semiseg.evaluation.windows import predict_image
 from semiseg.parts.augment import as_batch
-from semiseg.predict import predict_image
 from semiseg.runtime.distributed import pick_device
 from semiseg.runtime.precision import precision_context
 from semiseg.runtime.progress import Progress

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from semiseg.config.options import EvaluationOptions
 from semiseg.data.dataset import Dataset, ImageSet, Pixels, Prepared
-from semiseg.data.hidden import hidden_pool
 from semiseg.data.loading import whole_images
+from semiseg.evaluation.hidden import hidden_pool
+from semiseg.evaluation.metrics import Calibration, ConfusionMatrix
+from semiseg.evaluation.windows import center_crop, predict_image
 from semiseg.methods.method import Method
-from semiseg.metrics import Calibration, ConfusionMatrix
 from semiseg.parts.predictor import Predictor
-from semiseg.predict import center_crop, predict_image
 from semiseg.runtime.distributed import gathered, rank, world_size
 from semiseg.runtime.precision import precision_context
 from semiseg.types import IGNORE

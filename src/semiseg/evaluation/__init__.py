@@ -1,0 +1,1 @@
+"""A predictor and images: scores, masks, the model for use."""
