@@ -17,7 +17,7 @@ from nuclei_looks import look
 from semiseg.config.recipe import load_config
 from semiseg.data import open_dataset
 from semiseg.report.runs import read_run
-from semiseg.run_files import CONFIG, CONFUSIONS
+from semiseg.training.record import CONFIG, CONFUSIONS
 
 LOOKS = ("fluorescence", "stained", "bright field")
 

@@ -18,8 +18,8 @@ import torch
 from semiseg.evaluation.metrics import ConfusionMatrix
 from semiseg.evaluation.windows import predict_image
 from semiseg.parts.augment import as_batch
-from semiseg.runs import load_run
 from semiseg.runtime.precision import precision_context
+from semiseg.training.finished import load_run
 
 COLORFUL = 15  # mean of max - min over the channels, of 255
 EDGE = 3  # pixels

@@ -35,13 +35,13 @@ import torch.distributed as dist
 from rich.console import Console
 
 from semiseg.config.recipe import Config, load_config
-from semiseg.experiment import build_experiment, build_method, build_trainer
-from semiseg.optim import build_optimizer
 from semiseg.runtime.distributed import process_group, rank
 from semiseg.runtime.launch import launch, started_processes
 from semiseg.runtime.progress import Progress
 from semiseg.runtime.timing import median_seconds
-from semiseg.trainer import State
+from semiseg.training.experiment import build_experiment, build_method, build_trainer
+from semiseg.training.optim import build_optimizer
+from semiseg.training.trainer import State
 from semiseg.types import LabeledBatch, UnlabeledBatch
 
 BACKWARD = 2 / 3  # of the compute: twice the work of the forward pass

@@ -24,7 +24,7 @@ def main(tokens: list[str]) -> int:
         os.dup2(os.open(Path(folder, name), os.O_WRONLY | os.O_APPEND | os.O_CREAT), stream)
     os.environ["FOLDER"] = folder
     training = SimpleNamespace(train=lambda *_, **__: KINDS[kind](int(os.environ["RANK"])))
-    sys.modules["semiseg.experiment"] = semiseg.experiment = training  # pyright: ignore
+    sys.modules["semiseg.training.experiment"] = semiseg.training.experiment = training  # pyright: ignore
     sys.modules["semiseg.report"] = semiseg.report = SimpleNamespace(write_report=lambda _: "the report")  # pyright: ignore
     return cli.main(["train", "demo"])
 

@@ -39,7 +39,9 @@ WARMUP = {**WARM, "ema_decay": 0.8}
 def in_ranks(count: int, folder: Path, function: Callable[..., Any], *arguments: object) -> list[Any]:
     """What `function` gives in each of `count` processes of one group; None where a process died."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["semiseg.experiment", "torch._dynamo"])  # the server has imported what takes long
+    context.set_forkserver_preload(
+        ["semiseg.training.experiment", "torch._dynamo"]
+    )  # the server has imported what takes long
     folder.mkdir(parents=True)
     processes = [
         context.Process(target=_rank, args=(number, count, folder, function, arguments)) for number in range(count)

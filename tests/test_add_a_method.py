@@ -12,7 +12,7 @@ from tiny import batches, clock, optimizer_of, segmentor, setting, train_step
 
 from semiseg.config.methods import METHOD_OPTIONS
 from semiseg.methods import METHODS
-from semiseg.record import read_record
+from semiseg.training.record import read_record
 
 PAGE = Path(__file__).parent.parent / "docs" / "add-a-method.md"
 

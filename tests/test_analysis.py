@@ -25,8 +25,8 @@ from semiseg.config.recipe import save_config
 from semiseg.data.dataset import ImageSet, palette
 from semiseg.data.loading import whole_images
 from semiseg.data.sets.scenes import CLASSES
-from semiseg.runs import load_run
 from semiseg.runtime.files import plain
+from semiseg.training.finished import load_run
 from semiseg.types import IGNORE
 
 

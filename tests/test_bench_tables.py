@@ -27,7 +27,7 @@ def small(monkeypatch):
         monkeypatch.setattr(module, "PRESETS", step.PRESETS)
     monkeypatch.setattr(step, "LABELED", 6)
     monkeypatch.setattr(step, "UNLABELED", 6)
-    monkeypatch.setattr("semiseg.compilation.HOW", {"backend": "eager"})
+    monkeypatch.setattr("semiseg.training.compilation.HOW", {"backend": "eager"})
     monkeypatch.setenv("CXX", sys.executable)
 
 

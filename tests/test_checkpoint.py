@@ -12,8 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semiseg.checkpoint import load_checkpoint, save_checkpoint
 from semiseg.runtime.files import write_atomically
+from semiseg.training.checkpoint import load_checkpoint, save_checkpoint
 
 
 def state(number: float = 1.0) -> dict:

@@ -285,7 +285,7 @@ def failing(monkeypatch, error):
         raise error
 
     experiment = SimpleNamespace(train=train)
-    monkeypatch.setitem(sys.modules, "semiseg.experiment", experiment)
+    monkeypatch.setitem(sys.modules, "semiseg.training.experiment", experiment)
     monkeypatch.setattr(semiseg, "experiment", experiment, raising=False)
     return train
 

@@ -19,7 +19,6 @@ from rich.console import Console
 from test_report import OUTSIDE, Page
 
 from semiseg import cli
-from semiseg.checkpoint import load_checkpoint
 from semiseg.comparison import running
 from semiseg.comparison.grid import Grid, make_grid
 from semiseg.comparison.reports import shown_seed
@@ -30,7 +29,8 @@ from semiseg.comparison.views import html, markdown
 from semiseg.config.changes import changed_options
 from semiseg.config.recipe import load_config, save_config
 from semiseg.evaluation.metrics import ConfusionMatrix
-from semiseg.record import read_record
+from semiseg.training.checkpoint import load_checkpoint
+from semiseg.training.record import read_record
 
 SEEDS = (0, 1)
 

@@ -14,12 +14,14 @@ import torch
 from ranks import in_ranks
 from test_resume import same, step_of
 
-from semiseg import compilation, estimate, runs
-from semiseg.compilation import compile_networks, uncompiled
+from semiseg import estimate
 from semiseg.config.methods import METHOD_OPTIONS
 from semiseg.config.recipe import Config
-from semiseg.experiment import train
 from semiseg.methods import METHODS
+from semiseg.training import compilation
+from semiseg.training import finished as runs
+from semiseg.training.compilation import compile_networks, uncompiled
+from semiseg.training.experiment import train
 
 needs_compiler = pytest.mark.skipif(
     shutil.which(compilation.COMPILER) is None, reason="torch's compiler needs a C++ compiler"

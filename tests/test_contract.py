@@ -10,7 +10,7 @@ from tiny import batches, clock, optimizer_of, segmentor, setting, train_step, v
 from semiseg.config.methods import METHOD_OPTIONS, UnlabeledOptions
 from semiseg.methods import METHODS
 from semiseg.methods.method import Method
-from semiseg.optim import Optimizer
+from semiseg.training.optim import Optimizer
 
 STEPS = 6
 WARMUP = 2  # steps, in the methods that use unlabelled images

@@ -13,11 +13,11 @@ import torch
 from ranks import in_ranks
 from test_resume import same, step_of
 
-from semiseg.checkpoint import load_checkpoint
 from semiseg.config.recipe import Config, load_config
-from semiseg.experiment import _check_agreement, train
-from semiseg.record import read_record
 from semiseg.runtime.distributed import rank
+from semiseg.training.checkpoint import load_checkpoint
+from semiseg.training.experiment import _check_agreement, train
+from semiseg.training.record import read_record
 
 
 def config_of(folder: Path, **options) -> Config:
@@ -81,7 +81,7 @@ def test_a_run_of_two_processes_is_not_resumed_by_one(reference):
     folder, _ = reference
     with pytest.raises(ValueError, match=r"other options: train\.devices was 2 and is 1"):
         train(config_of(folder), resume=True, console=tiny_run.QUIET)
-    from semiseg.runs import evaluate_run
+    from semiseg.training.finished import evaluate_run
 
     scores = evaluate_run(folder, checkpoint="last", console=tiny_run.QUIET)
     recorded = json.loads((folder / "result.json").read_text())["last"]["val"]

@@ -16,14 +16,14 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from semiseg.checkpoint import load_checkpoint, save_checkpoint
 from semiseg.config.options import DataOptions, EvaluationOptions
 from semiseg.config.recipe import Config, load_config, save_config
 from semiseg.data.sets.scenes import CLASSES
 from semiseg.evaluation.metrics import ConfusionMatrix
-from semiseg.experiment import train
-from semiseg.record import read_record
-from semiseg.runs import evaluate_run
+from semiseg.training.checkpoint import load_checkpoint, save_checkpoint
+from semiseg.training.experiment import train
+from semiseg.training.finished import evaluate_run
+from semiseg.training.record import read_record
 
 
 @pytest.fixture(scope="module")

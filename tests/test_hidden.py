@@ -13,18 +13,18 @@ import tiny_run
 import torch
 from test_contract import STEPS, VARIANTS, WARMUP, method_of
 
-from semiseg.checkpoint import LAST, load_checkpoint
 from semiseg.config.options import EvaluationOptions
 from semiseg.data import open_dataset
 from semiseg.data.dataset import ImageSet
 from semiseg.data.loading import whole_images
 from semiseg.evaluation.evaluator import eval_mode, hidden_labels
 from semiseg.evaluation.hidden import hidden_pool
-from semiseg.experiment import build_experiment, train
 from semiseg.methods import METHODS
-from semiseg.record import read_record
-from semiseg.runs import load_run
 from semiseg.runtime.files import plain
+from semiseg.training.checkpoint import LAST, load_checkpoint
+from semiseg.training.experiment import build_experiment, train
+from semiseg.training.finished import load_run
+from semiseg.training.record import read_record
 from semiseg.types import IGNORE
 
 

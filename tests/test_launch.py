@@ -28,7 +28,7 @@ def started(monkeypatch, tmp_path, capsys):
 
     They are forked from a server that has imported what takes long; the tests further down start fresh ones.
     """
-    multiprocessing.get_context("forkserver").set_forkserver_preload(["semiseg.experiment", "torch._dynamo"])
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["semiseg.training.experiment", "torch._dynamo"])
     start = partial(torch.multiprocessing.start_processes, start_method="forkserver")
     monkeypatch.setattr(torch.multiprocessing, "start_processes", start)
     monkeypatch.setattr(launch, "GRACE", 3.0)

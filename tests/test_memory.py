@@ -15,15 +15,15 @@ from test_contract import ON_A_VIT, STEPS, VARIANTS, WARMUP, method_of
 from test_resume import same_tensors
 from tiny_trainer import lines, resumed, trainer
 
-from semiseg import memory
-from semiseg.checkpoint import load_checkpoint
-from semiseg.experiment import train
-from semiseg.memory import FIRST_STEPS, Before, MemoryShortError
 from semiseg.methods import METHODS
 from semiseg.methods.method import Method
 from semiseg.parts.segmentor import Segmentor
 from semiseg.runtime.progress import Progress
-from semiseg.trainer import State, Trainer
+from semiseg.training import memory
+from semiseg.training.checkpoint import load_checkpoint
+from semiseg.training.experiment import train
+from semiseg.training.memory import FIRST_STEPS, Before, MemoryShortError
+from semiseg.training.trainer import State, Trainer
 from semiseg.types import LabeledBatch, SegmentationOutput, UnlabeledBatch
 
 BATCH = 8  # labelled images of a step, and as many unlabelled ones

@@ -22,7 +22,7 @@ from semiseg.methods.details.gct_flaws import (
 )
 from semiseg.methods.gct import GCT
 from semiseg.methods.paired_method import SIDES
-from semiseg.optim import build_optimizer
+from semiseg.training.optim import build_optimizer
 from semiseg.types import IGNORE
 
 GENERATOR = torch.Generator().manual_seed(0)

@@ -10,14 +10,14 @@ import pytest
 import tiny_run
 import torch
 
-from semiseg import experiment
-from semiseg.checkpoint import load_checkpoint
 from semiseg.data.sets.scenes import CLASSES, COLORS
 from semiseg.evaluation.evaluator import Evaluation
 from semiseg.evaluation.model import load_model
-from semiseg.experiment import train
-from semiseg.runs import load_run
-from semiseg.trainer import Trainer
+from semiseg.training import experiment
+from semiseg.training.checkpoint import load_checkpoint
+from semiseg.training.experiment import train
+from semiseg.training.finished import load_run
+from semiseg.training.trainer import Trainer
 
 IMAGE = torch.randn(2, 3, 33, 41, generator=torch.Generator().manual_seed(0))
 

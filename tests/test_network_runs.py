@@ -13,12 +13,12 @@ from semiseg.config.options import AugmentOptions, EvaluationOptions, NetworkOpt
 from semiseg.config.recipe import Config, load_config
 from semiseg.estimate import count_step
 from semiseg.evaluation.model import load_model
-from semiseg.experiment import build_method, train
 from semiseg.networks import ViTEncoder, build
 from semiseg.networks.smp import SmpSegmentor
 from semiseg.parts.segmentor import Segmentor
-from semiseg.runs import load_run
 from semiseg.runtime.timing import peak_bytes
+from semiseg.training.experiment import build_method, train
+from semiseg.training.finished import load_run
 
 NETWORKS = {
     "vit": NetworkOptions(name="dpt", encoder="test_vit", layers=(0, 1, 3, 5), channels=8, weights="none"),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from semiseg.config.options import OptimOptions
-from semiseg.optim import Optimizer, build_optimizer, learning_rate, set_learning_rate
+from semiseg.training.optim import Optimizer, build_optimizer, learning_rate, set_learning_rate
 
 POLY = OptimOptions(lr=1e-3, power=0.9)
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from semiseg.data.loading import PartnerLoader, Sample, ViewKey, Views
 from semiseg.data.order import Stream
-from semiseg.partners import Partners
 from semiseg.runtime import distributed
-from semiseg.trainer import State
+from semiseg.training.partners import Partners
+from semiseg.training.trainer import State
 from semiseg.types import UnlabeledBatch
 
 CPU = torch.device("cpu")

@@ -17,7 +17,7 @@ from semiseg.data.dataset import Prepared
 from semiseg.data.files import FileSet
 from semiseg.evaluation.model import load_model, save_model
 from semiseg.evaluation.segment import colored, find_images, predict_images, segment
-from semiseg.experiment import build_method
+from semiseg.training.experiment import build_method
 
 QUIET = Console(quiet=True)
 PARTS = ("masks", "overlays", "confidence")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semiseg.record import Record, read_record
 from semiseg.runtime.files import plain, write_json
+from semiseg.training.record import Record, read_record
 
 
 def strict(text: str) -> object:

@@ -14,10 +14,10 @@ import tiny_run
 from PIL import Image
 from test_report import write_run
 
-from semiseg.experiment import train
 from semiseg.report import write_comparison, write_report
 from semiseg.report.page import LIMIT, fitting
 from semiseg.report.pictures import Gallery, Picture, Row
+from semiseg.training.experiment import train
 
 CHROMIUM = shutil.which("chromium")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (Debian's package `chromium`)")

@@ -12,10 +12,10 @@ import pytest
 import tiny_run
 import torch
 
-from semiseg.checkpoint import load_checkpoint
 from semiseg.config.recipe import Config
-from semiseg.experiment import train
-from semiseg.record import read_record
+from semiseg.training.checkpoint import load_checkpoint
+from semiseg.training.experiment import train
+from semiseg.training.record import read_record
 
 RUNS = [("prototype", 0), ("prototype", 2), ("cutmix", 0), ("cutmix", 2), ("ael", 0), ("ael", 2)]
 

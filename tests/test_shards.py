@@ -24,7 +24,7 @@ from semiseg.data.shards import read as shards
 from semiseg.data.shards.index import index_shards
 from semiseg.data.shards.read import INDEX, ShardKeys, Shards, shard_key
 from semiseg.data.shards.write import write_shards
-from semiseg.experiment import train
+from semiseg.training.experiment import train
 
 AUGMENT = AugmentOptions(crop_height=32, crop_width=32)
 

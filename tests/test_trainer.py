@@ -5,9 +5,9 @@ import ranks
 import torch
 from tiny_trainer import SGD, Plain, lines, resumed, step_batches, trainer, weights
 
-from semiseg.checkpoint import load_checkpoint
-from semiseg.optim import learning_rate
-from semiseg.trainer import State
+from semiseg.training.checkpoint import load_checkpoint
+from semiseg.training.optim import learning_rate
+from semiseg.training.trainer import State
 from semiseg.types import IGNORE, Clock
 
 # Gradients and schedule -----------------------------------------------------------------------------------------------

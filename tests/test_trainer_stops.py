@@ -8,8 +8,8 @@ import torch
 from tiny_trainer import Plain, lines, resumed, trainer, weights
 from torch import Tensor
 
-from semiseg.checkpoint import load_checkpoint
-from semiseg.trainer import NonFiniteLossError, Trainer
+from semiseg.training.checkpoint import load_checkpoint
+from semiseg.training.trainer import NonFiniteLossError, Trainer
 from semiseg.types import Clock
 
 

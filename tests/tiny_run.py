@@ -20,7 +20,7 @@ from semiseg.config.options import (
     TrainOptions,
 )
 from semiseg.config.recipe import Config
-from semiseg.experiment import train
+from semiseg.training.experiment import train
 
 QUIET = Console(quiet=True)
 

@@ -10,13 +10,13 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from semiseg.checkpoint import load_checkpoint
 from semiseg.config.options import OptimOptions, TrainOptions
 from semiseg.methods.method import Method
-from semiseg.optim import build_optimizer
-from semiseg.record import Record, read_record
 from semiseg.runtime.progress import Progress
-from semiseg.trainer import State, Trainer
+from semiseg.training.checkpoint import load_checkpoint
+from semiseg.training.optim import build_optimizer
+from semiseg.training.record import Record, read_record
+from semiseg.training.trainer import State, Trainer
 from semiseg.types import Clock, LabeledBatch, StepResult, UnlabeledBatch
 
 SGD = OptimOptions(lr=0.1, head_lr_factor=2, momentum=0.9, weight_decay=1e-3, power=0.9)

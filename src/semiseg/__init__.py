@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from semiseg.config.recipe import Config, load_config, save_config
     from semiseg.data import DATASETS, open_dataset
     from semiseg.evaluation.model import Model, load_model
-    from semiseg.experiment import train
     from semiseg.methods import METHODS
     from semiseg.methods.method import Method
     from semiseg.networks import NETWORKS
-    from semiseg.runs import evaluate_run
+    from semiseg.training.experiment import train
+    from semiseg.training.finished import evaluate_run
     from semiseg.types import IGNORE
 
 __all__ = [
@@ -52,14 +52,14 @@ _HOME = {
     "Config": "config.recipe",
     "ConfigError": "config.fields",
     "Method": "methods.method",
-    "Model": "model",
+    "Model": "evaluation.model",
     "compare": "comparison.run",
-    "evaluate_run": "runs",
+    "evaluate_run": "training.finished",
     "load_config": "config.recipe",
-    "load_model": "model",
+    "load_model": "evaluation.model",
     "open_dataset": "data",
     "save_config": "config.recipe",
-    "train": "experiment",
+    "train": "training.experiment",
 }
 
 

@@ -32,7 +32,7 @@ def train(recipe: str, /, *, resume: bool = False, **options: Any) -> None:
     """
     config = load_config(recipe, options)
     resolve_devices(config.train.devices)  # before the import: whoever only starts the others needs nothing of it
-    from semiseg import experiment
+    from semiseg.training import experiment
 
     run = experiment.train(config, resume=resume)
     if not is_first():
@@ -122,7 +122,7 @@ def evaluate(
     root
         Where the data are now. Default: where they were at the training.
     """
-    from semiseg import runs
+    from semiseg.training import finished as runs
 
     evaluation = {key.removeprefix("evaluation."): value for key, value in options.items()}
     scores = runs.evaluate_run(run, checkpoint=checkpoint, subset=subset, evaluation=evaluation, root=root)

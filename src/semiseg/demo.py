@@ -7,11 +7,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from semiseg import experiment
 from semiseg.config.recipe import Config, load_config
 from semiseg.report import write_comparison
 from semiseg.report.page import REPORT, class_rows
 from semiseg.report.runs import Run, read_runs
+from semiseg.training import experiment
 
 METHODS = ("supervised", "prototype")  # the baseline first
 

@@ -20,12 +20,12 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from semiseg.config.recipe import Config
-from semiseg.experiment import build_method
 from semiseg.methods import Method
-from semiseg.optim import Optimizer, build_optimizer
 from semiseg.parts.segmentor import Segmentor
 from semiseg.runtime.distributed import pick_device
 from semiseg.speed import Cost, measured_speed, published_speed
+from semiseg.training.experiment import build_method
+from semiseg.training.optim import Optimizer, build_optimizer
 from semiseg.types import Clock, LabeledBatch, UnlabeledBatch
 
 CLASSES = 21  # where the dataset is not opened: the last layer alone depends on it

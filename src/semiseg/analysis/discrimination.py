@@ -15,8 +15,8 @@ from semiseg.analysis.moments import Moments, at_length_1, traces
 from semiseg.analysis.pages import number, section, write_page
 from semiseg.analysis.subjects import Subjects, read_subjects
 from semiseg.config.checks import require
-from semiseg.experiment import Experiment
 from semiseg.report.texts import markdown_table
+from semiseg.training.experiment import Experiment
 
 NAME = "discrimination"
 PIXELS = 5000  # of each class

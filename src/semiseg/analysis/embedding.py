@@ -19,9 +19,9 @@ from semiseg.analysis.scatter import SAFE, Embedded, draw
 from semiseg.analysis.subjects import Subjects, read_subjects
 from semiseg.config.checks import require
 from semiseg.config.fields import nearest
-from semiseg.experiment import Experiment
 from semiseg.runtime.files import write_json
 from semiseg.runtime.progress import Progress
+from semiseg.training.experiment import Experiment
 
 NAME = "embedding"
 PIXELS = 500  # of each class

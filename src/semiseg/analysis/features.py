@@ -18,11 +18,11 @@ from semiseg.config.checks import require
 from semiseg.data.dataset import ImageSet
 from semiseg.data.loading import whole_images
 from semiseg.evaluation.evaluator import NativeMasks, eval_mode
-from semiseg.experiment import Experiment
 from semiseg.parts.predictor import Predictor
 from semiseg.parts.sampling import pick
 from semiseg.runtime.precision import precision_context
 from semiseg.runtime.progress import Progress
+from semiseg.training.experiment import Experiment
 from semiseg.types import IGNORE
 
 CHUNK = 2**14  # pixels whose features are in memory at a time: 34 MB of 512 channels

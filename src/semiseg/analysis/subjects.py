@@ -13,10 +13,10 @@ import torch
 from semiseg.config.checks import require
 from semiseg.data import open_dataset
 from semiseg.data.dataset import Dataset, ImageSet
-from semiseg.experiment import Experiment
 from semiseg.report.runs import Run, check_comparable, read_runs
-from semiseg.runs import load_run
 from semiseg.runtime.provenance import provenance
+from semiseg.training.experiment import Experiment
+from semiseg.training.finished import load_run
 
 
 @dataclass(frozen=True)

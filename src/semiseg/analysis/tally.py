@@ -12,9 +12,9 @@ from rich.console import Console
 
 from semiseg.analysis.scores import Counts, boundary_counts, consistency, object_counts, right
 from semiseg.data.dataset import ImageSet, Pixels
-from semiseg.experiment import Experiment
 from semiseg.report.pictures import predicted_labels
 from semiseg.runtime.progress import Progress
+from semiseg.training.experiment import Experiment
 
 
 @dataclass

@@ -12,8 +12,8 @@ import torch
 
 from semiseg.bench.step import PRESETS, StepBench, config_for, training_pictures
 from semiseg.bench.table import Table
-from semiseg.compilation import has_compiler
 from semiseg.runtime.timing import Call, median_seconds, timed
+from semiseg.training.compilation import has_compiler
 
 WAYS: dict[str, dict[str, Any]] = {
     "as shipped": {},

@@ -13,20 +13,20 @@ from rich.console import Console
 
 from semiseg.bench.pictures import write_pictures
 from semiseg.bench.table import Table
-from semiseg.compilation import uncompiled
 from semiseg.config.recipe import Config, load_config
-from semiseg.experiment import build_experiment, build_trainer
 from semiseg.methods import METHODS
 from semiseg.methods.prototype import Prototype
 from semiseg.methods.teacher_method import TeacherMethod
-from semiseg.optim import build_optimizer
 from semiseg.parts.augment import strong_view
 from semiseg.parts.mixing import mix_batch
 from semiseg.parts.pseudo_labels import pseudo_label
 from semiseg.runtime.precision import precision_context
 from semiseg.runtime.progress import Progress
 from semiseg.runtime.timing import Call, median_seconds, peak_bytes
-from semiseg.trainer import State, micro_batches
+from semiseg.training.compilation import uncompiled
+from semiseg.training.experiment import build_experiment, build_trainer
+from semiseg.training.optim import build_optimizer
+from semiseg.training.trainer import State, micro_batches
 from semiseg.types import SegmentationOutput, StepResult
 
 EXTREMES = ("supervised", "prototype")  # the method that does least beside its passes, and that which does most

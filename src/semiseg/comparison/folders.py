@@ -13,7 +13,7 @@ from semiseg.comparison.grid import Cell
 from semiseg.config.changes import changed_options
 from semiseg.config.recipe import load_config
 from semiseg.data.dataset import check_same_lists
-from semiseg.run_files import CONFIG, CONFUSIONS, METRICS, RESULT
+from semiseg.training.record import CONFIG, CONFUSIONS, METRICS, RESULT
 
 _TAIL = 2**16  # bytes, of which a line of the record is a fraction
 

@@ -16,9 +16,9 @@ from threading import Thread
 import torch
 from rich.console import Console
 
-from semiseg import experiment
 from semiseg.config.recipe import Config
 from semiseg.report import write_report
+from semiseg.training import experiment
 
 ERROR = "semiseg: error: "
 """What follows it in a log, up to the end, is why the run failed."""

@@ -69,7 +69,7 @@ class Method(nn.Module):
         Positions in the unlabelled list, (B,) int64 on the device, one for each slot of the batch of all processes,
         which must agree. They are asked for two steps before they are used, or later, so they must be known by then,
         and be kept in a buffer until they are used, so that a resumed run asks for the same. They are read when the
-        device has gone on: not even this makes a step wait (`semiseg.partners`).
+        device has gone on: not even this makes a step wait (`semiseg.training.partners`).
         """
         return None
 

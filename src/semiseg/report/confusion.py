@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from semiseg.experiment import CONFUSIONS
 from semiseg.report.runs import Run
+from semiseg.training.experiment import CONFUSIONS
 
 FEW = 11  # classes up to which a cell has a decimal
 

@@ -14,8 +14,8 @@ from semiseg.report.confusion import confusion
 from semiseg.report.curves import HUES, bins, charts, reliability
 from semiseg.report.pictures import Gallery, gallery
 from semiseg.report.runs import NETWORKS, Run, check_comparable, number, read_runs
-from semiseg.run_files import CONFIG
 from semiseg.runtime.files import write_atomically
+from semiseg.training.record import CONFIG
 
 REPORT = "report.html"
 LIMIT = 10_000_000  # bytes of a page: what a mail takes

@@ -20,10 +20,10 @@ from semiseg.data.loading import whole_images
 from semiseg.evaluation.evaluator import NativeMasks
 from semiseg.evaluation.metrics import ConfusionMatrix
 from semiseg.evaluation.windows import predict_image
-from semiseg.experiment import Experiment
 from semiseg.report.sheet import fitted, joined, painted, save, small, strip
-from semiseg.runs import load_run
 from semiseg.runtime.precision import precision_context
+from semiseg.training.experiment import Experiment
+from semiseg.training.finished import load_run
 
 POOL = 60  # the pictures are chosen among so many validation images
 

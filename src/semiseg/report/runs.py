@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.config.recipe import Config, load_config
-from semiseg.record import read_record
-from semiseg.run_files import CONFIG, METRICS, RESULT
+from semiseg.training.record import CONFIG, METRICS, RESULT, read_record
 
 Points = list[tuple[float, float]]  # (step, value)
 NETWORKS = {

@@ -10,13 +10,13 @@ from typing import Any
 
 from rich.console import Console
 
-from semiseg.checkpoint import BEST, LAST, load_checkpoint
 from semiseg.config.recipe import config_from_dict
 from semiseg.data.dataset import check_same_lists
-from semiseg.experiment import Experiment, build_experiment
 from semiseg.runtime.files import write_json
 from semiseg.runtime.progress import Progress
 from semiseg.runtime.provenance import provenance
+from semiseg.training.checkpoint import BEST, LAST, load_checkpoint
+from semiseg.training.experiment import Experiment, build_experiment
 
 
 def load_run(

@@ -12,16 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from semiseg.checkpoint import BEST, LAST, save_checkpoint
-from semiseg.compilation import uncompiled
 from semiseg.config.options import OptimOptions, TrainOptions
 from semiseg.evaluation.evaluator import Evaluation
-from semiseg.memory import Attempt
 from semiseg.methods.method import Method
-from semiseg.optim import Optimizer, learning_rate, set_learning_rate
-from semiseg.partners import Partners, Request
 from semiseg.parts.losses import pixels
-from semiseg.record import Record
 from semiseg.runtime.distributed import (
     average_statistics,
     averaging,
@@ -32,6 +26,12 @@ from semiseg.runtime.distributed import (
 )
 from semiseg.runtime.precision import precision_context
 from semiseg.runtime.progress import Progress
+from semiseg.training.checkpoint import BEST, LAST, save_checkpoint
+from semiseg.training.compilation import uncompiled
+from semiseg.training.memory import Attempt
+from semiseg.training.optim import Optimizer, learning_rate, set_learning_rate
+from semiseg.training.partners import Partners, Request
+from semiseg.training.record import Record
 from semiseg.types import IGNORE, Clock, LabeledBatch, StepResult, UnlabeledBatch
 
 Batches = Iterator[tuple[LabeledBatch, UnlabeledBatch | None]]

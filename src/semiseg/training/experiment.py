@@ -10,8 +10,6 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from semiseg.checkpoint import BEST, LAST, load_checkpoint
-from semiseg.compilation import compile_networks, uncompiled
 from semiseg.config.changes import check_same_run
 from semiseg.config.network import require_multiple
 from semiseg.config.recipe import Config, config_from_dict, config_to_dict, save_config
@@ -22,17 +20,18 @@ from semiseg.evaluation.evaluator import Evaluation, Evaluator, hidden_labels
 from semiseg.evaluation.model import save_model
 from semiseg.methods import METHODS, Method, Setting
 from semiseg.networks import ViTEncoder, build, with_shared_statistics
-from semiseg.optim import Optimizer, build_optimizer
 from semiseg.parts.segmentor import Segmentor
-from semiseg.record import Record
-from semiseg.run_files import CONFIG, CONFUSIONS, METRICS, RESULT
 from semiseg.runtime.distributed import copy_from_first, gathered, pick_device, process_group, rank
 from semiseg.runtime.files import write_arrays, write_json
 from semiseg.runtime.launch import resolve_devices
 from semiseg.runtime.progress import Progress
 from semiseg.runtime.provenance import provenance
 from semiseg.runtime.timing import process_peak
-from semiseg.trainer import State, Trainer
+from semiseg.training.checkpoint import BEST, LAST, load_checkpoint
+from semiseg.training.compilation import compile_networks, uncompiled
+from semiseg.training.optim import Optimizer, build_optimizer
+from semiseg.training.record import CONFIG, CONFUSIONS, METRICS, RESULT, Record
+from semiseg.training.trainer import State, Trainer
 
 
 @dataclass(frozen=True)

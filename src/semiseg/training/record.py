@@ -1,4 +1,7 @@
-"""metrics.jsonl: one object per logged step and evaluation. It is the source of truth; all else is a view of it."""
+"""What lies in a run folder beside checkpoints/ and model/, and its record.
+
+metrics.jsonl holds one object per logged step and evaluation. It is the source of truth; all else is a view of it.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,10 @@ from typing import Any
 
 from semiseg.runtime.distributed import rank
 from semiseg.runtime.files import plain, write_atomically
+
+METRICS, CONFIG, RESULT = "metrics.jsonl", "config.yaml", "result.json"
+CONFUSIONS = "confusions.npz"
+"""Of the last step: `names` (N,) of the validation images, and each predictor's counts (N, C, C)."""
 
 
 class Record:
