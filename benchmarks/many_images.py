@@ -13,9 +13,9 @@ import sys
 import time
 from pathlib import Path
 
-from semiseg.bench.pictures import write_many_names
-from semiseg.bench.workers import worker_growth
 from semiseg.config.options import DataOptions
+from semiseg.costs.bench.pictures import write_many_names
+from semiseg.costs.bench.workers import worker_growth
 from semiseg.data import open_dataset
 
 

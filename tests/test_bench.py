@@ -8,15 +8,15 @@ import pytest
 import torch
 from rich.console import Console
 
-from semiseg.bench import prototypes, step
-from semiseg.bench import run as command
-from semiseg.bench.data import usual_view
-from semiseg.bench.pictures import write_pictures
-from semiseg.bench.prototypes import Case, _inference, _loss_and_gradient, _training, make_case
-from semiseg.bench.run import show
-from semiseg.bench.step import StepBench, config_for
-from semiseg.bench.table import Table
 from semiseg.config.options import AugmentOptions
+from semiseg.costs.bench import prototypes, step
+from semiseg.costs.bench import run as command
+from semiseg.costs.bench.data import usual_view
+from semiseg.costs.bench.pictures import write_pictures
+from semiseg.costs.bench.prototypes import Case, _inference, _loss_and_gradient, _training, make_case
+from semiseg.costs.bench.run import show
+from semiseg.costs.bench.step import StepBench, config_for
+from semiseg.costs.bench.table import Table
 from semiseg.methods import METHODS
 from semiseg.parts.prototypes import PrototypePredictor
 from semiseg.parts.sampling import grid_points
@@ -50,8 +50,8 @@ def test_a_step_is_measured_against_its_passes(method, tmp_path, monkeypatch):
     bench.step()
     assert any(not old.equal(new) for old, new in zip(before, bench.method.student.parameters(), strict=True))
     assert len(bench.images) == (2 if method == "supervised" else 4)
-    monkeypatch.setattr("semiseg.bench.step.median_seconds", lambda *_: {"floor": 2.0, "step": 3.0})
-    monkeypatch.setattr("semiseg.bench.step.peak_bytes", lambda call, _: 4e6 if call == bench.floor else 5e6)
+    monkeypatch.setattr("semiseg.costs.bench.step.median_seconds", lambda *_: {"floor": 2.0, "step": 3.0})
+    monkeypatch.setattr("semiseg.costs.bench.step.peak_bytes", lambda call, _: 4e6 if call == bench.floor else 5e6)
     row = bench.row(1)
     assert [row["time ratio"], row["memory ratio"]] == [1.5, 1.25]
     assert [row["step s"], row["floor s"], row["step MB"], row["floor MB"]] == [3, 2, 5, 4]

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from semiseg.bench import start, workers
-from semiseg.bench.pictures import write_many_names
-from semiseg.bench.start import bench_start
-from semiseg.bench.workers import MEMORY, Growth, worker_growth
 from semiseg.config.options import DataOptions
+from semiseg.costs.bench import start, workers
+from semiseg.costs.bench.pictures import write_many_names
+from semiseg.costs.bench.start import bench_start
+from semiseg.costs.bench.workers import MEMORY, Growth, worker_growth
 from semiseg.data import open_dataset
 
 needs_proc = pytest.mark.skipif(not MEMORY.exists(), reason="this system does not tell a process's memory")
@@ -30,7 +30,7 @@ def test_the_start_is_held_against_its_targets(monkeypatch):
 
 
 def test_many_names_share_few_files(tmp_path, monkeypatch):
-    monkeypatch.setattr("semiseg.bench.pictures.LINKS", 4)
+    monkeypatch.setattr("semiseg.costs.bench.pictures.LINKS", 4)
     write_many_names(tmp_path / "many", 9)
     images = open_dataset(DataOptions(root=tmp_path / "many")).unlabeled
     assert len(images) == 9

@@ -9,12 +9,12 @@ import torch
 from test_bench import SMALL
 
 from semiseg import commands
-from semiseg.bench import BENCHMARKS, estimate, options, step
-from semiseg.bench.estimate import bench_estimate
-from semiseg.bench.options import CACHE, WAYS, bench_options
-from semiseg.estimate import count_step
+from semiseg.costs.bench import BENCHMARKS, estimate, options, step
+from semiseg.costs.bench.estimate import bench_estimate
+from semiseg.costs.bench.options import CACHE, WAYS, bench_options
+from semiseg.costs.estimate import count_step
+from semiseg.costs.speed import Speed
 from semiseg.methods import METHODS
-from semiseg.speed import Speed
 
 CPU = torch.device("cpu")
 

@@ -14,9 +14,9 @@ import torch
 from ranks import in_ranks
 from test_resume import same, step_of
 
-from semiseg import estimate
 from semiseg.config.methods import METHOD_OPTIONS
 from semiseg.config.recipe import Config
+from semiseg.costs import estimate
 from semiseg.methods import METHODS
 from semiseg.training import compilation
 from semiseg.training import finished as runs

@@ -8,9 +8,9 @@ from test_bench import step_bench
 from torch import nn
 
 from semiseg.config.recipe import load_config
-from semiseg.estimate import Traffic, count_step, estimate
+from semiseg.costs.estimate import Traffic, count_step, estimate
+from semiseg.costs.speed import PUBLISHED, Cost, Speed, measured_speed, published_speed
 from semiseg.runtime.timing import peak_bytes
-from semiseg.speed import PUBLISHED, Cost, Speed, measured_speed, published_speed
 
 
 def config(method="prototype", **options):
@@ -121,7 +121,7 @@ def test_the_device_at_hand_is_measured(monkeypatch):
             called.append(call())
         return {"product": 2.0, "addition": 0.5}
 
-    monkeypatch.setattr("semiseg.speed.median_seconds", seconds)
+    monkeypatch.setattr("semiseg.costs.speed.median_seconds", seconds)
     speed = measured_speed(torch.device("cpu"), "fp32")
     assert len(called) == 2
     # 8 maps of 64 channels and 40 x 40 pixels, 3 x 3 kernels, forward and twice that backward; three arrays of 2^23

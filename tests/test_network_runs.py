@@ -11,7 +11,7 @@ from test_bench import step_bench
 
 from semiseg.config.options import AugmentOptions, EvaluationOptions, NetworkOptions
 from semiseg.config.recipe import Config, load_config
-from semiseg.estimate import count_step
+from semiseg.costs.estimate import count_step
 from semiseg.evaluation.model import load_model
 from semiseg.networks import ViTEncoder, build
 from semiseg.networks.smp import SmpSegmentor

@@ -11,15 +11,15 @@ import torch
 from folders import filled
 
 from semiseg.config.recipe import load_config
+from semiseg.costs.estimate import count_step
+from semiseg.costs.speed import Speed
 from semiseg.data.sets.cityscapes import CITYSCAPES_CLASSES
 from semiseg.data.sets.voc import VOC_CLASSES
 from semiseg.data.splits import PUBLISHED
-from semiseg.estimate import count_step
 from semiseg.reproduction import plan as planning
 from semiseg.reproduction.costs import COSTS, classes_of, cost_of, key_of
 from semiseg.reproduction.grid import make_reproduction
 from semiseg.reproduction.missing import HUB, missing
-from semiseg.speed import Speed
 
 SPEED = Speed(2e12, 3e12, "said by the test")
 

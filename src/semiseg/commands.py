@@ -94,7 +94,7 @@ def estimate(recipe: str, /, *, device: str = "here", **options: Any) -> None:
         `here`, which is measured for a second, or h200, h100, a100, l4, rtx4090.
     """
     config = load_config(recipe, options)
-    from semiseg import estimate
+    from semiseg.costs import estimate
 
     for key, value in estimate.estimate(config, device).items():
         print(f"{key}: {value:.4g}" if isinstance(value, float) else f"{key}: {value}")
@@ -214,7 +214,7 @@ def bench(
     repeats
         Rounds whose median counts.
     """
-    from semiseg import bench
+    from semiseg.costs import bench
     from semiseg.runtime import distributed
 
     names = list(bench.BENCHMARKS) if what == "all" else [what]

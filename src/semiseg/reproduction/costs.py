@@ -21,7 +21,7 @@ from semiseg.config.recipe import Config, config_to_dict, flatten
 from semiseg.reproduction.settings import Scale
 
 if TYPE_CHECKING:
-    from semiseg.speed import Cost
+    from semiseg.costs.speed import Cost
 
 COSTS = Path(__file__).with_name("costs.json")
 
@@ -45,7 +45,7 @@ _FREE = (
 
 def cost_of(config: Config) -> tuple[Cost, bool]:
     """The cost of a step with unlabelled images, and whether it was known beforehand."""
-    from semiseg.speed import Cost
+    from semiseg.costs.speed import Cost
 
     known = _known().get(key_of(config))
     return (_count(_Counted(config)), False) if known is None else (Cost(*known["cost"]), True)
@@ -92,7 +92,7 @@ class _Counted:
 
 @lru_cache
 def _count(counted: _Counted) -> Cost:
-    from semiseg.estimate import count_step
+    from semiseg.costs.estimate import count_step
 
     return count_step(counted.config, classes_of(counted.config))
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from semiseg.bench.step import PRESETS, StepBench, config_for, training_pictures
-from semiseg.bench.table import Table
+from semiseg.costs.bench.step import PRESETS, StepBench, config_for, training_pictures
+from semiseg.costs.bench.table import Table
 from semiseg.runtime.timing import Call, median_seconds, timed
 from semiseg.training.compilation import has_compiler
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from semiseg.bench.step import EXTREMES, PRESETS, StepBench, config_for, training_pictures
-from semiseg.bench.table import Table
-from semiseg.estimate import count_step
+from semiseg.costs.bench.step import EXTREMES, PRESETS, StepBench, config_for, training_pictures
+from semiseg.costs.bench.table import Table
+from semiseg.costs.estimate import count_step
+from semiseg.costs.speed import measured_speed
 from semiseg.runtime.timing import median_seconds, peak_bytes
-from semiseg.speed import measured_speed
 
 NOTE = "Ratios are measured over estimated. Memory is all that is held, weights and the optimizer's state included."
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from semiseg.bench.table import Table
+from semiseg.costs.bench.table import Table
 from semiseg.parts.losses import cross_entropy
 from semiseg.parts.prototypes import PrototypePredictor
 from semiseg.parts.sampling import grid_points, pick, pick_pixels

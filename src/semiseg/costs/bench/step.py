@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from semiseg.bench.pictures import write_pictures
-from semiseg.bench.table import Table
 from semiseg.config.recipe import Config, load_config
+from semiseg.costs.bench.pictures import write_pictures
+from semiseg.costs.bench.table import Table
 from semiseg.methods import METHODS
 from semiseg.methods.prototype import Prototype
 from semiseg.methods.teacher_method import TeacherMethod

@@ -14,16 +14,16 @@ import torch
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from semiseg.bench.data import bench_data
-from semiseg.bench.estimate import bench_estimate
-from semiseg.bench.evaluate import bench_evaluate
-from semiseg.bench.options import bench_options
-from semiseg.bench.prototypes import bench_prototypes
-from semiseg.bench.start import bench_start
-from semiseg.bench.step import bench_step
-from semiseg.bench.table import Table
 from semiseg.config.options import require
 from semiseg.config.recipe import flatten
+from semiseg.costs.bench.data import bench_data
+from semiseg.costs.bench.estimate import bench_estimate
+from semiseg.costs.bench.evaluate import bench_evaluate
+from semiseg.costs.bench.options import bench_options
+from semiseg.costs.bench.prototypes import bench_prototypes
+from semiseg.costs.bench.start import bench_start
+from semiseg.costs.bench.step import bench_step
+from semiseg.costs.bench.table import Table
 from semiseg.runtime.files import write_atomically
 from semiseg.runtime.provenance import provenance
 

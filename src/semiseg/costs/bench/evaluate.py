@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from semiseg.bench.table import Table
 from semiseg.config.options import EvaluationOptions, NetworkOptions
+from semiseg.costs.bench.table import Table
 from semiseg.evaluation.metrics import Calibration, ConfusionMatrix
 from semiseg.evaluation.windows import predict_image
 from semiseg.networks import build

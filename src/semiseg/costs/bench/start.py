@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from semiseg.bench.pictures import write_many_names
-from semiseg.bench.table import Table
-from semiseg.bench.workers import MEMORY, worker_growth
 from semiseg.config.options import DataOptions
+from semiseg.costs.bench.pictures import write_many_names
+from semiseg.costs.bench.table import Table
+from semiseg.costs.bench.workers import MEMORY, worker_growth
 from semiseg.data import open_dataset
 from semiseg.data.dataset import ImageSet
 from semiseg.runtime.timing import median_seconds, timed

@@ -20,10 +20,10 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from semiseg.config.recipe import Config
+from semiseg.costs.speed import Cost, measured_speed, published_speed
 from semiseg.methods import Method
 from semiseg.parts.segmentor import Segmentor
 from semiseg.runtime.distributed import pick_device
-from semiseg.speed import Cost, measured_speed, published_speed
 from semiseg.training.experiment import build_method
 from semiseg.training.optim import Optimizer, build_optimizer
 from semiseg.types import Clock, LabeledBatch, UnlabeledBatch

@@ -14,9 +14,9 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
-from semiseg.bench.pictures import write_pictures
-from semiseg.bench.table import Table
 from semiseg.config.options import AugmentOptions
+from semiseg.costs.bench.pictures import write_pictures
+from semiseg.costs.bench.table import Table
 from semiseg.data.dataset import ImageSet, Prepared
 from semiseg.data.files import FileSet
 from semiseg.data.masks import MaskReader
