@@ -11,7 +11,7 @@ import pytest
 
 import semiseg
 import semiseg.data as semiseg_data
-from semiseg import comparison
+from semiseg import studies as comparison
 from semiseg.cli import main
 from semiseg.config.fields import ConfigError, option_help, option_types
 from semiseg.config.methods import METHOD_OPTIONS
@@ -170,7 +170,7 @@ def test_compare_hands_on_a_grid_and_tells_of_what_is_missing(monkeypatch, capsy
         run_grid=lambda grid, jobs: calls.append((grid, jobs)) or "document",
         require_all=lambda document: calls.append(document),
     )
-    monkeypatch.setitem(sys.modules, "semiseg.comparison.run", stands_in)
+    monkeypatch.setitem(sys.modules, "semiseg.studies.run", stands_in)
     monkeypatch.setattr(comparison, "run", stands_in, raising=False)
     line = "compare demo --methods cutmix,prototype --labeled 5,6 --seeds 0,2 --steps 9 --devices 3 --out there"
     assert enter(f"{line} --method.strong true --data.cache false --network.aspp_rates 1 2 3") == 0

@@ -19,16 +19,16 @@ from rich.console import Console
 from test_report import OUTSIDE, Page
 
 from semiseg import cli
-from semiseg.comparison import running
-from semiseg.comparison.grid import Grid, make_grid
-from semiseg.comparison.reports import shown_seed
-from semiseg.comparison.run import MissingRunsError, require_all, run_grid
-from semiseg.comparison.running import find_places
-from semiseg.comparison.table import NOT_YET
-from semiseg.comparison.views import html, markdown
 from semiseg.config.changes import changed_options
 from semiseg.config.recipe import load_config, save_config
 from semiseg.evaluation.metrics import ConfusionMatrix
+from semiseg.studies import running
+from semiseg.studies.grid import Grid, make_grid
+from semiseg.studies.reports import shown_seed
+from semiseg.studies.run import MissingRunsError, require_all, run_grid
+from semiseg.studies.running import find_places
+from semiseg.studies.table import NOT_YET
+from semiseg.studies.views import html, markdown
 from semiseg.training.checkpoint import load_checkpoint
 from semiseg.training.record import read_record
 

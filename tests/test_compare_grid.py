@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from folders import filled
 
-from semiseg.comparison.grid import Grid, make_grid
-from semiseg.comparison.published import _MEANINGS, _TABLES, is_blender, meaning, published
 from semiseg.config.fields import ConfigError
 from semiseg.config.methods import METHOD_OPTIONS
 from semiseg.config.recipe import config_to_dict, flatten
@@ -16,6 +14,8 @@ from semiseg.data.loading import training_batches
 from semiseg.data.splits import PUBLISHED
 from semiseg.methods import METHODS
 from semiseg.runtime.distributed import pick_device
+from semiseg.studies.grid import Grid, make_grid
+from semiseg.studies.published import _MEANINGS, _TABLES, is_blender, meaning, published
 
 NAMES = (
     "supervised", "mean_teacher", "cutmix", "pseudoseg", "cct", "gct", "cps", "pc2seg", "ael", "u2pl", "fixmatch",

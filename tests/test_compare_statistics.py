@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from semiseg.comparison.statistics import HELD, paired_interval, spread
+from semiseg.studies.statistics import HELD, paired_interval, spread
 
 
 def slow_miou(counts: np.ndarray) -> float:

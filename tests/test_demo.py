@@ -10,9 +10,9 @@ from PIL import Image
 from rich.console import Console
 
 from semiseg.data.sets.scenes import CLASSES
-from semiseg.demo import demo, demo_config, verdict
 from semiseg.report import save_sheet
 from semiseg.report.runs import read_run
+from semiseg.studies.demo import demo, demo_config, verdict
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,10 @@ from semiseg.costs.speed import Speed
 from semiseg.data.sets.cityscapes import CITYSCAPES_CLASSES
 from semiseg.data.sets.voc import VOC_CLASSES
 from semiseg.data.splits import PUBLISHED
-from semiseg.reproduction import plan as planning
-from semiseg.reproduction.costs import COSTS, classes_of, cost_of, key_of
-from semiseg.reproduction.grid import make_reproduction
-from semiseg.reproduction.missing import HUB, missing
+from semiseg.studies.paper import plan as planning
+from semiseg.studies.paper.costs import COSTS, classes_of, cost_of, key_of
+from semiseg.studies.paper.grid import make_reproduction
+from semiseg.studies.paper.missing import HUB, missing
 
 SPEED = Speed(2e12, 3e12, "said by the test")
 

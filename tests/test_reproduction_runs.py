@@ -12,14 +12,14 @@ from rich.console import Console
 from test_report import OUTSIDE, Page
 
 import semiseg.analysis
-from semiseg.comparison.statistics import paired_interval
 from semiseg.config.recipe import save_config
 from semiseg.evaluation.metrics import ConfusionMatrix
-from semiseg.reproduction import run as running
-from semiseg.reproduction.analysis import analyse
-from semiseg.reproduction.document import build_document
-from semiseg.reproduction.grid import Reproduction, make_reproduction
-from semiseg.reproduction.views import html, markdown, write_pages
+from semiseg.studies.paper import run as running
+from semiseg.studies.paper.analysis import analyse
+from semiseg.studies.paper.document import build_document
+from semiseg.studies.paper.grid import Reproduction, make_reproduction
+from semiseg.studies.paper.views import html, markdown, write_pages
+from semiseg.studies.statistics import paired_interval
 
 IMAGES = 12
 SMALL = {

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from folders import filled
 
-from semiseg.comparison.published import published
 from semiseg.config.fields import ConfigError
 from semiseg.config.methods import METHOD_OPTIONS
 from semiseg.config.recipe import load_config
 from semiseg.data.splits import PUBLISHED
-from semiseg.reproduction.grid import Reproduction, make_reproduction
-from semiseg.reproduction.rows import DISCRIMINATION
-from semiseg.reproduction.tables import TABLES
+from semiseg.studies.paper.grid import Reproduction, make_reproduction
+from semiseg.studies.paper.rows import DISCRIMINATION
+from semiseg.studies.paper.tables import TABLES
+from semiseg.studies.published import published
 
 # Copied from the paper's own schedule, worked out by hand: labelled -> steps of an epoch, all steps.
 VOC = {

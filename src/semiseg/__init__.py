@@ -14,7 +14,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from semiseg.comparison.run import compare
     from semiseg.config.fields import ConfigError
     from semiseg.config.recipe import Config, load_config, save_config
     from semiseg.data import DATASETS, open_dataset
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from semiseg.methods import METHODS
     from semiseg.methods.method import Method
     from semiseg.networks import NETWORKS
+    from semiseg.studies.run import compare
     from semiseg.training.experiment import train
     from semiseg.training.finished import evaluate_run
     from semiseg.types import IGNORE
@@ -53,7 +53,7 @@ _HOME = {
     "ConfigError": "config.fields",
     "Method": "methods.method",
     "Model": "evaluation.model",
-    "compare": "comparison.run",
+    "compare": "studies.run",
     "evaluate_run": "training.finished",
     "load_config": "config.recipe",
     "load_model": "evaluation.model",

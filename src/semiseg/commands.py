@@ -74,11 +74,11 @@ def compare(
     jobs
         Runs at a time. Default: one on each GPU, or one on the CPU, whose threads several share.
     """
-    from semiseg.comparison import grid
+    from semiseg.studies import grid
 
     made = grid.make_grid(recipe, methods, labeled, seeds, out, options)  # a mistake is told before torch is imported
     grid.check_jobs(jobs)
-    from semiseg.comparison import run
+    from semiseg.studies import run
 
     run.require_all(run.run_grid(made, jobs))
 
@@ -164,7 +164,7 @@ def demo(*, out: Path = Path("runs/demo"), steps: int | None = None, seed: int =
     seed
         Of all randomness.
     """
-    from semiseg import demo
+    from semiseg.studies import demo
 
     demo.demo(out, steps, seed)
 

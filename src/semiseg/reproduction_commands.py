@@ -51,15 +51,15 @@ def reproduce(
     plan
         Only say what would run, what it costs here, and what is missing.
     """
-    from semiseg.reproduction import grid
+    from semiseg.studies.paper import grid
 
     # A mistake is told before torch is imported.
     made = grid.make_reproduction(table, dataset, scale, preset, only, labeled, seeds, out, options)
     if plan:
-        from semiseg.reproduction import plan as planning
+        from semiseg.studies.paper import plan as planning
 
         print(planning.plan(made))
         return
-    from semiseg.reproduction import run
+    from semiseg.studies.paper import run
 
     run.require_all(run.run(made, jobs))

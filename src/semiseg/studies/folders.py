@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from semiseg.comparison.grid import Cell
 from semiseg.config.changes import changed_options
 from semiseg.config.recipe import load_config
 from semiseg.data.dataset import check_same_lists
+from semiseg.studies.grid import Cell
 from semiseg.training.record import CONFIG, CONFUSIONS, METRICS, RESULT
 
 _TAIL = 2**16  # bytes, of which a line of the record is a fraction

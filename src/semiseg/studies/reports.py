@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from semiseg.comparison.grid import file_name
-from semiseg.comparison.table import Document
 from semiseg.report import write_comparison
+from semiseg.studies.grid import file_name
+from semiseg.studies.table import Document
 
 
 def report_name(section: Mapping[str, Any]) -> str:

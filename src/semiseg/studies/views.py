@@ -9,10 +9,10 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from semiseg.comparison.reports import report_name
-from semiseg.comparison.table import NOT_YET, Document
 from semiseg.report.page import REPORT, TEMPLATES
 from semiseg.report.texts import list_words, markdown_table, origin, write_views
+from semiseg.studies.reports import report_name
+from semiseg.studies.table import NOT_YET, Document
 
 NAME = "compare"
 HEAD = (

@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from semiseg.comparison.grid import (
+from semiseg.config.fields import ConfigError, convert, nearest, option_types
+from semiseg.config.recipe import Config, Flat, config_to_dict, flatten, load_config
+from semiseg.studies.grid import (
     Cell,
     check_free,
     check_method_options,
@@ -23,13 +25,11 @@ from semiseg.comparison.grid import (
     typed_words,
     words_of,
 )
-from semiseg.comparison.labels import LabeledSet
-from semiseg.config.fields import ConfigError, convert, nearest, option_types
-from semiseg.config.recipe import Config, Flat, config_to_dict, flatten, load_config
-from semiseg.reproduction import settings
-from semiseg.reproduction.rows import Row
-from semiseg.reproduction.settings import Scale
-from semiseg.reproduction.tables import Columns, Table, find_table
+from semiseg.studies.labels import LabeledSet
+from semiseg.studies.paper import settings
+from semiseg.studies.paper.rows import Row
+from semiseg.studies.paper.settings import Scale
+from semiseg.studies.paper.tables import Columns, Table, find_table
 
 Key = tuple[str, str, int]
 """Row, set of labels and seed."""

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 import torch
 
-from semiseg.comparison.folders import is_finished, steps_done
-from semiseg.comparison.grid import Cell
 from semiseg.costs.speed import Speed, measured_speed
-from semiseg.reproduction.costs import cost_of
-from semiseg.reproduction.differences import differences, warning
-from semiseg.reproduction.grid import Reproduction
-from semiseg.reproduction.missing import missing
 from semiseg.runtime.distributed import pick_device
 from semiseg.runtime.provenance import device_name
+from semiseg.studies.folders import is_finished, steps_done
+from semiseg.studies.grid import Cell
+from semiseg.studies.paper.costs import cost_of
+from semiseg.studies.paper.differences import differences, warning
+from semiseg.studies.paper.grid import Reproduction
+from semiseg.studies.paper.missing import missing
 
 HEAD = ("row", "runs to do", "steps to do", "TFLOP per step", "PFLOP", "hours here", "GB here")
 

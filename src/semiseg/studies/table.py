@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from semiseg.comparison.folders import is_finished, read_counts, read_result
-from semiseg.comparison.grid import REFERENCE, Cell, Grid
-from semiseg.comparison.published import is_blender, meaning, published
-from semiseg.comparison.statistics import DRAWS, HELD, paired_interval, spread
 from semiseg.config.recipe import config_to_dict
 from semiseg.data.splits import PUBLISHED
+from semiseg.studies.folders import is_finished, read_counts, read_result
+from semiseg.studies.grid import REFERENCE, Cell, Grid
+from semiseg.studies.published import is_blender, meaning, published
+from semiseg.studies.statistics import DRAWS, HELD, paired_interval, spread
 
 Document = dict[str, Any]
 

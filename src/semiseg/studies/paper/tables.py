@@ -11,7 +11,7 @@ from typing import Literal
 
 from semiseg.config.fields import ConfigError, nearest
 from semiseg.config.methods import METHOD_OPTIONS
-from semiseg.reproduction.rows import (
+from semiseg.studies.paper.rows import (
     BLENDER,
     CITYSCAPES,
     CLASSIC,

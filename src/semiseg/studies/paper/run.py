@@ -7,15 +7,15 @@ from typing import Any
 
 from rich.console import Console
 
-from semiseg.comparison.folders import is_finished
-from semiseg.comparison.run import MissingRunsError, places_for, say
-from semiseg.comparison.running import run_cells
-from semiseg.comparison.table import Document
-from semiseg.comparison.views import interval, labels_title, with_deviation
-from semiseg.reproduction.analysis import analyse
-from semiseg.reproduction.document import build_document
-from semiseg.reproduction.grid import Reproduction
-from semiseg.reproduction.views import missing_words, title, write_pages
+from semiseg.studies.folders import is_finished
+from semiseg.studies.paper.analysis import analyse
+from semiseg.studies.paper.document import build_document
+from semiseg.studies.paper.grid import Reproduction
+from semiseg.studies.paper.views import missing_words, title, write_pages
+from semiseg.studies.run import MissingRunsError, places_for, say
+from semiseg.studies.running import run_cells
+from semiseg.studies.table import Document
+from semiseg.studies.views import interval, labels_title, with_deviation
 
 
 def run(made: Reproduction, jobs: int | None = None, console: Console | None = None) -> Document:

@@ -1,6 +1,6 @@
 """What a step of each row costs: counted beforehand and kept in costs.json, or counted now.
 
-A ResNet-101 takes seconds to count, and Table 1 has eleven methods. `python -m semiseg.reproduction.costs` counts what
+A ResNet-101 takes seconds to count, and Table 1 has eleven methods. `python -m semiseg.studies.paper.costs` counts what
 Tables 1 to 3 need at full and cpu scale and costs.json lacks; where a method's step changed, delete the file first.
 Tests count again what is kept.
 
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from semiseg.config.recipe import Config, config_to_dict, flatten
-from semiseg.reproduction.settings import Scale
+from semiseg.studies.paper.settings import Scale
 
 if TYPE_CHECKING:
     from semiseg.costs.speed import Cost
@@ -99,8 +99,8 @@ def _count(counted: _Counted) -> Cost:
 
 def write_costs() -> None:
     """Count what Tables 1 to 3 need, and write COSTS; what it has is kept."""
-    from semiseg.reproduction.grid import make_reproduction
     from semiseg.runtime.files import write_json
+    from semiseg.studies.paper.grid import make_reproduction
 
     found = dict(_known())
     for name, scale in _KEPT:

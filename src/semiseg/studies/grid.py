@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from semiseg.comparison.labels import CHOSEN_HERE, LabeledSet, labeled_set, recipes_own
 from semiseg.config.fields import ConfigError, check_method, option_types, repair
 from semiseg.config.methods import METHOD_OPTIONS
 from semiseg.config.recipe import Config, Flat, flatten, load_config
+from semiseg.studies.labels import CHOSEN_HERE, LabeledSet, labeled_set, recipes_own
 
 REFERENCE = "supervised"
 """What every method is held against."""

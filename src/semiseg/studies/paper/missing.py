@@ -7,7 +7,7 @@ from pathlib import Path
 
 from semiseg.config.recipe import Config
 from semiseg.data.splits import PUBLISHED, PublishedList, PublishedSplit, cached_list
-from semiseg.reproduction.grid import Reproduction
+from semiseg.studies.paper.grid import Reproduction
 
 _PLACES = {
     "voc": {

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from semiseg.comparison.table import Document
-from semiseg.reproduction.grid import Reproduction
-from semiseg.reproduction.rows import DISCRIMINATION, Row
+from semiseg.studies.paper.grid import Reproduction
+from semiseg.studies.paper.rows import DISCRIMINATION, Row
+from semiseg.studies.table import Document
 
 Figures = dict[str, tuple[str, ...]]
 

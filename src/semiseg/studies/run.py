@@ -8,16 +8,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from semiseg.comparison.folders import check, is_finished
-from semiseg.comparison.grid import REFERENCE, Cell, Grid, check_jobs, make_grid
-from semiseg.comparison.reports import write_reports
-from semiseg.comparison.running import Place, find_places, run_cells
-from semiseg.comparison.table import Document, build_document
-from semiseg.comparison.views import cells, headline, labels_title, missing_words, write_pages
 from semiseg.config.options import require
 from semiseg.data import open_dataset
 from semiseg.methods import METHODS
 from semiseg.runtime.launch import started_processes
+from semiseg.studies.folders import check, is_finished
+from semiseg.studies.grid import REFERENCE, Cell, Grid, check_jobs, make_grid
+from semiseg.studies.reports import write_reports
+from semiseg.studies.running import Place, find_places, run_cells
+from semiseg.studies.table import Document, build_document
+from semiseg.studies.views import cells, headline, labels_title, missing_words, write_pages
 
 
 def compare(
@@ -36,7 +36,7 @@ def compare(
     Args:
         recipe: a shipped recipe, or a YAML file.
         methods: names, or `all`; supervised is added where it is not among them.
-        labeled: sets of labelled images (`semiseg.comparison.labels`). None: the recipe's.
+        labeled: sets of labelled images (`semiseg.studies.labels`). None: the recipe's.
         seeds: whole numbers from 0. A seed has the same labelled batches in every method.
         out: folder of the runs, and of compare.json, .md, .html and a report for each set of labels. None:
             runs/compare-RECIPE.

@@ -14,11 +14,11 @@ from multiprocessing.process import BaseProcess
 import torch
 from rich.console import Console
 
-from semiseg.comparison.folders import is_finished, log_of, steps_done
-from semiseg.comparison.grid import Cell
-from semiseg.comparison.worker import ERROR, train_into
 from semiseg.runtime.launch import GRACE
 from semiseg.runtime.progress import Progress
+from semiseg.studies.folders import is_finished, log_of, steps_done
+from semiseg.studies.grid import Cell
+from semiseg.studies.worker import ERROR, train_into
 
 Place = dict[str, str]
 """What a run finds in its environment: its GPU, or nothing."""
@@ -29,7 +29,7 @@ POLL = 1.0  # seconds between two looks at the records
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _QUOTED = 300  # characters of a log, of a run that did not say why it ended
-_PRELOADED = ["semiseg.comparison.worker"]
+_PRELOADED = ["semiseg.studies.worker"]
 
 
 def find_places(device: str, jobs: int | None) -> list[Place]:

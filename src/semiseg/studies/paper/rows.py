@@ -1,7 +1,7 @@
 """The rows of the paper's tables and figures: methods, options, and what the paper says of each. Literal data.
 
 Published figures are mIoU in per cent. Those of Tables 1 to 3, for each method and split, stand in
-`semiseg.comparison.published`; those of the ablations, all on VOC's classic lists, stand here.
+`semiseg.studies.published`; those of the ablations, all on VOC's classic lists, stand here.
 
 No torch here: a mistyped name is answered at once.
 """

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 
 from semiseg.config.recipe import Config, load_config
 from semiseg.data.splits import PUBLISHED
-from semiseg.reproduction.grid import Reproduction
-from semiseg.reproduction.settings import schedule_overrides
-from semiseg.reproduction.tables import Table
+from semiseg.studies.paper.grid import Reproduction
+from semiseg.studies.paper.settings import schedule_overrides
+from semiseg.studies.paper.tables import Table
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from semiseg.comparison.folders import is_finished
-from semiseg.comparison.published import meaning, published
-from semiseg.comparison.table import (
+from semiseg.data.splits import PUBLISHED
+from semiseg.studies.folders import is_finished
+from semiseg.studies.paper.differences import Difference, differences, paper_split, warning
+from semiseg.studies.paper.grid import Key, Reproduction
+from semiseg.studies.paper.rows import Row
+from semiseg.studies.paper.tables import PAPER
+from semiseg.studies.published import meaning, published
+from semiseg.studies.table import (
     NOT_YET,
     Document,
     Outcome,
@@ -21,11 +26,6 @@ from semiseg.comparison.table import (
     read_outcome,
     scores_of,
 )
-from semiseg.data.splits import PUBLISHED
-from semiseg.reproduction.differences import Difference, differences, paper_split, warning
-from semiseg.reproduction.grid import Key, Reproduction
-from semiseg.reproduction.rows import Row
-from semiseg.reproduction.tables import PAPER
 
 VERDICTS = {"helped": "higher", "hurt": "lower", "no reliable difference": "no reliable difference"}
 """A row is not held against supervised-only training, so it neither helped nor hurt."""

@@ -9,11 +9,11 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from semiseg.comparison.table import NOT_YET, Document
-from semiseg.comparison.views import interval, labels_title, signed, with_deviation
 from semiseg.report.page import TEMPLATES
 from semiseg.report.texts import list_words, markdown_table, origin, write_views
-from semiseg.reproduction.chart import HEIGHT, WIDTH, sweep
+from semiseg.studies.paper.chart import HEIGHT, WIDTH, sweep
+from semiseg.studies.table import NOT_YET, Document
+from semiseg.studies.views import interval, labels_title, signed, with_deviation
 
 _NONE = "–"
 _TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
