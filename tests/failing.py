@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 import semiseg
-from semiseg import cli
+from semiseg.cli import main as cli
 from semiseg.config.options import require
 
 

@@ -19,7 +19,7 @@ from semiseg.analysis import discriminate, embed, picture
 from semiseg.analysis.embedding import class_numbers, to_plane
 from semiseg.analysis.features import choose_pixels, pixel_features
 from semiseg.analysis.scatter import SAFE, readable
-from semiseg.cli import main
+from semiseg.cli.main import main
 from semiseg.config.options import DataOptions, SceneOptions
 from semiseg.config.recipe import save_config
 from semiseg.data.dataset import ImageSet, palette

@@ -8,7 +8,7 @@ import pytest
 import torch
 from test_bench import SMALL
 
-from semiseg import commands
+from semiseg.cli import commands
 from semiseg.costs.bench import BENCHMARKS, estimate, options, step
 from semiseg.costs.bench.estimate import bench_estimate
 from semiseg.costs.bench.options import CACHE, WAYS, bench_options

@@ -12,7 +12,7 @@ import pytest
 import semiseg
 import semiseg.data as semiseg_data
 from semiseg import studies as comparison
-from semiseg.cli import main
+from semiseg.cli.main import main
 from semiseg.config.fields import ConfigError, option_help, option_types
 from semiseg.config.methods import METHOD_OPTIONS
 from semiseg.config.recipe import load_config, shipped_recipes

@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 from test_report import OUTSIDE, Page
 
-from semiseg import cli
+from semiseg.cli import main as cli
 from semiseg.config.changes import changed_options
 from semiseg.config.recipe import load_config, save_config
 from semiseg.evaluation.metrics import ConfusionMatrix

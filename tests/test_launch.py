@@ -13,7 +13,7 @@ import failing
 import pytest
 import torch.multiprocessing
 
-from semiseg.cli import main
+from semiseg.cli.main import main
 from semiseg.config.recipe import ConfigError, load_config
 from semiseg.runtime import launch
 from semiseg.runtime.launch import AloneError, resolve_devices
@@ -135,14 +135,14 @@ def test_devices_are_the_processes_that_were_started(monkeypatch):
 @pytest.mark.parametrize("option", ["--devices", "--train.devices"])
 def test_the_command_line_starts_as_many_as_it_is_told(monkeypatch, option):
     seen = []
-    monkeypatch.setattr("semiseg.cli.launch", lambda *arguments: seen.append(arguments) or 5)
+    monkeypatch.setattr("semiseg.cli.main.launch", lambda *arguments: seen.append(arguments) or 5)
     tokens = ["train", "demo", option, "2", "--seed", "1"]
     assert main(tokens) == 5
     assert seen == [(main, tokens, 2)]
 
 
 def test_ctrl_c_tells_how_to_go_on(monkeypatch, capsys):
-    monkeypatch.setattr("semiseg.cli.launch", lambda *_: launch.STOPPED)
+    monkeypatch.setattr("semiseg.cli.main.launch", lambda *_: launch.STOPPED)
     assert main(["train", "demo", "--devices", "2"]) == 130
     assert "semiseg train demo --devices 2 --resume\n" in capsys.readouterr().err
 

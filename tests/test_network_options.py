@@ -2,7 +2,7 @@
 
 import pytest
 
-from semiseg.cli import main
+from semiseg.cli.main import main
 from semiseg.config.network import NetworkOptions
 from semiseg.config.recipe import ConfigError, load_config
 

@@ -199,7 +199,7 @@ def test_weights_are_where_timm_fetches_them(encoder, repository):
 
 ASK = """
 import sys
-from semiseg.cli import main
+from semiseg.cli.main import main
 status = main(["reproduce", sys.argv[1], "--plan", "--out", sys.argv[2]])
 print(status, [name for name in ("timm", "sklearn", "torchvision") if name in sys.modules])
 """

@@ -15,8 +15,10 @@ from collections.abc import Sequence
 from cyclopts import App
 from cyclopts.exceptions import CycloptsError, UnknownOptionError
 
-from semiseg import analysis_commands, commands, reproduction_commands
-from semiseg.command_options import (
+from semiseg.cli import analyse as analysis_commands
+from semiseg.cli import commands
+from semiseg.cli import reproduce as reproduction_commands
+from semiseg.cli.options import (
     join_booleans,
     with_compare_options,
     with_evaluation_options,
@@ -109,7 +111,3 @@ def _stopped(tokens: Sequence[str]) -> int:
     if tokens[:1] in (["compare"], ["reproduce"]):
         print(f"semiseg: to go on, the same again: semiseg {shlex.join(tokens)}", file=sys.stderr)
     return 130
-
-
-if __name__ == "__main__":
-    sys.exit(main())
