@@ -1,0 +1,68 @@
+"""The method that docs/add-a-method.md adds works as the page says."""
+
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from support.tiny import batches, clock, optimizer_of, segmentor, setting, train_step
+
+from semiseg.config.methods import METHOD_OPTIONS
+from semiseg.methods import METHODS
+from semiseg.training.record import read_record
+
+PAGE = Path(__file__).parents[2] / "docs" / "add-a-method.md"
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    """The page's file, as a reader would save it."""
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    path = tmp_path / "entropy.py"
+    path.write_text(code, "utf-8")
+    return path
+
+
+@pytest.fixture
+def names(script: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
+    """What the file defines; the two dicts get their lines back after the test."""
+    for registry in (METHODS, METHOD_OPTIONS):
+        monkeypatch.setitem(registry, "entropy", None)
+    found: dict = {"__name__": "entropy"}
+    monkeypatch.setitem(sys.modules, "entropy", type(sys)("entropy"))
+    exec(compile(script.read_text("utf-8"), str(script), "exec"), found)
+    return found
+
+
+def test_its_loss_is_the_mean_entropy_of_valid_pixels(names):
+    logits, valid = torch.randn(2, 3, 4, 5), torch.rand(2, 4, 5) < 0.7
+    total = 0.0
+    for b, y, x in valid.nonzero().tolist():
+        total -= sum(p * math.log(p) for p in logits[b, :, y, x].double().softmax(0).tolist())
+    assert names["entropy"](logits, valid).item() == pytest.approx(total / int(valid.sum()), rel=1e-5)
+    assert names["entropy"](logits, torch.zeros_like(valid)) == 0
+
+
+def test_it_trains_and_the_entropy_falls(names):
+    method = METHODS["entropy"](segmentor(), names["EntropyOptions"](unlabeled_weight=1.0), setting()).train()
+    optimizer = optimizer_of(method)
+    found = [train_step(method, optimizer, batches(), clock(step)).losses["entropy"].item() for step in range(10)]
+    assert found[-1] < 0.8 * found[0]
+
+
+def test_the_file_is_a_command_line_with_one_method_more(script, tmp_path):
+    run = tmp_path / "run"
+    small = "--data.scenes.labeled 2 --data.scenes.unlabeled 2 --data.scenes.val 1 --augment.crop_height 32"
+    short = "--train.steps 2 --train.log_every 1 --train.threads 1 --train.batch_labeled 2 --train.batch_unlabeled 2"
+    command = f"train demo --method entropy --method.unlabeled_weight 0.3 {small} {short} --run {run}"
+    done = subprocess.run([sys.executable, script, *command.split()], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    losses = [line for line in read_record(run / "metrics.jsonl") if line["kind"] == "train"]
+    assert [set(line) >= {"supervised", "entropy"} for line in losses] == [True, True]
+    wrong = [sys.executable, script, "train", "demo", "--method", "entropy", "--method.unlabelled_weight", "1"]
+    refused = subprocess.run(wrong, capture_output=True, text=True, check=False)
+    assert refused.returncode != 0
+    assert "method.unlabeled_weight" in refused.stdout + refused.stderr

@@ -1,0 +1,261 @@
+"""What every method in METHODS promises, on a CNN of a few hundred parameters and on a small ViT."""
+
+import copy
+from typing import get_type_hints
+
+import pytest
+import torch
+from support.tiny import batches, clock, optimizer_of, segmentor, setting, train_step, vit_segmentor
+
+from semiseg.config.methods import METHOD_OPTIONS, UnlabeledOptions
+from semiseg.methods import METHODS
+from semiseg.methods.method import Method
+from semiseg.training.optim import Optimizer
+
+STEPS = 6
+WARMUP = 2  # steps, in the methods that use unlabelled images
+
+# name -> the method and its options; a name of METHODS alone has the defaults, but U2PL's queues and GCT's detector,
+# which are large.
+VARIANTS = {
+    **{name: (name, {}) for name in METHODS},
+    "gct": ("gct", {"detector_channels": 8}),
+    "u2pl": ("u2pl", {"queue_size": 300, "queue_size_first": 500}),
+    "mean_teacher noise": ("mean_teacher", {"noise": 0.3, "teacher_bn": "own"}),
+    "cutmix pixel": ("cutmix", {"confidence": "pixel", "threshold": 0.5}),
+    "fixmatch prototypes": ("fixmatch", {"threshold": 0.5, "prototypes": True, "prototype_grid": 4}),
+    "unimatch prototypes": ("unimatch", {"threshold": 0.5, "prototypes": True, "feature_dropout": 0.3}),
+    "unimatch_v2 prototypes": ("unimatch_v2", {"threshold": 0.5, "prototypes": True, "complementary_dropout": False}),
+    "unimatch_v2 own": ("unimatch_v2", {"threshold": 0.5, "teacher_bn": "own"}),
+    "corrmatch unmixed": ("corrmatch", {"threshold": 0.5, "threshold_momentum": 0.6, "soft_target": "unmixed"}),
+    "pseudoseg background": ("pseudoseg", {"background": True, "temperature": 1.0}),
+    # Decoders that see the background alone learn nothing where none is predicted, as here at one time.
+    "cct background": ("cct", {"background": True, "object_masking": 0, "unlabeled_weight": 3.0, "ramp": 0.0}),
+    "pc2seg grid": ("pc2seg", {"grid": 3, "contrast_weight": 1.0, "temperature": 0.5}),
+    "ael strong": (
+        "ael",
+        {"threshold": 0.3, "gamma": 0.5, "bank_area": 0.1, "box_area": 0.05, "paste_probability": 1.0, "strong": True},
+    ),
+    "ael left out": ("ael", {"threshold": 0.3, "paste_probability": 1.0, "background": True}),
+    "u2pl classmix": (
+        "u2pl",
+        {
+            "mix": "classmix",
+            "strong": True,
+            "queue_size": 50,
+            "queue_size_first": 70,
+            "enqueue": 20,
+            "low_rank": 1,
+            "channels": 6,
+            "anchors": 20,
+            "negatives": 7,
+            "prototypes": True,
+            "prototype_grid": 4,
+            "teacher_bn": "own",
+        },
+    ),
+    "gct mean": ("gct", {"report": "mean", "detector_channels": 4, "flaw_threshold": 0.3, "ramp": 0.0}),
+    "cps plain": ("cps", {"cutmix": False, "report": "right", "unlabeled_weight": 1.5}),
+    "cps prototypes": ("cps", {"prototypes": True, "prototype_grid": 4, "report": "mean"}),
+    "cps plain prototypes": ("cps", {"cutmix": False, "prototypes": True, "prototype_grid": None}),
+    "prototype classmix": ("prototype", {"mix": "classmix", "grid": 4, "threshold": 0.5, "strong": True}),
+    "prototype alone": ("prototype", {"linear": False, "grid": None, "threshold": 0.4, "update_rule": "per_pixel"}),
+    "linear alone": ("prototype", {"prototype": False, "denominator": "kept", "threshold": 0.5}),
+}
+ON_A_VIT = " on a ViT"
+VARIANTS |= {name + ON_A_VIT: VARIANTS[name] for name in METHODS}
+
+
+def method_of(variant: str, seed: int = 0, aux: bool = True) -> Method:
+    name, changes = VARIANTS[variant]
+    network = vit_segmentor if variant.endswith(ON_A_VIT) else segmentor
+    kind = METHOD_OPTIONS[name]
+    warmup = {"warmup": WARMUP / STEPS} if issubclass(kind, UnlabeledOptions) else {}
+    student, another = (network(seed=seed + more, aux=aux, dropout=0.2) for more in (0, 7))
+    given = setting(total_steps=STEPS, another=lambda: another)
+    return METHODS[name](student, kind(**warmup, **changes), given).train()
+
+
+def train(method: Method, optimizer: Optimizer, first: int, last: int, seed: int = 0, **data) -> list[dict]:
+    """Steps first..last - 1 on data that depend on the step alone; the losses of each."""
+    found = []
+    for step in range(first, last):
+        result = train_step(method, optimizer, batches(seed=step, **data), clock(step, STEPS, seed))
+        found.append({name: loss.detach() for name, loss in result.losses.items()})
+    return found
+
+
+def state_of(method: Method, optimizer: Optimizer) -> dict:
+    return copy.deepcopy({"method": method.state_dict(), "optimizer": optimizer.state_dict()})
+
+
+def tensors(state: dict) -> dict:
+    """Of `state_of`, without the names of roles and kinds."""
+    return {"method": state["method"], **{kind: part["state"] for kind, part in state["optimizer"].items()}}
+
+
+every_method = pytest.mark.parametrize("name", METHODS)
+every_variant = pytest.mark.parametrize("variant", VARIANTS)
+
+
+def test_methods_and_their_options_have_the_same_names():
+    assert list(METHODS) == list(METHOD_OPTIONS)
+    for name, method in METHODS.items():
+        assert get_type_hints(method.__init__)["options"] is METHOD_OPTIONS[name]
+
+
+@every_variant
+def test_losses_are_finite_scalars_and_the_loss_is_their_sum(variant):
+    method = method_of(variant)
+    optimizer = optimizer_of(method)
+    for step in range(STEPS):
+        if step == method.prepare_at:
+            train(method, optimizer, step, step + 1)
+            continue
+        result = method(*batches(seed=step), clock(step, STEPS))
+        for name, loss in result.losses.items():
+            assert loss.shape == (), name
+            assert loss.isfinite(), name
+        assert all(value.shape == () and not value.requires_grad for value in result.stats.values())
+        assert result.loss.item() == pytest.approx(sum(loss.item() for loss in result.losses.values()), rel=1e-5)
+        assert result.loss.item() > 0
+
+
+@every_variant
+def test_gradients_reach_what_learns_and_no_teacher(variant):
+    method = method_of(variant)
+    train(method, optimizer_of(method), 0, STEPS - 1)
+    method(*batches(seed=STEPS), clock(STEPS - 1, STEPS)).loss.backward()
+    linear_losses = variant != "prototype alone"
+    for name, parameter in method.named_parameters():
+        own_of_linear = "classifier" in name or "aux_head" in name
+        assert parameter.requires_grad == ("teacher" not in name), name
+        learns = parameter.requires_grad and (linear_losses or not own_of_linear)
+        assert (parameter.grad is not None and bool(parameter.grad.any())) == learns, name
+    assert all(buffer.grad is None for buffer in method.buffers())
+
+
+@every_variant
+def test_the_optimizer_gets_every_parameter_that_learns_once(variant):
+    method = method_of(variant)
+    groups = method.parameter_groups()
+    assert {group["role"] for group in groups} == {"encoder", "head"}
+    found = [parameter for group in groups for parameter in group["params"]]
+    learning = [parameter for parameter in method.parameters() if parameter.requires_grad]
+    assert sorted(map(id, found)) == sorted(map(id, learning))
+
+
+@every_variant
+@pytest.mark.parametrize("interrupted", [1, WARMUP, 4])
+def test_resuming_from_the_state_equals_not_stopping(variant, interrupted):
+    method = method_of(variant)
+    optimizer = optimizer_of(method)
+    losses = train(method, optimizer, 0, interrupted)
+    saved = state_of(method, optimizer)
+    losses += train(method, optimizer, interrupted, STEPS)
+    expected = state_of(method, optimizer)
+
+    resumed = method_of(variant, seed=99)
+    optimizer = optimizer_of(resumed)
+    resumed.load_state_dict(saved["method"])
+    optimizer.load_state_dict(saved["optimizer"])
+    assert train(resumed, optimizer, interrupted, STEPS) == losses[interrupted:]
+    torch.testing.assert_close(tensors(state_of(resumed, optimizer)), tensors(expected), rtol=0, atol=0)
+
+
+@every_variant
+def test_the_state_decides_what_is_evaluated(variant):
+    method = method_of(variant)
+    image = torch.randn(1, 3, 9, 11)
+    for trained in (1, STEPS):
+        train(method, optimizer_of(method), 0, trained)
+        resumed = method_of(variant, seed=99)
+        resumed.load_state_dict(method.state_dict())
+        with torch.no_grad():
+            found, expected = (made.predictor.eval()(image) for made in (resumed, method))
+        assert list(found) == list(expected)
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@every_variant
+def test_the_clock_decides_all_randomness(variant):
+    runs = []
+    for seed in (0, 0, 1):
+        method = method_of(variant)
+        runs.append(train(method, optimizer_of(method), 0, STEPS, seed))
+        torch.rand(7)  # whoever draws from torch's generator between two runs must not matter
+    assert runs[0] == runs[1]
+    assert runs[0] != runs[2]
+
+
+@every_variant
+def test_predictors_answer_at_the_size_they_are_asked(variant):
+    method = method_of(variant)
+    for trained, size in ((0, (7, 13)), (STEPS, (7, 13)), (0, (33, 18)), (0, (5, 5))):
+        train(method, optimizer_of(method), 0, trained)
+        predictor = method.predictor.eval()
+        with torch.no_grad():
+            found = predictor(torch.randn(2, 3, *size))
+        assert next(iter(found)) == predictor.headline
+        for logits in found.values():
+            assert logits.shape == (2, 3, *size)
+            assert logits.isfinite().all()
+
+
+@every_variant
+def test_a_class_may_be_absent(variant):
+    method = method_of(variant)
+    losses = train(method, optimizer_of(method), 0, STEPS, classes=2)
+    assert all(loss.isfinite() for step in losses for loss in step.values())
+    assert all(tensor.isfinite().all() for tensor in method.state_dict().values() if tensor.is_floating_point())
+
+
+@every_variant
+def test_without_a_labelled_pixel_and_outside_the_image_nothing_is_nan(variant):
+    method = method_of(variant)
+    train(method, optimizer_of(method), 0, STEPS - 1)
+    labeled, unlabeled = batches()
+    empty = labeled._replace(label=torch.full_like(labeled.label, 255))
+    outside = unlabeled.each(lambda maps: torch.zeros_like(maps) if maps.dtype == torch.bool else maps)
+    result = method(empty, outside, clock(STEPS - 1, STEPS))
+    assert result.loss == 0
+    result.loss.backward()
+    assert not any(p.grad.any() for p in method.parameters() if p.grad is not None)
+
+
+@every_method
+def test_a_method_says_whether_it_uses_unlabelled_images(name):
+    method = method_of(name)
+    train(method, optimizer_of(method), 0, STEPS - 1)
+    assert method.uses_unlabeled == (name != "supervised")
+    if method.uses_unlabeled:
+        with pytest.raises(AssertionError, match="unlabelled"):
+            method(batches()[0], None, clock(STEPS - 1, STEPS))
+    else:
+        assert method(batches()[0], None, clock(STEPS - 1, STEPS)).loss.isfinite()
+    assert method.uses_partner == (name == "ael")
+
+
+@every_method
+def test_what_a_method_wants_is_there_to_be_had(name):
+    method = method_of(name)
+    train(method, optimizer_of(method), 0, STEPS - 1)
+    assert [method.wanted(step) for step in range(WARMUP)] == [None] * WARMUP
+    wish = method.wanted(STEPS)
+    assert (wish is not None) == method.uses_partner
+    if wish is not None:
+        assert (wish.dtype, wish.shape) == (torch.int64, (method.setting.batch_unlabeled,))
+        assert 0 <= wish.min() <= wish.max() < method.setting.num_unlabeled
+        labeled, unlabeled = batches()
+        with pytest.raises(AssertionError, match="wanted"):
+            method(labeled, unlabeled._replace(partner=None), clock(STEPS - 1, STEPS))
+
+
+@every_variant
+def test_health_is_plain_and_has_no_warning_without_prototypes(variant):
+    method = method_of(variant)
+    train(method, optimizer_of(method), 0, STEPS)
+    figures, warnings = method.health()
+    assert bool(figures) == (getattr(method, "prototypes", None) is not None)
+    assert all(isinstance(values, list) for values in figures.values())
+    assert figures or not warnings

@@ -1,0 +1,461 @@
+"""Comparisons that are run: what is used again, what goes on, what fails, and what the table says of it."""
+
+import io
+import json
+import multiprocessing
+import os
+import re
+import signal
+import statistics
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from support import tiny_run
+from test_report import OUTSIDE, Page
+
+from semiseg.cli import main as cli
+from semiseg.config.changes import changed_options
+from semiseg.config.recipe import load_config, save_config
+from semiseg.evaluation.metrics import ConfusionMatrix
+from semiseg.studies import running
+from semiseg.studies.grid import Grid, make_grid
+from semiseg.studies.reports import shown_seed
+from semiseg.studies.run import MissingRunsError, require_all, run_grid
+from semiseg.studies.running import find_places
+from semiseg.studies.table import NOT_YET
+from semiseg.studies.views import html, markdown
+from semiseg.training.checkpoint import load_checkpoint
+from semiseg.training.record import read_record
+
+SEEDS = (0, 1)
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory) -> Path:
+    """A run's config.yaml is a recipe: four steps of a tiny network on drawn scenes."""
+    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
+    config = tiny_run.tiny_config(path.with_name("unused"), "cutmix", steps=4, evaluate_every=2, checkpoint_every=1)
+    save_config(config, path)
+    return path
+
+
+def grid_of(recipe: Path, out: Path, methods: str = "cutmix", **overrides) -> Grid:
+    return make_grid(recipe, methods, "4", SEEDS, out, {k.replace("__", "."): v for k, v in overrides.items()})
+
+
+@pytest.fixture(scope="module")
+def done(recipe, tmp_path_factory):
+    """A finished comparison: its grid, document, and what it printed."""
+    printed = io.StringIO()
+    grid = grid_of(recipe, tmp_path_factory.mktemp("comparison") / "out")
+    document = run_grid(grid, 2, Console(file=printed, width=400))
+    return SimpleNamespace(grid=grid, document=document, printed=printed.getvalue(), out=grid.out)
+
+
+def results(grid: Grid) -> dict[tuple[str, int], dict]:
+    return {
+        (cell.method, cell.seed): json.loads((cell.config.run_folder / "result.json").read_text())
+        for cell in grid.cells
+    }
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# The runs -------------------------------------------------------------------------------------------------------------
+
+
+def test_each_run_is_an_ordinary_run_with_its_log(done):
+    folders = {f"4-{method}-seed{seed}" for method in ("supervised", "cutmix") for seed in SEEDS}
+    pages = {"compare.html", "compare.json", "compare.md", "report-4.html"}
+    assert {path.name for path in done.out.iterdir()} == folders | pages
+    for cell in done.grid.cells:
+        folder = cell.config.run_folder
+        expected = {
+            "checkpoints",
+            "config.yaml",
+            "confusions.npz",
+            "metrics.jsonl",
+            "model",
+            "report.html",
+            "result.json",
+            "train.log",
+        }
+        assert {path.name for path in folder.iterdir()} == expected
+        assert changed_options(cell.config, load_config(folder / "config.yaml")) == []
+        assert f"{cell.method} last checkpoint (step 4): val mIoU" in (folder / "train.log").read_text()
+        assert {entry["step"] for entry in read_record(folder / "metrics.jsonl") if entry["kind"] == "evaluation"} == {
+            2,
+            4,
+        }
+
+
+def test_it_says_what_it_does(done):
+    assert "4 runs of 4 steps in " in done.printed
+    assert "2 at a time; 0 are finished" in done.printed
+    assert "supervised was added: it is what the others are held against" in done.printed
+    for cell in done.grid.cells:
+        assert f"done: {cell.title}" in done.printed
+    assert "compare.html, .md and .json" in done.printed
+
+
+def test_a_run_of_a_comparison_is_the_run_that_train_would_make(done, tmp_path):
+    cell = done.grid.cells[1]
+    threads = torch.get_num_threads()
+    alone = tiny_run.train(
+        load_config(cell.config.run_folder / "config.yaml", {"run": tmp_path / "alone"}), console=tiny_run.QUIET
+    )
+    torch.set_num_threads(threads)
+    weights = "model/model.safetensors"
+    assert (alone / weights).read_bytes() == (cell.config.run_folder / weights).read_bytes()
+
+
+def test_finished_runs_are_used_as_they_are(done, monkeypatch):
+    before = contents(done.out)
+    monkeypatch.setattr(running, "train_into", None)  # no process is to be started
+    printed = io.StringIO()
+    again = run_grid(done.grid, 2, Console(file=printed, width=400))
+    assert again == done.document
+    assert "4 are finished" in printed.getvalue()
+    assert contents(done.out) == before
+
+
+def test_runs_with_other_options_are_refused_and_left(done, recipe):
+    before = contents(done.out)
+    with pytest.raises(
+        ValueError, match=r"4-supervised-seed0 holds a run with other options: optim.lr was 0.02 and is"
+    ):
+        run_grid(grid_of(recipe, done.out, optim__lr=0.5), None, tiny_run.QUIET)
+    assert contents(done.out) == before
+
+
+def test_runs_on_other_images_are_refused(done, recipe):
+    result = done.grid.cells[0].config.run_folder / "result.json"
+    before = result.read_text()
+    try:
+        document = json.loads(before)
+        document["split"]["val"]["sha256"] = "ab" * 32
+        result.write_text(json.dumps(document))
+        with pytest.raises(ValueError, match="the val images are not those of the run in"):
+            run_grid(done.grid, None, tiny_run.QUIET)
+    finally:
+        result.write_text(before)
+
+
+def test_killed_runs_go_on_and_end_the_same(done, recipe, tmp_path):
+    """Of four runs one was killed on the way, one finished, two were never begun."""
+    grid = grid_of(recipe, tmp_path / "out")
+    context = multiprocessing.get_context("forkserver")
+    killed = grid.cells[1]
+    record = killed.config.run_folder / "metrics.jsonl"
+    process = context.Process(target=train_and_die_at, args=(killed.config, 2))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert max(entry["step"] for entry in read_record(record)) == 2
+    assert load_checkpoint(killed.config.run_folder / "checkpoints/last.pt")["state"]["step"] == 2
+    document = run_grid(grid, 2, tiny_run.QUIET)
+    for row, expected in zip(*(each["labeled"][0]["rows"] for each in (document, done.document)), strict=True):
+        assert row["last"] == expected["last"]
+        assert row["difference"] == expected["difference"]
+    for ours, theirs in zip(grid.cells, done.grid.cells, strict=True):
+        weights = "model/model.safetensors"
+        assert (ours.config.run_folder / weights).read_bytes() == (theirs.config.run_folder / weights).read_bytes()
+
+
+def train_and_die_at(config, step: int) -> None:
+    """Train, and be killed once a checkpoint of `step` is written."""
+    torch.set_num_threads(1)
+    replace = Path.replace
+
+    def last_replace(self: Path, target: Path) -> None:
+        replace(self, target)
+        if Path(target).name == "last.pt" and load_checkpoint(Path(target))["state"]["step"] == step:
+            tiny_run.die()
+
+    Path.replace = last_replace
+    tiny_run.train(config, resume=True, console=tiny_run.QUIET)
+
+
+def test_a_run_that_fails_is_named_and_the_others_go_on(recipe, tmp_path):
+    """An infinite weight of the loss on unlabelled images, which supervised does not have."""
+    grid = grid_of(recipe, tmp_path / "out", method__unlabeled_weight="1e39", method__warmup="0")
+    printed = io.StringIO()
+    document = run_grid(grid, 2, Console(file=printed, width=400))
+    supervised, cutmix = document["labeled"][0]["rows"]
+    assert (len(supervised["last"]["by_seed"]), supervised["missing"]) == (2, [])
+    assert [each["seed"] for each in cutmix["missing"]] == [0, 1]
+    assert all("is not finite at step" in each["why"] for each in cutmix["missing"])
+    assert cutmix["last"]["mean"] is cutmix["difference"] is None
+    assert "failed: cutmix, 4 labels, seed 0" in printed.getvalue()
+    assert "cutmix, seed 1, is missing: the loss" in (grid.out / "compare.md").read_text()
+    assert "nothing to compare yet" in (grid.out / "compare.md").read_text()
+    with pytest.raises(MissingRunsError, match=r"2 of 4 runs did not finish, .* cutmix, seed 0, is missing: the loss"):
+        require_all(document)
+
+
+# Ends before the end --------------------------------------------------------------------------------------------------
+
+
+def enter(tokens: list[str], printed: Path) -> None:
+    """The command line in this process, whose output goes to a file."""
+    with printed.open("wb") as file:
+        for descriptor in (1, 2):
+            os.dup2(file.fileno(), descriptor)
+    os._exit(cli.main(tokens))
+
+
+def wait_until(condition, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def stands_still(record: Path) -> bool:
+    """Whether nobody writes to a record that gets a line every few milliseconds."""
+    time.sleep(0.5)
+    size = record.stat().st_size
+    time.sleep(1.5)
+    return record.stat().st_size == size
+
+
+def endless(recipe: Path, out: Path) -> list[str]:
+    return ["compare", str(recipe), "--methods", "cutmix", "--steps", "1000000", "--out", str(out)]
+
+
+def test_a_stopped_comparison_ends_its_runs_and_says_how_to_go_on(recipe, tmp_path, monkeypatch, capsys):
+    def interrupted(cell) -> int:
+        steps = steps_done(cell)
+        if steps > 0:
+            raise KeyboardInterrupt
+        return steps
+
+    steps_done = running.steps_done
+    monkeypatch.setattr(running, "steps_done", interrupted)
+    assert cli.main(endless(recipe, tmp_path / "out")) == 130
+    assert stands_still(tmp_path / "out/4-supervised-seed0/metrics.jsonl")
+    printed = capsys.readouterr().err
+    assert f"semiseg: to go on, the same again: semiseg compare {recipe} --methods cutmix" in printed
+    assert "supervised, seed 0, is missing: not finished yet" in (tmp_path / "out/compare.md").read_text()
+
+
+@pytest.mark.slow
+def test_no_run_outlives_a_killed_comparison(recipe, tmp_path):
+    process = multiprocessing.get_context("forkserver").Process(
+        target=enter, args=(endless(recipe, tmp_path / "out"), tmp_path / "printed")
+    )
+    process.start()
+    record = tmp_path / "out/4-supervised-seed0/metrics.jsonl"
+    wait_until(lambda: record.exists() and record.stat().st_size > 0, 300)
+    process.kill()
+    process.join(60)
+    assert stands_still(record)
+
+
+# The table ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_figures_are_those_of_the_results(done):
+    found = results(done.grid)
+    (section,) = done.document["labeled"]
+    for row in section["rows"]:
+        runs = [found[row["method"], seed] for seed in SEEDS]
+        for which in ("last", "best"):
+            first, second = (run[which]["val"]["miou"] for run in runs)
+            assert row[which]["mean"] == pytest.approx((first + second) / 2)
+            assert row[which]["deviation"] == pytest.approx(abs(first - second) / np.sqrt(2))
+            assert row[which]["by_seed"] == {"0": first, "1": second}
+        for key in ("seconds", "images_per_second", "peak_bytes"):
+            assert row[key] == pytest.approx(statistics.mean(run[key] for run in runs))
+        assert row["parameters"] == runs[0]["parameters"]
+        assert row["predictor"] == "linear"
+        assert row["published"] is None
+    assert section["split"] == found["cutmix", 0]["split"]
+    assert done.document["versions"]["torch"] == torch.__version__
+    assert done.document["commit"] == found["cutmix", 0]["commit"]
+    assert done.document["steps"] == 4
+    assert done.document["command"].startswith("semiseg compare ")
+
+
+def test_ious_by_class_are_the_results_and_their_differences_those_of_the_seeds_that_both_have(done):
+    found = results(done.grid)
+
+    def mean(method, name, seeds):
+        scores = [found[method, seed]["last"]["val"] for seed in seeds]
+        values = [each[each["headline"]]["iou"][name] for each in scores]
+        return statistics.fmean(value for value in values if value is not None)
+
+    (section,) = done.document["labeled"]
+    reference, ours = section["rows"]
+    shown = [name for name, value in ours["iou"].items() if value is not None]
+    assert shown
+    assert reference["iou_difference"] is None
+    for name in shown:
+        assert ours["iou"][name] == pytest.approx(mean("cutmix", name, SEEDS))
+        expected = ours["iou"][name] - mean("supervised", name, SEEDS)
+        assert ours["iou_difference"][name] == pytest.approx(expected)
+    page = html(done.document)
+    assert all(f'<th scope="col">{name}</th>' in page for name in ours["iou"])
+    assert f'<td class="">{reference["iou"][shown[0]]:.1f} <small></small></td>' in page
+
+
+def test_reports_of_runs_are_linked_where_they_are(done, tmp_path):
+    name = done.grid.cells[0].name
+    assert "report.html" not in html(done.document, tmp_path)
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "report.html").touch()
+    assert html(done.document, tmp_path).count(f'<a href="{name}/report.html">') == 1
+
+
+def test_runs_of_one_seed_are_shown_side_by_side(done):
+    link = '<a href="report-4.html">'
+    assert link in (done.out / "compare.html").read_text("utf-8")
+    assert link not in html(done.document)
+    page = (done.out / "report-4.html").read_text("utf-8")
+    for heading in ("IoU by class", "Pictures", "Curves", "Calibration", "Confusion", "Configuration and versions"):
+        assert f"<h2>{heading}</h2>" in page
+    scores = {
+        method: f"{results(done.grid)[method, 0]['last']['val']['miou']:.1f}" for method in ("supervised", "cutmix")
+    }
+    for method, score in scores.items():
+        assert f"{method}: {score} mIoU on the validation images at step 4" in page
+
+
+@pytest.mark.parametrize(
+    ("reference", "other", "expected"),
+    [
+        ({}, {}, None),
+        ({"0": "a"}, {}, None),
+        ({"0": "a"}, {"1": "b"}, None),
+        ({"0": "a", "1": "b"}, {"0": "c", "1": "d"}, "0"),
+        ({"0": "a", "1": "b"}, {"1": "d"}, "1"),
+    ],
+)
+def test_the_seed_shown_is_one_that_can_be_held_against_the_reference(reference, other, expected):
+    section = {"rows": [{"method": "cutmix", "folders": other}, {"method": "supervised", "folders": reference}]}
+    assert shown_seed(section, "supervised") == expected
+
+
+def test_the_difference_is_between_the_means_and_its_interval_holds_every_draw(done):
+    found = results(done.grid)
+    supervised, cutmix = done.document["labeled"][0]["rows"]
+    difference = cutmix["difference"]
+    by_seed = [found["cutmix", s]["last"]["val"]["miou"] - found["supervised", s]["last"]["val"]["miou"] for s in SEEDS]
+    assert supervised["difference"] is None
+    assert difference["miou"] == pytest.approx(statistics.mean(by_seed))
+    assert list(difference["by_seed"].values()) == pytest.approx(by_seed)
+    every = resampled(done.grid)
+    assert np.percentile(every, 1.5) - 1e-9 <= difference["low"] <= np.percentile(every, 3.5) + 1e-9
+    assert np.percentile(every, 96.5) - 1e-9 <= difference["high"] <= np.percentile(every, 98.5) + 1e-9
+    verdict = "helped" if difference["low"] > 0 else "hurt" if difference["high"] < 0 else "no reliable difference"
+    assert difference["verdict"] == verdict
+
+
+def resampled(grid: Grid) -> np.ndarray:
+    """The difference in per cent for each of the 27 ways to draw three images and of the 4 to draw two seeds."""
+    counts = {}
+    for cell in grid.cells:
+        with np.load(cell.config.run_folder / "confusions.npz") as arrays:
+            counts[cell.method, cell.seed] = arrays["linear"]
+
+    def miou(method: str, seed: int, images: tuple[int, ...]) -> float:
+        return 100 * ConfusionMatrix(counts[method, seed][list(images)].sum(0)).miou()
+
+    draws = [(a, b, c) for a in range(3) for b in range(3) for c in range(3)]
+    each = [[miou("cutmix", s, images) - miou("supervised", s, images) for s in SEEDS] for images in draws]
+    return np.array([(pair[one] + pair[two]) / 2 for pair in each for one in SEEDS for two in SEEDS])
+
+
+def test_the_three_views_say_the_same(done):
+    document = json.loads((done.out / "compare.json").read_text())
+    assert document == done.document
+    text, page = ((done.out / f"compare.{ending}").read_text() for ending in ("md", "html"))
+    assert (text, page) == (markdown(document), html(document, done.out))
+    row = document["labeled"][0]["rows"][1]
+    shown = f"{row['last']['mean']:.2f} ± {row['last']['deviation']:.2f}"
+    assert f"| cutmix | {shown} | " in text
+    seen = " ".join(" ".join(Page(page).text).split())
+    for words in (shown, row["difference"]["verdict"], document["command"], torch.__version__):
+        assert words in seen
+        assert words in text
+    for split in document["labeled"][0]["split"].values():
+        assert split["sha256"] in text
+        assert split["sha256"] in seen
+    for note in document["notes"]:
+        assert note in text
+        assert note in seen
+
+
+def test_the_page_asks_nothing_of_the_network_and_fits_a_phone_and_the_dark(done):
+    page = (done.out / "compare.html").read_text()
+    assert not OUTSIDE.search(page)
+    assert "prefers-color-scheme: dark" in page
+    assert 'name="viewport"' in page
+    assert len(page) < 100_000
+
+
+def test_what_is_published_stands_in_a_column_of_its_name_with_its_source(done):
+    document = json.loads(json.dumps(done.document))
+    section = document["labeled"][0]
+    section["rows"][1]["published"] = {"miou": 52.16, "source": "Somebody, Table 1"}
+    section["meaning"] = "classic: 92 labelled images"
+    text = markdown(document)
+    heads, _, _, row = (line for line in text.splitlines() if line.startswith("|"))
+    assert row.split("|")[heads.split("|").index(" published ")] == " 52.16 "
+    assert "- published cutmix 52.16: Somebody, Table 1" in text
+    assert "Somebody, Table 1" in html(document)
+    assert "classic: 92 labelled images." in text
+
+
+# Places ---------------------------------------------------------------------------------------------------------------
+
+
+def gpus(monkeypatch, count: int, visible: str | None = None) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+
+
+def test_a_run_goes_to_each_gpu_or_to_the_cpu(monkeypatch):
+    def visible(places: list) -> list:
+        return [place.get("CUDA_VISIBLE_DEVICES") for place in places]
+
+    gpus(monkeypatch, 0)
+    assert find_places("auto", None) == [{}]
+    assert find_places("auto", 3) == [{}, {}, {}]
+    gpus(monkeypatch, 2)
+    assert visible(find_places("auto", None)) == ["0", "1"]
+    assert visible(find_places("auto", 1)) == ["0"]
+    assert visible(find_places("cuda", 3)) == ["0", "1", "0"]
+    assert find_places("cpu", None) == find_places("cuda:1", None) == [{}]
+    gpus(monkeypatch, 2, "5,GPU-7")
+    assert visible(find_places("auto", None)) == ["5", "GPU-7"]
+
+
+def test_wrong_numbers_are_told_before_anything_is_run(recipe, capsys, tmp_path):
+    assert cli.main(["compare", str(recipe), "--jobs", "0", "--out", str(tmp_path / "out")]) == 2
+    assert "--jobs is 0; expected 1 or more" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_progress_tells_what_runs(done):
+    lines = [line for line in done.printed.splitlines() if re.match(r"compare step \d+/16 ", line)]
+    assert all(re.search(r"\d waiting, running: 4-\w+-seed\d \d/4", line) for line in lines)
+
+
+def test_the_page_names_runs_that_failed_and_counts_those_to_come(done):
+    document = json.loads(json.dumps(done.document))
+    rows = document["labeled"][0]["rows"]
+    rows[0]["missing"], rows[1]["missing"] = ([{"seed": 7, "why": why}] for why in (NOT_YET, "no memory left"))
+    page = html(document)
+    assert "cutmix, seed 7, is missing: no memory left" in page
+    assert "Not finished yet: 1 run." in page
+    assert "supervised, seed 7" not in page
