@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 import semiseg.parts.prototypes
 from semiseg.parts.losses import cross_entropy, kept_cross_entropy
-from semiseg.parts.prototypes import Assigned, PrototypePredictor
+from semiseg.parts.prototype_predictor import Assigned, PrototypePredictor
 from semiseg.types import IGNORE
 
 # Two classes, two prototypes each, three channels, T = 0.1; computed in float64 from the paper's formulas.

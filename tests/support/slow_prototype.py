@@ -10,7 +10,7 @@ from torch import Tensor
 
 from semiseg.config.methods import PrototypeOptions
 from semiseg.methods.prototype import Prototype
-from semiseg.parts.prototypes import PrototypePredictor
+from semiseg.parts.prototype_predictor import PrototypePredictor
 from semiseg.types import IGNORE, LabeledBatch, UnlabeledBatch
 
 Place = tuple[int, int, int]  # image, row, column

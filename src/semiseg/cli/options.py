@@ -26,7 +26,7 @@ def with_train_options(command: Command, tokens: Sequence[str]) -> Command:
     values["method"] = values.pop("method.name")
     texts = attribute_docs(Config) | option_help(config.method)
     types = {key: kind for key, kind in option_types(config.method).items() if key != "recipe"}
-    return _with_options(command, [_parameter(key, kind, texts[key], values[key]) for key, kind in types.items()])
+    return _with_options(command, [_parameter(key, kind, texts[key], values.get(key)) for key, kind in types.items()])
 
 
 def _named_config(tokens: Sequence[str]) -> Config:

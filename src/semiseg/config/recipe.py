@@ -15,7 +15,7 @@ No torch here: `semiseg --help` reads this file and must answer at once.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,8 @@ from semiseg.config.fields import (
     sections,
     type_hints,
 )
-from semiseg.config.methods import METHOD_OPTIONS, SupervisedOptions, UnlabeledOptions
+from semiseg.config.methods import METHOD_OPTIONS, UnlabeledOptions
+from semiseg.config.methods.supervised import SupervisedOptions
 from semiseg.config.options import (
     AugmentOptions,
     DataOptions,
@@ -42,6 +43,7 @@ from semiseg.config.options import (
     OptimOptions,
     TrainOptions,
 )
+from semiseg.config.prototypes import PrototypesOptions
 from semiseg.config.yaml_file import read_yaml
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -124,6 +126,8 @@ class _Layer:
         rest = dict(document)
         own = rest.pop("method", None)
         own = dict(own) if isinstance(own, Mapping) else {"name": own}
+        if "prototypes" in rest:  # a section of the method's own options, as a run's config.yaml writes it
+            own["prototypes"] = rest.pop("prototypes")
         name = own.pop("name", None)
         methods = _mapping(rest.pop("methods", None), f"{place}methods")
         return cls(
@@ -140,7 +144,12 @@ class _Layer:
         foreign = set().union(*names.values()) - names[method] if self.method is None else set()
         own = self.own if self.method in (None, method) else {}
         mine = {**self.methods.get(method, {}), **{key: value for key, value in own.items() if key not in foreign}}
-        return self.values | {f"method.{key}": value for key, value in mine.items()}
+        flat = dict(self.values)
+        for key, value in mine.items():
+            flat |= _prototypes_section(value) if key == "prototypes" else {f"method.{key}": value}
+        if "prototypes" not in flat and any(key.startswith("prototypes.") for key in flat):
+            flat["prototypes"] = True
+        return flat
 
     def checked(self, method: str) -> Flat:
         """`for_method` with every value in its option's type. Raises ConfigError where a key or a value is wrong."""
@@ -154,6 +163,15 @@ class _Layer:
             return convert(value, types[key])
         except ValueError:
             raise ConfigError(f"{self.place}{key} is {value!r}; expected {describe(types[key])}") from None
+
+
+def _prototypes_section(value: object) -> Flat:
+    """The section `prototypes` of a method in dotted keys: a mapping, true, or false and none for off."""
+    if isinstance(value, Mapping):
+        return {"prototypes": True, **flatten(value, "prototypes.")}
+    if isinstance(value, bool) or value in (None, "none", "true", "false"):
+        return {"prototypes": value not in (None, False, "none", "false")}
+    return {"method.prototypes": value}  # the number K in version 0.1: refused with the new spelling
 
 
 def _mapping(value: object, what: str) -> dict[str, Any]:
@@ -241,11 +259,23 @@ def _build(flat: Mapping[str, Any], place: str) -> Config:
     top = {key: value for key, value in flat.items() if "." not in key}
     parts: dict[str, Any] = {}
     try:
+        top.pop("prototypes", None)
         for name, options in sections(top["method"]).items():
-            parts[name] = _build_section(options, f"{name}.", flat)
+            if name == "prototypes":
+                parts["method"] = replace(parts["method"], prototypes=_build_prototypes(parts["method"], flat))
+            else:
+                parts[name] = _build_section(options, f"{name}.", flat)
         return Config(method_options=parts.pop("method"), **top, **parts)
     except ValueError as error:
         raise ConfigError(f"{error} (in {place})") from None
+
+
+def _build_prototypes(options: Any, flat: Mapping[str, Any]) -> PrototypesOptions | None:
+    """The section `prototypes` over the method's default, which is none for a method of another paper."""
+    if not flat.get("prototypes", options.prototypes is not None):
+        return None
+    values = {key.partition(".")[2]: value for key, value in flat.items() if key.startswith("prototypes.")}
+    return replace(options.prototypes or PrototypesOptions(), **values)
 
 
 def _build_section(options: type, prefix: str, flat: Mapping[str, Any]) -> Any:
@@ -259,8 +289,10 @@ def _build_section(options: type, prefix: str, flat: Mapping[str, Any]) -> Any:
 def config_to_dict(config: Config) -> dict[str, Any]:
     """Every option in plain types (str, int, float, bool, None, list, dict): for YAML and for a checkpoint."""
     document = _plain(asdict(config))
-    document["method"] = {"name": document["method"], **document.pop("method_options")}
-    return document
+    options = document.pop("method_options")
+    prototypes = {"prototypes": options.pop("prototypes")} if "prototypes" in options else {}
+    document["method"] = {"name": document["method"], **options}
+    return document | prototypes
 
 
 def _plain(value: Any) -> Any:

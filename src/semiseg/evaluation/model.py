@@ -17,7 +17,7 @@ from semiseg.data.dataset import Color, Dataset
 from semiseg.networks import build
 from semiseg.parts.augment import MEAN, STD
 from semiseg.parts.predictor import JointPredictor, Predictor
-from semiseg.parts.prototypes import PrototypePredictor
+from semiseg.parts.prototype_predictor import PrototypePredictor
 from semiseg.runtime.files import write_atomically, write_json
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"

@@ -24,10 +24,12 @@ the number of GPUs; 11. recipes start with supervised steps; 12. C moves after t
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from semiseg.config.methods import AELOptions
+from semiseg.config.methods.ael import AELOptions
 from semiseg.methods.details.ael_bank import NOTICE, ConfidenceBank
 from semiseg.methods.details.ael_pasting import hard_classes, pixel_dice, region_boxes
 from semiseg.methods.method import Setting, split_output
@@ -46,12 +48,15 @@ class AEL(TeacherMethod):
     uses_partner = True
     pasted_classes: Tensor  # (C,) bool, those that copy-paste may take
 
-    def __init__(self, student: Segmentor, options: AELOptions, setting: Setting) -> None:
-        super().__init__(student, options, setting)
-        self.options = options
-        self.threshold = options.threshold
-        self.bank = ConfidenceBank(student.num_classes, setting.num_unlabeled, setting.batch_unlabeled)
-        left_out = options.left_out(setting.classes)
+    Options = AELOptions
+    options: AELOptions
+
+    def __init__(
+        self, student: Segmentor, options: Any = None, setting: Setting | None = None, **keywords: Any
+    ) -> None:
+        super().__init__(student, options, setting, **keywords)
+        self.bank = ConfidenceBank(student.num_classes, self.setting.num_unlabeled, self.setting.batch_unlabeled)
+        left_out = self.options.left_out(self.setting.classes)
         allowed = torch.tensor([number not in left_out for number in range(student.num_classes)])
         self.register_buffer("pasted_classes", allowed, persistent=False)
 
@@ -122,7 +127,7 @@ class AEL(TeacherMethod):
     def consistency(self, logits: Tensor, pseudo: PseudoLabel, weight: Tensor) -> Tensor:
         """L_con, weighted. Scalar"""
         kept = pseudo.kept(self.options.threshold)
-        distance = weighted_cross_entropy(logits, pseudo.label, weight, kept, self.setting.loss.slices)
+        distance = weighted_cross_entropy(logits, pseudo.label, weight, kept)
         return self.options.unlabeled_weight * distance
 
     def after_step(self, clock: Clock) -> None:

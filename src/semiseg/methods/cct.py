@@ -26,17 +26,16 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from semiseg.config.methods import CCTOptions
-from semiseg.config.methods.cct import NEED_BACKGROUND
+from semiseg.config.methods.cct import NEED_BACKGROUND, CCTOptions
 from semiseg.methods.details import cct_perturbations as perturbations
-from semiseg.methods.method import Setting
-from semiseg.methods.semi_supervised import SemiSupervised
+from semiseg.methods.method import Method, Setting
 from semiseg.parts.losses import pixels
 from semiseg.parts.pseudo_labels import labelling
 from semiseg.parts.segmentor import Segmentor, resize
@@ -65,12 +64,16 @@ class AuxiliaryDecoder(nn.Sequential):
         super().__init__(*layers)
 
 
-class CCT(SemiSupervised):
+class CCT(Method):
     """The prediction does not depend on what the encoder's features lose."""
 
-    def __init__(self, student: Segmentor, options: CCTOptions, setting: Setting) -> None:
-        super().__init__(student, options, setting)
-        self.options = options
+    Options = CCTOptions
+    options: CCTOptions
+
+    def __init__(
+        self, student: Segmentor, options: Any = None, setting: Setting | None = None, **keywords: Any
+    ) -> None:
+        super().__init__(student, options, setting, **keywords)
         channels, stride = student.scales()[-1]
         self.decoders = nn.ModuleDict(
             {

@@ -19,23 +19,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from semiseg.config.methods import CutMixOptions
-from semiseg.methods.method import Setting, split_output
+from semiseg.config.methods.cutmix import CutMixOptions
+from semiseg.methods.method import split_output
 from semiseg.methods.teacher_method import TeacherMethod
 from semiseg.parts.augment import strong_view
 from semiseg.parts.losses import share, softmax_squared_distance
 from semiseg.parts.mixing import french_boxes, paste
-from semiseg.parts.segmentor import Segmentor
 from semiseg.types import Clock, LabeledBatch, StepResult, UnlabeledBatch
 
 
 class CutMix(TeacherMethod):
     """The student's prediction of a mix is the mix of the teacher's predictions."""
 
-    def __init__(self, student: Segmentor, options: CutMixOptions, setting: Setting) -> None:
-        super().__init__(student, options, setting)
-        self.options = options
-        self.threshold = options.threshold
+    Options = CutMixOptions
+    options: CutMixOptions
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
         """Eq. 5 and the confidence-weighted squared difference on the mix."""
@@ -60,5 +57,5 @@ class CutMix(TeacherMethod):
         logits and target (B, C, H, W), confident and valid (B, H, W) bool. Scalar.
         """
         weight = valid if self.options.confidence == "batch" else confident & valid
-        distance = softmax_squared_distance(logits, target, weight, self.setting.loss.slices)
+        distance = softmax_squared_distance(logits, target, weight)
         return share(confident, valid) * distance

@@ -17,23 +17,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from semiseg.config.methods import FixMatchOptions
-from semiseg.methods.method import Setting, split_output
-from semiseg.methods.semi_supervised import SemiSupervised
+from semiseg.config.methods.fixmatch import FixMatchOptions
+from semiseg.methods.method import split_output
+from semiseg.methods.with_prototypes import WithPrototypes
 from semiseg.parts.losses import share
 from semiseg.parts.matching import match, mixed_strong_view, scaled
 from semiseg.parts.pseudo_labels import pseudo_label
-from semiseg.parts.segmentor import Segmentor
 from semiseg.types import Clock, LabeledBatch, StepResult, UnlabeledBatch
 
 
-class FixMatch(SemiSupervised):
+class FixMatch(WithPrototypes):
     """What the student is sure of in the weak view, it is taught in the strong one."""
 
-    def __init__(self, student: Segmentor, options: FixMatchOptions, setting: Setting) -> None:
-        super().__init__(student, options, setting)
-        self.options = options
-        self.threshold = options.threshold
+    Options = FixMatchOptions
+    options: FixMatchOptions
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
         """The weak views with the labelled images, then the strong ones."""
@@ -43,10 +40,10 @@ class FixMatch(SemiSupervised):
         strong = mixed_strong_view(unlabeled.image, pseudo, self.setting.augment, clock.generator)
         on_strong = self.student(strong.image)
         losses: dict[str, Tensor] = self.supervised(on_labeled, labeled)
-        matched = match(on_strong.logits, strong.target, self.options.threshold, self.setting.loss.slices)
+        matched = match(on_strong.logits, strong.target, self.options.threshold)
         losses["unlabeled"] = self.options.unlabeled_weight * matched
         if self.prototypes is not None:
             features = torch.cat([on_labeled.features, on_strong.features])
             kept = strong.target.kept(self.options.threshold)
-            losses |= self.prototype_losses(features, labeled.label, strong.target, kept, clock)
+            losses |= self.prototype_losses(features, labeled, strong.target, kept, clock)
         return StepResult(scaled(losses, 1 / 2), {"kept": share(pseudo.kept(self.options.threshold), pseudo.valid)})

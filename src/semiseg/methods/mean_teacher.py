@@ -14,21 +14,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from semiseg.config.methods import MeanTeacherOptions
-from semiseg.methods.method import Setting, split_output
+from semiseg.config.methods.mean_teacher import MeanTeacherOptions
+from semiseg.methods.method import split_output
 from semiseg.methods.teacher_method import TeacherMethod
 from semiseg.parts.augment import gaussian_noise
 from semiseg.parts.losses import softmax_mse
-from semiseg.parts.segmentor import Segmentor
 from semiseg.types import Clock, LabeledBatch, StepResult, UnlabeledBatch
 
 
 class MeanTeacher(TeacherMethod):
     """The student agrees with the average of its past selves."""
 
-    def __init__(self, student: Segmentor, options: MeanTeacherOptions, setting: Setting) -> None:
-        super().__init__(student, options, setting)
-        self.options = options
+    Options = MeanTeacherOptions
+    options: MeanTeacherOptions
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
         """Eq. 5 and the mean squared difference of the softmaxes."""
@@ -37,7 +35,7 @@ class MeanTeacher(TeacherMethod):
         self.teacher.observe(image)
         on_labeled, on_unlabeled = split_output(self.student(image), len(labeled.image))
         losses = self.supervised(on_labeled, labeled)
-        distance = softmax_mse(on_unlabeled.logits, target, unlabeled.valid, self.setting.loss.slices)
+        distance = softmax_mse(on_unlabeled.logits, target, unlabeled.valid)
         losses["consistency"] = self.weight(clock) * distance
         return StepResult(losses, {})
 

@@ -19,13 +19,14 @@ view passes in train mode, labelled and strong images together; 9. recipes start
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from semiseg.config.methods import PC2SegOptions
+from semiseg.config.methods.pc2seg import PC2SegOptions
 from semiseg.methods.details.pc2seg_contrast import debiased_contrast
-from semiseg.methods.method import Setting, split_output
-from semiseg.methods.semi_supervised import SemiSupervised
+from semiseg.methods.method import Method, Setting, split_output
 from semiseg.parts.augment import strong_view
 from semiseg.parts.losses import softmax_squared_distance
 from semiseg.parts.pseudo_labels import labelling
@@ -34,15 +35,19 @@ from semiseg.parts.segmentor import Segmentor
 from semiseg.types import Clock, LabeledBatch, SegmentationOutput, StepResult, UnlabeledBatch
 
 
-class PC2Seg(SemiSupervised):
+class PC2Seg(Method):
     """Two views of a pixel have one label, and features unlike those of other images' other classes."""
 
-    def __init__(self, student: Segmentor, options: PC2SegOptions, setting: Setting) -> None:
-        super().__init__(student, options, setting)
-        self.options = options
+    Options = PC2SegOptions
+    options: PC2SegOptions
+
+    def __init__(
+        self, student: Segmentor, options: Any = None, setting: Setting | None = None, **keywords: Any
+    ) -> None:
+        super().__init__(student, options, setting, **keywords)
         channels = student.feature_channels
         self.projector = nn.Sequential(
-            nn.Linear(channels, channels), nn.ReLU(inplace=True), nn.Linear(channels, options.projection)
+            nn.Linear(channels, channels), nn.ReLU(inplace=True), nn.Linear(channels, self.options.projection)
         )
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
@@ -54,7 +59,7 @@ class PC2Seg(SemiSupervised):
         output = self.student(torch.cat([labeled.image, strong]))
         on_labeled, on_unlabeled = split_output(output, len(labeled.image))
         losses = self.supervised(on_labeled, labeled)
-        distance = softmax_squared_distance(on_unlabeled.logits, target, unlabeled.valid, self.setting.loss.slices)
+        distance = softmax_squared_distance(on_unlabeled.logits, target, unlabeled.valid)
         losses["consistency"] = self.options.unlabeled_weight * distance
         contrast = self.contrast(on_unlabeled, weak, target, unlabeled.valid, clock)
         losses["contrast"] = self.options.contrast_weight * contrast

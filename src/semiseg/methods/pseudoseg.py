@@ -21,13 +21,14 @@ labels have the crop's size, not that of the logits.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from semiseg.config.methods import PseudoSegOptions
+from semiseg.config.methods.pseudoseg import PseudoSegOptions
 from semiseg.methods.details.pseudoseg_attention import AttentionCAM
-from semiseg.methods.method import Setting, split_output
-from semiseg.methods.semi_supervised import SemiSupervised
+from semiseg.methods.method import Method, Setting, split_output
 from semiseg.parts.augment import strong_view
 from semiseg.parts.losses import classes_shown, cross_entropy, presence_loss, soft_cross_entropy
 from semiseg.parts.mixing import squares
@@ -55,15 +56,21 @@ class FusedPredictor(Predictor):
         return {self.headline: fused.clamp(min=torch.finfo(fused.dtype).tiny).log()}
 
 
-class PseudoSeg(SemiSupervised):
+class PseudoSeg(Method):
     """The decoder learns from what it and the classifier's attention agree on."""
 
-    def __init__(self, student: Segmentor, options: PseudoSegOptions, setting: Setting) -> None:
-        super().__init__(student, options, setting)
-        self.options = options
+    Options = PseudoSegOptions
+    options: PseudoSegOptions
+
+    def __init__(
+        self, student: Segmentor, options: Any = None, setting: Setting | None = None, **keywords: Any
+    ) -> None:
+        super().__init__(student, options, setting, **keywords)
         (before, _), (deepest, _) = student.scales()[-2:]
-        background = options.has_background(setting.classes)
-        self.attention = AttentionCAM((before, deepest), student.num_classes, background, options.attention_channels)
+        background = self.options.has_background(self.setting.classes)
+        self.attention = AttentionCAM(
+            (before, deepest), student.num_classes, background, self.options.attention_channels
+        )
 
     def supervised_step(self, labeled: LabeledBatch) -> StepResult:
         """Warm-up: classifier and attention learn, too."""
@@ -82,8 +89,8 @@ class PseudoSeg(SemiSupervised):
         output = self.student.decode(pyramid, (together.shape[-2], together.shape[-1]))
         on_labeled, on_unlabeled = split_output(output, first)
         losses = self.labeled_losses(on_labeled, [maps[:first] for maps in pyramid[-2:]], labeled)
-        taught = (on_unlabeled.logits, target, unlabeled.valid & ~hole)
-        losses["unlabeled"] = self.options.unlabeled_weight * soft_cross_entropy(*taught, self.setting.loss.slices)
+        soft = soft_cross_entropy(on_unlabeled.logits, target, valid=unlabeled.valid & ~hole)
+        losses["unlabeled"] = self.options.unlabeled_weight * soft
         return StepResult(losses, {})
 
     def soft_label(self, unlabeled: UnlabeledBatch) -> Tensor:
@@ -109,7 +116,7 @@ class PseudoSeg(SemiSupervised):
         present = torch.where(known, shown[:, -presence.shape[1] :], presence >= 0)
         attended = self.attention(pyramid, labeled.label != IGNORE, present)
         losses = self.supervised(output, labeled)
-        losses["attention"] = cross_entropy(attended, labeled.label, self.setting.loss.slices, labeled.pixels)
+        losses["attention"] = cross_entropy(attended, labeled.label, count=labeled.pixels)
         losses["presence"] = self.options.presence_weight * presence_loss(presence, shown)
         return losses
 

@@ -20,29 +20,28 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from semiseg.config.methods import UniMatchV2Options
-from semiseg.methods.method import Setting, split_output
+from semiseg.config.methods.unimatch_v2 import UniMatchV2Options
+from semiseg.methods.method import split_output
 from semiseg.methods.teacher_method import TeacherMethod
+from semiseg.methods.with_prototypes import WithPrototypes
 from semiseg.parts.channel_dropout import complementary
 from semiseg.parts.losses import share
 from semiseg.parts.matching import match, mixed_strong_view, scaled
-from semiseg.parts.segmentor import Segmentor
 from semiseg.types import Clock, LabeledBatch, StepResult, UnlabeledBatch
 
 
-class UniMatchV2(TeacherMethod):
+class UniMatchV2(WithPrototypes, TeacherMethod):
     """Two strong views learn the teacher's labels, each from the channels that the other one lacks."""
 
-    def __init__(self, student: Segmentor, options: UniMatchV2Options, setting: Setting) -> None:
-        super().__init__(student, options, setting)
-        self.options = options
-        self.threshold = options.threshold
+    Options = UniMatchV2Options
+    options: UniMatchV2Options
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
         """One pass of the labelled images and both strong views."""
         pseudo = self.label(unlabeled)
-        views = (unlabeled.image, pseudo, self.setting.augment, clock.generator)
-        first, second = (mixed_strong_view(*views) for _ in range(2))
+        first, second = (
+            mixed_strong_view(unlabeled.image, pseudo, self.setting.augment, clock.generator) for _ in range(2)
+        )
         together, count = torch.cat([labeled.image, first.image, second.image]), len(labeled.image)
         self.teacher.observe(together)
         perturb = complementary(count, clock.generator) if self.options.complementary_dropout else None
@@ -50,10 +49,10 @@ class UniMatchV2(TeacherMethod):
         on_labeled, on_strong = split_output(output, count)
         on_first, on_second = split_output(on_strong, len(unlabeled.image))
 
-        weight, slices = self.options.unlabeled_weight, self.setting.loss.slices
+        weight = self.options.unlabeled_weight
         losses: dict[str, Tensor] = self.supervised(on_labeled, labeled)
-        losses["unlabeled"] = weight / 2 * match(on_first.logits, first.target, self.options.threshold, slices)
-        losses["unlabeled_second"] = weight / 2 * match(on_second.logits, second.target, self.options.threshold, slices)
+        losses["unlabeled"] = weight / 2 * match(on_first.logits, first.target, self.options.threshold)
+        losses["unlabeled_second"] = weight / 2 * match(on_second.logits, second.target, self.options.threshold)
         features, kept = output.features[: count + len(unlabeled.image)], first.target.kept(self.options.threshold)
-        losses |= self.prototype_losses(features, labeled.label, first.target, kept, clock)
+        losses |= self.prototype_losses(features, labeled, first.target, kept, clock)
         return StepResult(scaled(losses, 1 / 2), {"kept": share(pseudo.kept(self.options.threshold), pseudo.valid)})
