@@ -16,7 +16,7 @@ Command = Callable[..., None]
 
 _SHORT = {"train.devices": "--devices"}  # options with a second, shorter name
 _SHORT_HERE = {"train.steps": "--steps"}  # of a comparison
-_ORDER = ["", "method", "data", "augment", "network", "loss", "optim", "train", "evaluation"]
+_ORDER = ["", "method", "prototypes", "data", "augment", "network", "loss", "optim", "train", "evaluation"]
 
 
 def with_train_options(command: Command, tokens: Sequence[str]) -> Command:

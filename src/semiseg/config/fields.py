@@ -219,9 +219,8 @@ def repair(key: str, valid: Iterable[str]) -> str:
     names = list(valid)
     if key in GONE:
         return GONE[key]
-    if key in RENAMED:
-        owners = f" (--method {' or '.join(methods_with(key))} has one of this name)" if methods_with(key) else ""
-        return f"it is now {RENAMED[key]}{owners}"
+    if key in RENAMED and ("prototypes" in names or not methods_with(key)):
+        return f"it is now {RENAMED[key]}"
     if owners := methods_with(key):
         return f"it belongs to --method {' or '.join(owners)}"
     section = [name for name in names if name.rpartition(".")[0] == key.rpartition(".")[0]]

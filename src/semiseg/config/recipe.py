@@ -22,10 +22,12 @@ from typing import Any
 import yaml
 
 from semiseg.config.fields import (
+    RENAMED,
     ConfigError,
     check_method,
     convert,
     describe,
+    has_prototypes,
     nearest,
     option_types,
     repair,
@@ -142,6 +144,8 @@ class _Layer:
         """The layer as `method` reads it: options that are meant for other methods are left out."""
         names = {key: {item.name for item in fields(options)} for key, options in METHOD_OPTIONS.items()}
         foreign = set().union(*names.values()) - names[method] if self.method is None else set()
+        if has_prototypes(method):  # an old spelling is refused, though another method has an option of this name
+            foreign -= {key.removeprefix("method.") for key in RENAMED}
         own = self.own if self.method in (None, method) else {}
         mine = {**self.methods.get(method, {}), **{key: value for key, value in own.items() if key not in foreign}}
         flat = dict(self.values)

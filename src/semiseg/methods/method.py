@@ -53,6 +53,8 @@ class Method(nn.Module):
 
     Options: ClassVar[type]
     """The dataclass of the method's own options."""
+    options: Any
+    """An instance of it."""
     uses_unlabeled: bool = True
     uses_partner: bool = False
     """Whether it gets, beside its unlabelled batch, the images it asks for by `wanted`."""
