@@ -60,6 +60,8 @@ class Method(nn.Module):
     """Whether it gets, beside its unlabelled batch, the images it asks for by `wanted`."""
     prototypes: Prototypes | None
     """The prototypes of the network that is evaluated; None in a method that has none."""
+    prepare_at: int | None
+    """The step before which the trainer calls `prepare`; None: never."""
     started: Tensor  # () bool, whether the warm-up has ended
 
     def __init__(
@@ -67,12 +69,13 @@ class Method(nn.Module):
     ) -> None:
         """`keywords` are fields of `Options` or of `Setting`. Raises ValueError for any other name."""
         super().__init__()
-        if not isinstance(student, Segmentor):
-            raise ValueError(
-                f"{type(self).__name__} got a {type(student).__name__} as its network; it needs one that gives logits "
-                'and features: semiseg.wrap(module, features="NAME OF A SUBMODULE")'
-            )
-        setting = setting or Setting(tuple(f"class {number}" for number in range(student.num_classes)))
+        if setting is None:  # made by hand
+            if not isinstance(student, Segmentor):
+                raise ValueError(
+                    f"{type(self).__name__} got a {type(student).__name__} as its network; it needs one that gives "
+                    'logits and features: semiseg.wrap(module, features="NAME OF A SUBMODULE")'
+                )
+            setting = Setting(tuple(f"class {number}" for number in range(student.num_classes)))
         self.student, self.prototypes = student, None
         self.options, self.setting = self._with_keywords(options or self.Options(), setting, keywords)
         warmup = self.options.warmup if self.uses_unlabeled else 1.0
@@ -81,6 +84,7 @@ class Method(nn.Module):
                 f"{type(self).__name__} has a warmup of {warmup} of all steps: give total_steps=N, or warmup=0"
             )
         self.warmup_steps = round(warmup * self.setting.total_steps)
+        self.prepare_at = self.warmup_steps if self.uses_unlabeled else None
         self.register_buffer("started", torch.tensor(False))
 
     def _with_keywords(self, options: Any, setting: Setting, keywords: dict[str, Any]) -> tuple[Any, Setting]:
@@ -106,11 +110,6 @@ class Method(nn.Module):
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
         """The algorithm box: the losses of a step with unlabelled images."""
         raise NotImplementedError
-
-    @property
-    def prepare_at(self) -> int | None:
-        """The step before which the trainer calls `prepare`; None: never."""
-        return self.warmup_steps if self.uses_unlabeled else None
 
     def prepare(self, labeled: Iterable[LabeledBatch], clock: Clock) -> None:
         """The warm-up has ended. Called once, with every labelled image whole and unaugmented, one per batch."""
