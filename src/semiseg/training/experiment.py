@@ -20,6 +20,7 @@ from semiseg.evaluation.evaluator import Evaluation, Evaluator, hidden_labels
 from semiseg.evaluation.model import save_model
 from semiseg.methods import METHODS, Method, Setting
 from semiseg.networks import ViTEncoder, build, with_shared_statistics
+from semiseg.parts.partners import WantsImages
 from semiseg.parts.segmentor import Segmentor
 from semiseg.runtime.distributed import copy_from_first, gathered, pick_device, process_group, rank
 from semiseg.runtime.files import write_arrays, write_json
@@ -209,7 +210,9 @@ def build_trainer(experiment: Experiment, optimizer: Optimizer, state: State, ba
         split=dataset.split,
         progress=bar,
         state=state,
-        request=PartnerLoader(views, config.train, experiment.device) if experiment.method.uses_partner else None,
+        request=PartnerLoader(views, config.train, experiment.device)
+        if isinstance(experiment.method, WantsImages)
+        else None,
     )
 
 
