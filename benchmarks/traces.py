@@ -39,11 +39,11 @@ SHARED: dict[str, object] = {
 }
 PLUG_INS = ("fixmatch", "unimatch", "unimatch_v2", "cps", "u2pl")
 VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
-    **{f"{method}+prototypes": (method, {"method.prototypes": True}) for method in PLUG_INS},
+    **{f"{method}+prototypes": (method, {"prototypes": True}) for method in PLUG_INS},
     "prototype without linear": ("prototype", {"method.linear": False}),
-    "prototype without prototype": ("prototype", {"method.prototype": False}),
-    "prototype, fixed": ("prototype", {"method.update": False}),
-    "prototype, per pixel, every pixel": ("prototype", {"method.update_rule": "per_pixel", "method.grid": "none"}),
+    "prototype without prototype": ("prototype", {"prototypes": False}),
+    "prototype, fixed": ("prototype", {"prototypes.update": "none"}),
+    "prototype, per pixel, every pixel": ("prototype", {"prototypes.update": "per_pixel", "prototypes.grid": "none"}),
     "prototype, ClassMix, kept, accumulated": (
         "prototype",
         {"method.mix": "classmix", "method.denominator": "kept", "train.accumulate": 2},

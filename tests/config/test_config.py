@@ -1,6 +1,6 @@
 """Recipes, overrides and saved configs: what is laid over what, what comes back, and what a mistake is told."""
 
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from semiseg.config.fields import ConfigError
 from semiseg.config.methods import METHOD_OPTIONS, CutMixOptions, PrototypeOptions, SupervisedOptions
 from semiseg.config.options import DataOptions, EvaluationOptions
+from semiseg.config.prototypes import PrototypesOptions
 from semiseg.config.recipe import Config, config_from_dict, config_to_dict, load_config, save_config, shipped_recipes
 
 RECIPE = """\
@@ -18,7 +19,7 @@ RECIPE = """\
 seed: 3
 method: {name: prototype, threshold: 0.7}
 methods:
-  prototype: {threshold: 0.1, momentum: 0.9}
+  prototype: {threshold: 0.1, prototypes: {momentum: 0.9}}
   cutmix: {threshold: 0.5}
 optim: {lr: 1e-3}
 train:
@@ -27,7 +28,7 @@ data:
 preset: short
 presets:
   short:
-    method: {temperature: 0.2, ema_decay: 0.9}
+    method: {prototypes: {temperature: 0.2}, ema_decay: 0.9}
     train: {steps: 7}
   long:
     methods: {cutmix: {threshold: 0.6}}
@@ -70,7 +71,7 @@ def test_what_no_layer_names_keeps_its_default(recipe):
 
 def test_method_section_goes_over_methods_section(recipe):
     options = load_config(recipe, {"preset": "long"}).method_options
-    assert options == PrototypeOptions(threshold=0.7, momentum=0.9)
+    assert options == PrototypeOptions(threshold=0.7, prototypes=PrototypesOptions(momentum=0.9))
 
 
 def test_another_method_takes_its_own_options_only(recipe):
@@ -79,7 +80,7 @@ def test_another_method_takes_its_own_options_only(recipe):
 
 
 def test_preset_options_that_the_method_lacks_are_left_out(recipe):
-    """`short` sets temperature, which only prototype has, and ema_decay, which both have."""
+    """`short` sets prototypes.temperature, which cutmix lacks, and ema_decay, which both have."""
     assert load_config(recipe, {"method": "cutmix"}).method_options == CutMixOptions(threshold=0.5, ema_decay=0.9)
     assert load_config(recipe, {"method": "supervised"}).method_options == SupervisedOptions()
 
@@ -211,7 +212,8 @@ def test_a_saved_config_names_every_option(tmp_path):
     document = yaml.safe_load((tmp_path / "config.yaml").read_text())
     for section in (item.name for item in fields(config) if is_dataclass(getattr(config, item.name))):
         written = set(document[section.removesuffix("_options")]) - {"name"}
-        assert written == {item.name for item in fields(getattr(config, section))} - {"name"}, section
+        assert written == {item.name for item in fields(getattr(config, section))} - {"name", "prototypes"}, section
+    assert document["prototypes"] == asdict(config.method_options.prototypes)
     assert document["method"]["name"] == "prototype"
     assert document["preset"] == "release"
 
@@ -292,3 +294,62 @@ def test_values_out_of_range_name_the_option(key, value):
 def test_compiled_networks_are_not_computed_again():
     with pytest.raises(ConfigError, match=r"train\.compile and network\.checkpoint do not go together"):
         load_config("demo", {"train.compile": True, "network.checkpoint": True})
+
+
+# The section `prototypes`
+
+
+def prototypes_of(overrides=None, recipe="demo"):
+    return load_config(recipe, overrides).method_options.prototypes
+
+
+def test_prototypes_are_on_for_the_papers_method_and_off_for_others():
+    assert prototypes_of() == PrototypesOptions()
+    assert prototypes_of({"method": "fixmatch"}) is None
+
+
+def test_any_option_of_the_section_turns_it_on_and_false_turns_it_off():
+    assert prototypes_of({"method": "fixmatch", "prototypes": "true"}) == PrototypesOptions()
+    assert prototypes_of({"method": "cps", "prototypes.grid": "none"}) == PrototypesOptions(grid=None)
+    assert prototypes_of({"prototypes": "false"}) is None
+
+
+def test_the_section_of_a_recipe_is_laid_under_the_options(tmp_path):
+    path = write(tmp_path, "method: u2pl\nprototypes: {per_class: 2, momentum: 0.5}")
+    assert prototypes_of({"prototypes.momentum": 0.9}, path) == PrototypesOptions(per_class=2, momentum=0.9)
+    assert prototypes_of({"prototypes": False}, path) is None
+    assert load_config(path, {"method": "cutmix"}).method_options == CutMixOptions()  # it has none
+
+
+@pytest.mark.parametrize("overrides", [{"prototypes": False}, {"method": "cps"}, {"prototypes.update": "none"}])
+def test_a_saved_section_is_read_back(tmp_path, overrides):
+    config = load_config("demo", overrides)
+    save_config(config, tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml").method_options == config.method_options
+
+
+OLD = {
+    "prototype": ["prototypes", "prototype", "temperature", "momentum", "update", "update_rule", "grid"],
+    "fixmatch": ["prototypes", "prototypes_per_class", "prototype_grid", "prototype_momentum", "prototype_temperature"],
+    "u2pl": ["prototype_weight"],
+}
+
+
+@pytest.mark.parametrize(("method", "name"), [(method, name) for method, names in OLD.items() for name in names])
+@pytest.mark.parametrize("place", ["command line", "method", "unnamed method", "methods"])
+def test_an_old_spelling_is_answered_with_the_new_one(tmp_path, method, name, place):
+    texts = {
+        "command line": f"method: {method}",
+        "method": f"method: {{name: {method}, {name}: 3}}",
+        "unnamed method": f"method: {{{name}: 3}}",
+        "methods": f"method: {method}\nmethods: {{{method}: {{{name}: 3}}}}",
+    }
+    typed = {f"method.{name}": 3} if place == "command line" else {}
+    path = write(tmp_path, texts[place])
+    with pytest.raises(ConfigError, match=rf"method\.{name}: there is no such option; it is now prototypes"):
+        load_config(path, {"method": method, **typed})
+
+
+def test_an_option_that_went_is_answered():
+    with pytest.raises(ConfigError, match=r"train\.accumulate saves more"):
+        load_config("demo", {"loss.slices": 2})

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from semiseg.config.methods import METHOD_OPTIONS
+from semiseg.config.prototypes import PrototypesOptions
 from semiseg.config.recipe import RECIPES, load_config, shipped_recipes
 
 NAMES = ("camvid", "cityscapes", "demo", "folder", "voc-blender", "voc-classic")
@@ -85,9 +86,9 @@ def test_presets_differ_where_the_text_and_the_release_do(name):
     release, paper = (load_config(name, {"preset": preset}) for preset in ("release", "paper"))
     assert (release.optim.power, paper.optim.power) == (0.9, 0.8)
     assert (release.loss.kind, paper.loss.kind) == ("ohem", "ce")
-    assert (release.method_options.update_rule, paper.method_options.update_rule) == ("mean", "per_pixel")
+    assert (release.method_options.prototypes.update, paper.method_options.prototypes.update) == ("mean", "per_pixel")
     assert (release.method_options.mix_probability, paper.method_options.mix_probability) == (0.5, 1.0)
-    assert (release.method_options.grid, paper.method_options.grid) == (32, None)
+    assert (release.method_options.prototypes.grid, paper.method_options.prototypes.grid) == (32, None)
     assert release.loss.ohem_min_kept == 100_000 * 16 // 2  # U2PL's is of one GPU's 2 crops
     cityscapes = name == "cityscapes"
     assert (release.network.aux, paper.network.aux) == (cityscapes, False)
@@ -108,13 +109,16 @@ def test_optimiser_of_every_preset(name, preset):
 @pytest.mark.parametrize("preset", ["release", "paper"])
 def test_voc_threshold_and_prototypes(name, preset):
     options = load_config(name, {"preset": preset}).method_options
-    assert (options.threshold, options.prototypes, options.temperature, options.momentum) == (0.8, 4, 0.1, 0.99)
+    assert (options.threshold, options.prototypes) == (
+        0.8,
+        PrototypesOptions(grid=32 if preset == "release" else None, update=options.prototypes.update),
+    )
 
 
 def test_cityscapes_threshold_and_prototypes_are_the_releases():
     release, paper = (load_config("cityscapes", {"preset": preset}).method_options for preset in ("release", "paper"))
-    assert (release.threshold, release.prototypes) == (0.65, 3)
-    assert (paper.threshold, paper.prototypes) == (0.8, 4)
+    assert (release.threshold, release.prototypes.per_class) == (0.65, 3)
+    assert (paper.threshold, paper.prototypes.per_class) == (0.8, 4)
 
 
 @pytest.mark.parametrize(

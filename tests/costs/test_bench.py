@@ -18,7 +18,7 @@ from semiseg.costs.bench.run import show
 from semiseg.costs.bench.step import StepBench, config_for
 from semiseg.costs.bench.table import Table
 from semiseg.methods import METHODS
-from semiseg.parts.prototypes import PrototypePredictor
+from semiseg.parts.prototype_predictor import PrototypePredictor
 from semiseg.parts.sampling import grid_points
 from semiseg.runtime.timing import median_seconds, peak_bytes
 from semiseg.types import IGNORE

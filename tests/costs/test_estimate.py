@@ -55,12 +55,6 @@ def test_blocks_that_are_computed_again_cost_a_third_more_for_less_than_half_the
     assert whole.flops + 0.9 * 32 * 0.590e12 < checkpointed.flops < whole.flops + 32 * 0.590e12
 
 
-def test_losses_in_slices_are_the_same_work_in_less_memory():
-    whole, sliced = papers_cost(), count_step(config(**{"loss.slices": 16}))
-    assert sliced.flops == whole.flops
-    assert sliced.memory < whole.memory
-
-
 @pytest.mark.parametrize("checkpoint", [False, True])
 def test_memory_is_that_of_a_step_that_is_run(tmp_path, checkpoint):
     bench = step_bench("prototype", tmp_path, **{"network.checkpoint": checkpoint})

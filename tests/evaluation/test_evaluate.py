@@ -16,7 +16,7 @@ from semiseg.data.dataset import ImageSet, Pixels
 from semiseg.evaluation.evaluator import Evaluator, eval_mode
 from semiseg.methods import METHODS
 from semiseg.parts.predictor import Predictor
-from semiseg.parts.prototypes import PrototypePredictor
+from semiseg.parts.prototype_predictor import PrototypePredictor
 from semiseg.types import IGNORE
 
 SIZES = ((12, 10), (7, 15), (16, 16), (5, 6), (9, 20))

@@ -104,7 +104,8 @@ def test_what_is_measured_equals_pixel_by_pixel(runs):
     experiment = load_run(runs("cutmix", 3), "last")
     unlabeled, method = experiment.dataset.unlabeled, experiment.method
     said = labels_of(method.teacher.segmentor.eval(), unlabeled)
-    method.threshold = float(torch.cat([confidence.flatten() for confidence, _ in said]).median())
+    threshold = float(torch.cat([confidence.flatten() for confidence, _ in said]).median())
+    method.options = replace(method.options, threshold=threshold)
     # By true class all pixels and those kept; by pseudo-label those kept, and those of them that are right.
     pixels, shown, kept, right = ([0] * 6 for _ in range(4))
     for number, (confidence, label) in enumerate(said):

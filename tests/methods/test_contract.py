@@ -1,13 +1,13 @@
 """What every method in METHODS promises, on a CNN of a few hundred parameters and on a small ViT."""
 
 import copy
-from typing import get_type_hints
 
 import pytest
 import torch
 from support.tiny import batches, clock, optimizer_of, segmentor, setting, train_step, vit_segmentor
 
 from semiseg.config.methods import METHOD_OPTIONS, UnlabeledOptions
+from semiseg.config.prototypes import PrototypesOptions
 from semiseg.methods import METHODS
 from semiseg.methods.method import Method
 from semiseg.training.optim import Optimizer
@@ -23,9 +23,12 @@ VARIANTS = {
     "u2pl": ("u2pl", {"queue_size": 300, "queue_size_first": 500}),
     "mean_teacher noise": ("mean_teacher", {"noise": 0.3, "teacher_bn": "own"}),
     "cutmix pixel": ("cutmix", {"confidence": "pixel", "threshold": 0.5}),
-    "fixmatch prototypes": ("fixmatch", {"threshold": 0.5, "prototypes": True, "prototype_grid": 4}),
-    "unimatch prototypes": ("unimatch", {"threshold": 0.5, "prototypes": True, "feature_dropout": 0.3}),
-    "unimatch_v2 prototypes": ("unimatch_v2", {"threshold": 0.5, "prototypes": True, "complementary_dropout": False}),
+    "fixmatch prototypes": ("fixmatch", {"threshold": 0.5, "prototypes": PrototypesOptions(grid=4)}),
+    "unimatch prototypes": ("unimatch", {"threshold": 0.5, "feature_dropout": 0.3, "prototypes": PrototypesOptions()}),
+    "unimatch_v2 prototypes": (
+        "unimatch_v2",
+        {"threshold": 0.5, "complementary_dropout": False, "prototypes": PrototypesOptions()},
+    ),
     "unimatch_v2 own": ("unimatch_v2", {"threshold": 0.5, "teacher_bn": "own"}),
     "corrmatch unmixed": ("corrmatch", {"threshold": 0.5, "threshold_momentum": 0.6, "soft_target": "unmixed"}),
     "pseudoseg background": ("pseudoseg", {"background": True, "temperature": 1.0}),
@@ -49,18 +52,23 @@ VARIANTS = {
             "channels": 6,
             "anchors": 20,
             "negatives": 7,
-            "prototypes": True,
-            "prototype_grid": 4,
             "teacher_bn": "own",
+            "prototypes": PrototypesOptions(grid=4),
         },
     ),
     "gct mean": ("gct", {"report": "mean", "detector_channels": 4, "flaw_threshold": 0.3, "ramp": 0.0}),
     "cps plain": ("cps", {"cutmix": False, "report": "right", "unlabeled_weight": 1.5}),
-    "cps prototypes": ("cps", {"prototypes": True, "prototype_grid": 4, "report": "mean"}),
-    "cps plain prototypes": ("cps", {"cutmix": False, "prototypes": True, "prototype_grid": None}),
-    "prototype classmix": ("prototype", {"mix": "classmix", "grid": 4, "threshold": 0.5, "strong": True}),
-    "prototype alone": ("prototype", {"linear": False, "grid": None, "threshold": 0.4, "update_rule": "per_pixel"}),
-    "linear alone": ("prototype", {"prototype": False, "denominator": "kept", "threshold": 0.5}),
+    "cps prototypes": ("cps", {"report": "mean", "prototypes": PrototypesOptions(grid=4)}),
+    "cps plain prototypes": ("cps", {"cutmix": False, "prototypes": PrototypesOptions(grid=None)}),
+    "prototype classmix": (
+        "prototype",
+        {"mix": "classmix", "threshold": 0.5, "strong": True, "prototypes": PrototypesOptions(grid=4)},
+    ),
+    "prototype alone": (
+        "prototype",
+        {"linear": False, "threshold": 0.4, "prototypes": PrototypesOptions(grid=None, update="per_pixel")},
+    ),
+    "linear alone": ("prototype", {"prototypes": None, "denominator": "kept", "threshold": 0.5}),
 }
 ON_A_VIT = " on a ViT"
 VARIANTS |= {name + ON_A_VIT: VARIANTS[name] for name in METHODS}
@@ -101,7 +109,7 @@ every_variant = pytest.mark.parametrize("variant", VARIANTS)
 def test_methods_and_their_options_have_the_same_names():
     assert list(METHODS) == list(METHOD_OPTIONS)
     for name, method in METHODS.items():
-        assert get_type_hints(method.__init__)["options"] is METHOD_OPTIONS[name]
+        assert method.Options is METHOD_OPTIONS[name]
 
 
 @every_variant

@@ -4,8 +4,8 @@ from collections import deque
 
 import numpy as np
 import pytest
-import slow_contrast as slow
 import torch
+from support import slow_contrast as slow
 from torch import Tensor
 from torch.nn import functional as F
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from support.tiny import batches, clock, segmentor, setting
 
-from semiseg.config.methods import CutMixOptions, MeanTeacherOptions, SupervisedOptions, TeacherOptions
+from semiseg.config.methods import CutMixOptions, MeanTeacherOptions, SupervisedOptions
+from semiseg.config.methods.shared import TeacherOptions
 from semiseg.config.options import LossOptions
 from semiseg.methods.cutmix import CutMix
 from semiseg.methods.mean_teacher import MeanTeacher

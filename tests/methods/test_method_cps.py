@@ -9,6 +9,7 @@ from support.tiny import batches, clock, one_by_one, optimizer_of, segmentor, se
 from test_method_baselines import mean_cross_entropy, probabilities
 
 from semiseg.config.methods import CPSOptions
+from semiseg.config.prototypes import PrototypesOptions
 from semiseg.methods.cps import CPS
 from semiseg.methods.paired_method import SIDES
 from semiseg.parts.mixing import toggled_boxes
@@ -116,7 +117,7 @@ def test_without_cutmix_labelled_images_are_asked_too():
 
 @pytest.mark.parametrize("cutmix", [True, False])
 def test_no_network_learns_from_what_it_taught(cutmix):
-    method = method_of(cutmix=cutmix, prototypes=True)
+    method = method_of(cutmix=cutmix, prototypes=PrototypesOptions())
     method.prepare(iter(one_by_one(batches()[0])), clock())
     losses = method(*batches(), clock(5)).losses
     assert len(losses) == 8
@@ -193,10 +194,11 @@ def test_both_start_differently_and_stay_apart():
 
 
 def test_each_has_prototypes_in_its_own_feature_space():
-    method = method_of(prototypes=True, prototypes_per_class=2)
+    method = method_of(prototypes=PrototypesOptions(per_class=2))
     labeled, _ = batches(labeled=4)
     method.prepare((batch for batch in one_by_one(labeled)), clock())  # read once, as the trainer gives them
-    for prototypes, network in method.regularized:
+    left, right = method.prototypes.predictor, method.right_prototypes.predictor
+    for prototypes, network in zip((left, right), method.networks, strict=True):
         assert prototypes.ready.all()
         with torch.no_grad():
             features = network.eval()(labeled.image).features
@@ -204,7 +206,6 @@ def test_each_has_prototypes_in_its_own_feature_space():
             dim=2
         )
         assert nearest.amin(0).max() < features.std() * 3
-    left, right = (prototypes for prototypes, _ in method.regularized)
     assert not torch.allclose(left.prototypes, right.prototypes, atol=0.1)
     method.train()
     method(*batches(), clock(5))
@@ -218,11 +219,11 @@ def test_each_has_prototypes_in_its_own_feature_space():
 
 
 def test_prototypes_are_evaluated_once_they_have_a_place():
-    method = CPS(segmentor(), CPSOptions(prototypes=True, report="right"), setting())
+    method = CPS(segmentor(), CPSOptions(prototypes=PrototypesOptions(), report="right"), setting())
     image = torch.randn(1, 3, 7, 8)
     assert list(method.predictor(image)) == ["linear", "right", "left", "mean"]
     method.prepare(iter(one_by_one(batches()[0])), clock())
     predictor = method.predictor
     assert list(predictor(image)) == ["linear", "prototype", "right", "left", "mean"]
     assert predictor.segmentor is method.right
-    assert predictor.prototypes is method.right_prototypes
+    assert predictor.prototypes is method.right_prototypes.predictor

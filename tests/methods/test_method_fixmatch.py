@@ -11,6 +11,7 @@ from test_method_baselines import mean_cross_entropy, observed, started
 from torch import Tensor
 
 from semiseg.config.methods import METHOD_OPTIONS, FixMatchOptions, UniMatchOptions, UniMatchV2Options
+from semiseg.config.prototypes import PrototypesOptions
 from semiseg.methods import METHODS
 from semiseg.methods.fixmatch import FixMatch
 from semiseg.methods.method import Method
@@ -157,26 +158,29 @@ def test_what_is_not_valid_or_not_kept_does_not_matter():
     target = PseudoLabel(label, confidence, valid)
     used = target.kept(0.5)
     changed = PseudoLabel(label.where(used, other), confidence.masked_fill(~valid, 1), valid)
-    found = match(logits.where(used[:, None], wild), changed, 0.5, 1)
-    torch.testing.assert_close(found, match(logits, target, torch.tensor(0.5), 1))
+    found = match(logits.where(used[:, None], wild), changed, 0.5)
+    torch.testing.assert_close(found, match(logits, target, torch.tensor(0.5)))
     assert 0 < int(used.sum()) < int(valid.sum()) < valid.numel()
 
 
 @family
 def test_the_prototypes_learn_from_the_first_strong_view(name, monkeypatch):
-    method = method_of(name, threshold=THRESHOLD, prototypes=True, unlabeled_weight=3.0, prototype_grid=None)
+    method = method_of(name, threshold=THRESHOLD, prototypes=PrototypesOptions(grid=None), unlabeled_weight=3.0)
     labeled, unlabeled = batches()
     method.prepare([labeled._replace(image=labeled.image[:1], label=labeled.label[:1])], clock())
     seen, whole = [], method.prototypes.losses
-    monkeypatch.setattr(method.prototypes, "losses", lambda *given: seen.append(given) or whole(*given))
+    monkeypatch.setattr(
+        method.prototypes, "losses", lambda *given, **more: seen.append((given, more)) or whole(*given, **more)
+    )
     shown = []
     method.student.register_forward_hook(lambda _, given, output: shown.append(output.features))
     losses = method(labeled, unlabeled, clock()).losses
-    ((features, label, pseudo, kept, *_),) = seen
+    (((features, label), named),) = seen
+    pseudo, kept = named["pseudo"], named["kept"]
     strong = shown[0][2:5] if name == "unimatch_v2" else shown[1][:3]
     assert features.equal(torch.cat([shown[0][:2], strong]))
     assert label.equal(labeled.label)
     assert kept.equal(pseudo.kept(THRESHOLD))
-    alone = whole(*seen[0])
-    torch.testing.assert_close(losses["prototype"], alone["prototype"] / 2)
-    torch.testing.assert_close(losses["prototype_unlabeled"], 3.0 * alone["prototype_unlabeled"] / 2)
+    on_labeled, on_unlabeled = whole(features, label, **named)
+    torch.testing.assert_close(losses["prototype"], on_labeled / 2)
+    torch.testing.assert_close(losses["prototype_unlabeled"], 3.0 * on_unlabeled / 2)

@@ -5,12 +5,11 @@ import copy
 import numpy as np
 import pytest
 import torch
-from support.slow_prototype import PLAIN, TAU, Assigned, SlowStep, feature_at, method_of, prototype_logits
+from support.slow_prototype import PLAIN, Assigned, SlowStep, feature_at, method_of, options_of, prototype_logits
 from support.tiny import batches, clock, optimizer_of, segmentor, setting, train_step
 from torch import Tensor
 
-import semiseg.parts.regularizer as module
-from semiseg.config.methods import PrototypeOptions
+import semiseg.parts.prototypes as module
 from semiseg.methods.prototype import Prototype
 from semiseg.parts.augment import strong_view
 from semiseg.parts.sampling import all_points, grid_points
@@ -43,19 +42,19 @@ def one_step(method: Prototype, points: Tensor | None = None, seed: int = 0) -> 
         {"mix": "none"},
         {"linear": False, "threshold": 0.38},
         {"linear": False, "mix": "classmix", "temperature": 0.05, "threshold": 0.4},
-        {"prototype": False},
-        {"update": False},
-        {"update_rule": "per_pixel", "momentum": 0.9},
+        {"prototypes": False},
+        {"update": "none"},
+        {"update": "per_pixel", "momentum": 0.9},
         {"momentum": 0.5},
-        {"prototypes": 1},
-        {"prototypes": 3, "temperature": 0.3},
+        {"per_class": 1},
+        {"per_class": 3, "temperature": 0.3},
         {"threshold": 0.0},
         {"threshold": 0.7},
         {"denominator": "kept"},
         {"denominator": "u2pl", "mix": "cutout"},
-        {"unlabeled_weight": 0.3, "prototype_weight": 2.5},
+        {"unlabeled_weight": 0.3, "weight": 2.5},
         {"grid": 4},
-        {"grid": 3, "denominator": "u2pl", "update_rule": "per_pixel"},
+        {"grid": 3, "denominator": "u2pl", "update": "per_pixel"},
         {"grid": 100},
     ],
     ids=lambda changes: ",".join(f"{name}={value}" for name, value in changes.items()) or "plain",
@@ -69,30 +68,22 @@ def test_a_step_equals_its_slow_twin(changes, monkeypatch):
     assert {name: loss.item() for name, loss in losses.items()} == pytest.approx(expected, rel=1e-4)
     assert 0.05 < sum(map(twin.teaches, twin.mixed)) / len(twin.mixed) < 0.98
     method.after_step(clock())
-    if not method.options.prototype:
-        assert method.prototypes is None
+    if method.prototypes is None:
+        assert changes == {"prototypes": False}
         return
-    np.testing.assert_allclose(method.prototypes.prototypes.numpy(), prototypes, atol=1e-5)
-    moved = np.abs(prototypes - twin.method.prototypes.prototypes.numpy()).max() > 1e-4
-    assert moved == method.options.update
-
-
-def test_points_are_one_per_cell_of_the_grid_and_drawn_anew():
-    method = method_of(grid=3)
-    first, again, later = (method.prototypes.points((9, 12), clock(step).generator) for step in (0, 0, 1))
-    assert first.equal(again)
-    assert not first.equal(later)
-    assert sorted(map(tuple, (first // torch.tensor([3, 4])).tolist())) == [(y, x) for y in range(3) for x in range(3)]
+    np.testing.assert_allclose(method.prototypes.predictor.prototypes.numpy(), prototypes, atol=1e-5)
+    moved = np.abs(prototypes - twin.method.prototypes.predictor.prototypes.numpy()).max() > 1e-4
+    assert moved == (method.options.prototypes.update != "none")
 
 
 def test_the_record_has_the_share_of_valid_pixels_that_teach():
     method = method_of(mix="cutout")
     labeled, unlabeled = batches()
-    before = copy.deepcopy(method)
+    _, twin = one_step(copy.deepcopy(method))
+    twin.mix()
     result = method(labeled, unlabeled, clock())
-    _, pseudo = before.mixed(unlabeled, before.options, clock())
-    expected = pseudo.kept(TAU).sum() / pseudo.valid.sum()
-    assert result.stats["kept"] == expected
+    valid = sum(is_valid for _, _, is_valid in twin.mixed.values())
+    assert result.stats["kept"].item() == pytest.approx(sum(map(twin.teaches, twin.mixed)) / valid)
     assert not result.stats["kept"].requires_grad
 
 
@@ -143,18 +134,18 @@ def test_micro_batches_move_the_prototypes_once_and_together():
         twin.mix()
         for place, features in twin.prototype_losses()[1].items():
             pooled.setdefault(place, []).extend(features)
-    assert method.prototypes.prototypes.equal(twins[0].method.prototypes.prototypes)
+    assert method.prototypes.predictor.prototypes.equal(twins[0].method.prototypes.predictor.prototypes)
     method.after_step(clock())
-    np.testing.assert_allclose(method.prototypes.prototypes.numpy(), twins[0].updated(pooled), atol=1e-5)
+    np.testing.assert_allclose(method.prototypes.predictor.prototypes.numpy(), twins[0].updated(pooled), atol=1e-5)
 
 
 def test_a_step_forgets_what_it_assigned():
     method = method_of(momentum=0.9)
     method(*batches(), clock())
     method.after_step(clock())
-    after = method.prototypes.prototypes.clone()
+    after = method.prototypes.predictor.prototypes.clone()
     method.after_step(clock(1))
-    assert method.prototypes.prototypes.equal(after)
+    assert method.prototypes.predictor.prototypes.equal(after)
 
 
 # ---- who learns ----
@@ -168,7 +159,7 @@ def test_gradients_reach_the_student_and_nothing_else(linear):
         learns = linear or "classifier" not in name
         assert (parameter.grad is not None and bool(parameter.grad.any())) == learns, name
     assert all(parameter.grad is None for parameter in method.teacher.parameters())
-    assert not method.prototypes.prototypes.requires_grad
+    assert not method.prototypes.predictor.prototypes.requires_grad
     assert {name.split(".")[0] for name, p in method.named_parameters() if p.requires_grad} == {"student"}
 
 
@@ -180,8 +171,8 @@ def test_prototypes_stay_in_float32_under_autocast():
     assert {loss.dtype for loss in losses.values()} == {torch.float32}
     assert {name: loss.item() for name, loss in losses.items()} == pytest.approx(expected, rel=1e-4)
     method.after_step(clock())
-    assert method.prototypes.prototypes.dtype == torch.float32
-    np.testing.assert_allclose(method.prototypes.prototypes.numpy(), prototypes, atol=1e-5)
+    assert method.prototypes.predictor.prototypes.dtype == torch.float32
+    np.testing.assert_allclose(method.prototypes.predictor.prototypes.numpy(), prototypes, atol=1e-5)
 
 
 # ---- what is used, and what is said of it ----
@@ -197,7 +188,9 @@ def test_both_predictors_of_the_teacher_speak_and_the_headline_first(linear, nam
     assert found["linear"].equal(output.logits)
     features = output.features.double().numpy()
     for b, y, x in np.ndindex(2, 9, 11):
-        expected = prototype_logits(method.prototypes, feature_at(features[b], y, x, (9, 11)), temperature=0.1)
+        expected = prototype_logits(
+            method.prototypes.predictor, feature_at(features[b], y, x, (9, 11)), temperature=0.1
+        )
         np.testing.assert_allclose(found["prototype"][b, :, y, x].numpy(), expected, atol=1e-4)
 
 
@@ -209,7 +202,7 @@ def test_a_collapse_is_reported_by_class_name():
     assert warnings == []
     assert set(figures) == {"prototype_usage", "prototype_distance", "prototype_closest"}
     assert np.sum(figures["prototype_usage"], axis=1) == pytest.approx(1, abs=1e-3)
-    method.prototypes.prototypes[2] = method.prototypes.prototypes[2, :1]
+    method.prototypes.predictor.prototypes[2] = method.prototypes.predictor.prototypes[2, :1]
     (warning,) = method.health()[1]
     assert "bird" in warning
 
@@ -219,7 +212,7 @@ def test_a_state_dict_carries_teacher_and_prototypes():
     optimizer = optimizer_of(method)
     for step in range(2):
         train_step(method, optimizer, batches(seed=step), clock(step + 1))
-    other = Prototype(segmentor(seed=9), PrototypeOptions(**PLAIN), setting()).train()
+    other = Prototype(segmentor(seed=9), options_of(**PLAIN), setting()).train()
     other.load_state_dict(method.state_dict())
     torch.testing.assert_close(other.state_dict(), method.state_dict(), rtol=0, atol=0)
     first, second = (made(*batches(seed=3), clock(3)).losses for made in (method, other))

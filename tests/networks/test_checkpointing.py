@@ -5,10 +5,10 @@ import copy
 import pytest
 import torch
 from support.saved import saved_bytes
+from support.slow_prototype import options_of
 from support.tiny import CLASSES, batches, clock, optimizer_of, setting, train_step
 from torch import Tensor, nn
 
-from semiseg.config.methods import PrototypeOptions
 from semiseg.config.options import NetworkOptions
 from semiseg.methods import METHODS
 from semiseg.methods.method import Method
@@ -33,7 +33,7 @@ def network(checkpoint: bool, encoder: str = "test_resnet", **changes) -> Segmen
 
 
 def method(student: Segmentor, **changes) -> Method:
-    options = PrototypeOptions(**{"warmup": 1 / STEPS, "threshold": 0.4, "prototypes": 2, "grid": 4, **changes})
+    options = options_of(**{"warmup": 1 / STEPS, "threshold": 0.4, "per_class": 2, "grid": 4, **changes})
     return METHODS["prototype"](student, options, setting(STEPS)).train()
 
 

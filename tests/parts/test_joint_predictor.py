@@ -13,7 +13,7 @@ from semiseg.data import open_dataset
 from semiseg.evaluation.model import load_model, save_model
 from semiseg.networks import build
 from semiseg.parts.predictor import JointPredictor, Predictor, mean_prediction
-from semiseg.parts.prototypes import PrototypePredictor
+from semiseg.parts.prototype_predictor import PrototypePredictor
 
 IMAGE = torch.randn(2, 3, 9, 12, generator=torch.Generator().manual_seed(0))
 

@@ -13,9 +13,9 @@ from support.tiny import started_predictor as predictor
 from torch import Tensor
 from torch.nn import functional as F
 
-import semiseg.parts.prototypes
+import semiseg.parts.prototype_predictor
 from semiseg.parts.losses import cross_entropy, kept_cross_entropy
-from semiseg.parts.prototypes import Assigned, PrototypePredictor
+from semiseg.parts.prototype_predictor import Assigned, PrototypePredictor
 from semiseg.types import IGNORE
 
 # Two classes, two prototypes each, three channels, T = 0.1; computed in float64 from the paper's formulas.
@@ -276,6 +276,6 @@ def test_processes_pool_what_they_assigned(monkeypatch):
     alone.update(assign(head, features, label, kept), 0.9, "per_pixel")
     mine, theirs = (assign(head, features[part], label[part], kept[part]) for part in (slice(0, 9), slice(9, 20)))
     remote = iter(theirs)
-    monkeypatch.setattr(semiseg.parts.prototypes, "sum_over_ranks", lambda tensor: tensor + next(remote))
+    monkeypatch.setattr(semiseg.parts.prototype_predictor, "sum_over_ranks", lambda tensor: tensor + next(remote))
     head.update(mine, 0.9, "per_pixel")
     torch.testing.assert_close(head.state_dict(), alone.state_dict())

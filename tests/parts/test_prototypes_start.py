@@ -9,7 +9,7 @@ from sklearn.cluster import KMeans
 from support.tiny import started_predictor as predictor
 from torch import Tensor
 
-from semiseg.parts.prototypes import Assigned, PrototypePredictor
+from semiseg.parts.prototype_predictor import Assigned, PrototypePredictor
 from semiseg.types import IGNORE
 
 

@@ -17,6 +17,7 @@ from torch import nn
 
 from semiseg.config.methods import METHOD_OPTIONS
 from semiseg.config.options import EvaluationOptions, LossOptions
+from semiseg.config.prototypes import PrototypesOptions
 from semiseg.data.dataset import ImageSet
 from semiseg.evaluation.evaluator import Evaluator
 from semiseg.methods import METHODS
@@ -83,7 +84,7 @@ class Scenario:
     size: tuple[int, int] = (9, 11)  # of the images
 
 
-OHEM = LossOptions(kind="ohem", ohem_threshold=0.1, ohem_min_kept=70, slices=2)  # of 792 pixels
+OHEM = LossOptions(kind="ohem", ohem_threshold=0.1, ohem_min_kept=70)  # of 792 pixels
 
 DETECTOR = {"detector_channels": 4, "detector_lr": 1e-5}
 SMALL = {"queue_size": 70, "queue_size_first": 90, "anchors": 20, "negatives": 6, "channels": 8}
@@ -92,28 +93,29 @@ SCENARIOS = {
     "supervised": Scenario("supervised", aux=True),
     "supervised, hard pixels": Scenario("supervised", loss=OHEM),
     "mean_teacher": Scenario("mean_teacher", {**WARMUP, "noise": 0.3, "unlabeled_weight": 3.0}),
-    "cutmix": Scenario("cutmix", {**WARMUP, "threshold": 0.6}, loss=LossOptions(slices=3)),
+    "cutmix": Scenario("cutmix", {**WARMUP, "threshold": 0.6}),
     "cutmix in parts": Scenario("cutmix", {**WARMUP, "threshold": 0.6, "confidence": "pixel"}, accumulate=2),
     "fixmatch": Scenario(
         "fixmatch",
-        {"warmup": 2 / STEPS, "threshold": 0.5, "prototypes": True, "prototype_grid": 4, "prototypes_per_class": 2},
+        {"warmup": 2 / STEPS, "threshold": 0.5, "prototypes": PrototypesOptions(grid=4, per_class=2)},
     ),
-    "unimatch": Scenario("unimatch", {"warmup": 2 / STEPS, "threshold": 0.5, "prototypes": True}, aux=True),
+    "unimatch": Scenario(
+        "unimatch", {"warmup": 2 / STEPS, "threshold": 0.5, "prototypes": PrototypesOptions()}, aux=True
+    ),
     "unimatch in parts": Scenario(
         "unimatch", {"warmup": 2 / STEPS, "threshold": 0.5}, loss=OHEM, accumulate=2, checkpoint=True
     ),
-    "unimatch_v2": Scenario("unimatch_v2", {**WARMUP, "threshold": 0.5, "prototypes": True, "prototype_grid": 4}),
+    "unimatch_v2": Scenario("unimatch_v2", {**WARMUP, "threshold": 0.5, "prototypes": PrototypesOptions(grid=4)}),
     "unimatch_v2 in parts": Scenario("unimatch_v2", {**WARMUP, "threshold": 0.5}, accumulate=2),
     "corrmatch": Scenario(
         "corrmatch",
         {"warmup": 2 / STEPS, "threshold": 0.5, "threshold_momentum": 0.9, "regions": 20, "correlation_channels": 8},
-        loss=LossOptions(slices=2),
     ),
     "corrmatch in parts": Scenario(
         "corrmatch", {"warmup": 2 / STEPS, "threshold": 0.5, "soft_target": "unmixed", "correlation_channels": 8},
         accumulate=2,
     ),
-    "pseudoseg": Scenario("pseudoseg", {"warmup": 2 / STEPS, "background": True}, loss=LossOptions(slices=2)),
+    "pseudoseg": Scenario("pseudoseg", {"warmup": 2 / STEPS, "background": True}),
     "pseudoseg in parts": Scenario("pseudoseg", {"warmup": 2 / STEPS}, accumulate=2),
     "cct": Scenario("cct", {"warmup": 2 / STEPS, "background": True, "ramp": 0.0}),
     "cct in parts": Scenario(
@@ -123,7 +125,6 @@ SCENARIOS = {
     "ael": Scenario(
         "ael",
         {**WARMUP, "threshold": 0.5, "bank_momentum": 0.7, "bank_area": 0.1, "box_area": 0.02, "strong": True},
-        loss=LossOptions(slices=2),
     ),
     "ael in parts": Scenario(
         "ael",
@@ -131,22 +132,26 @@ SCENARIOS = {
         accumulate=2,
     ),
     "u2pl": Scenario(
-        "u2pl", {**WARMUP, **SMALL, "mix_probability": 0.7, "prototypes": True, "prototype_grid": 4, "enqueue": 30}
+        "u2pl", {**WARMUP, **SMALL, "mix_probability": 0.7, "enqueue": 30, "prototypes": PrototypesOptions(grid=4)}
     ),
     "u2pl in parts": Scenario("u2pl", {**WARMUP, **SMALL, "low_rank": 1, "teacher_bn": "own"}, accumulate=2),
     # Adam makes whole steps of roundings where a gradient is 0, as it is where the detector's deepest map is one pixel.
     "gct": Scenario("gct", {**WARM, **DETECTOR, "flaw_threshold": 0.4, "ramp": 0.5}, aux=True, size=(18, 20)),
     "gct in parts": Scenario("gct", {**DETECTOR, "unlabeled_weight": 3.0}, accumulate=2, size=(18, 20)),
-    "cps": Scenario("cps", {**WARM, "prototypes": True, "prototype_grid": 4, "prototypes_per_class": 2}),
-    "cps in parts": Scenario("cps", {**WARM, "prototypes": True, "prototype_grid": None}, loss=OHEM, accumulate=2),
-    "cps without cutmix": Scenario("cps", {**WARM, "cutmix": False, "prototypes": True}, checkpoint=True),
+    "cps": Scenario("cps", {**WARM, "prototypes": PrototypesOptions(grid=4, per_class=2)}, size=(10, 12)),
+    "cps in parts": Scenario("cps", {**WARM, "prototypes": PrototypesOptions(grid=None)}, loss=OHEM, accumulate=2),
+    "cps without cutmix": Scenario(
+        "cps", {**WARM, "cutmix": False, "prototypes": PrototypesOptions()}, checkpoint=True
+    ),
     "prototype": Scenario(
         "prototype",
-        {**WARMUP, "threshold": 0.5, "strong": True, "mix_probability": 0.7, "grid": 4, "prototypes": 2},
+        {**WARMUP, "threshold": 0.5, "strong": True, "mix_probability": 0.7,
+         "prototypes": PrototypesOptions(grid=4, per_class=2)},
     ),
     "prototype in parts": Scenario(
         "prototype",
-        {**WARMUP, "threshold": 0.5, "mix": "classmix", "mix_probability": 1.0, "denominator": "u2pl", "grid": None},
+        {**WARMUP, "threshold": 0.5, "mix": "classmix", "mix_probability": 1.0, "denominator": "u2pl",
+         "prototypes": PrototypesOptions(grid=None)},
         loss=OHEM,
         accumulate=2,
         checkpoint=True,

@@ -1,34 +1,42 @@
 """One step of the prototype method, pixel by pixel in plain Python: the oracle of its tests."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import torch
 from support.tiny import CLASSES, segmentor, setting
 from torch import Tensor
 
-from semiseg.config.methods import PrototypeOptions
+from semiseg.config.methods.prototype import PrototypeOptions
+from semiseg.config.prototypes import PrototypesOptions
 from semiseg.methods.prototype import Prototype
-from semiseg.parts.prototypes import PrototypePredictor
+from semiseg.parts.prototype_predictor import PrototypePredictor
 from semiseg.types import IGNORE, LabeledBatch, UnlabeledBatch
 
 Place = tuple[int, int, int]  # image, row, column
 Assigned = dict[tuple[int, int], list[np.ndarray]]  # class, prototype -> its features
 
 TAU = 0.55  # keeps some of the tiny network's pseudo-labels and drops others
-PLAIN = {"prototypes": 2, "threshold": TAU, "mix_probability": 1.0, "grid": None}
+PLAIN = {"per_class": 2, "threshold": TAU, "mix_probability": 1.0, "grid": None}
+
+
+def options_of(*, prototypes: bool = True, **changes) -> PrototypeOptions:
+    """The method's options; those of the section `prototypes` among them by their own names."""
+    names = {item.name for item in fields(PrototypesOptions)}
+    section = {name: value for name, value in changes.items() if name in names}
+    others = {name: value for name, value in changes.items() if name not in names}
+    return PrototypeOptions(**others, prototypes=PrototypesOptions(**section) if prototypes else None)
 
 
 def method_of(aux: bool = False, **changes) -> Prototype:
     """The method, started: its teacher unlike its student, its prototypes drawn."""
-    options = PrototypeOptions(**(PLAIN | changes))
-    method = Prototype(segmentor(aux=aux), options, setting()).train()
+    method = Prototype(segmentor(aux=aux), options_of(**(PLAIN | changes)), setting()).train()
     method.started.fill_(True)
     method.teacher.copy_from(segmentor(seed=1, aux=aux))
     generator = torch.Generator().manual_seed(5)
-    head = method.prototypes
-    if head is not None:
+    if method.prototypes is not None:
+        head = method.prototypes.predictor
         head.prototypes.copy_(0.3 + torch.rand(head.prototypes.shape, generator=generator))
         head.ready.fill_(True)
     return method
@@ -75,6 +83,10 @@ class SlowStep:
     mixed: dict[Place, tuple[int, float, bool]] = field(default_factory=dict)  # label, confidence, valid
 
     @property
+    def head(self) -> PrototypePredictor:
+        return self.method.prototypes.predictor
+
+    @property
     def size(self) -> tuple[int, int]:
         height, width = self.labeled.label.shape[1:]
         return height, width
@@ -88,7 +100,7 @@ class SlowStep:
             row = logits[b, :, y, x]
             if not self.method.options.linear:
                 feature = feature_at(features[b], y, x, self.size)
-                row = prototype_logits(self.method.prototypes, feature, self.method.options.temperature)
+                row = prototype_logits(self.head, feature, self.method.prototypes.options.temperature)
             posterior = softmax(row)
             label = int(posterior.argmax())
             pseudo[b, y, x] = (label, posterior[label], bool(self.unlabeled.valid[b, y, x]))
@@ -136,7 +148,7 @@ class SlowStep:
 
     def prototype_losses(self) -> tuple[dict[str, float], Assigned]:
         """Eq. 6 and 10, and which feature belongs to which prototype."""
-        options, first, head = self.method.options, len(self.labeled.image), self.method.prototypes
+        options, first = self.method.prototypes.options, len(self.labeled.image)
         labels, everywhere = self.labeled.label, self.sampled(len(self.unlabeled.image))
         pixels = [(0, place, int(labels[place])) for place in self.sampled(first) if labels[place] != IGNORE]
         n_labeled = len(pixels)
@@ -144,24 +156,27 @@ class SlowStep:
         total, assigned = {0: 0.0, first: 0.0}, {}
         for offset, (b, y, x), label in pixels:
             feature = feature_at(self.features[offset + b], y, x, self.size)
-            total[offset] -= math.log(softmax(prototype_logits(head, feature, options.temperature))[label])
-            assigned.setdefault((label, int(np.argmax(cosines(head, feature, label)))), []).append(feature)
-        weight = options.prototype_weight
+            total[offset] -= math.log(softmax(prototype_logits(self.head, feature, options.temperature))[label])
+            assigned.setdefault((label, int(np.argmax(cosines(self.head, feature, label)))), []).append(feature)
+        weight = options.weight
         losses = {
             "prototype": weight * total[0] / n_labeled,
-            "prototype_unlabeled": weight * options.unlabeled_weight * total[first] / self.divisor(everywhere),
+            "prototype_unlabeled": weight
+            * self.method.options.unlabeled_weight
+            * total[first]
+            / self.divisor(everywhere),
         }
         return losses, assigned
 
     def updated(self, assigned: Assigned) -> np.ndarray:
         """Eq. 11: the prototypes after the step."""
-        options = self.method.options
-        if not options.prototype:
+        if self.method.prototypes is None:
             return np.zeros(0)
-        prototypes = self.method.prototypes.prototypes.double().numpy().copy()
+        options = self.method.prototypes.options
+        prototypes = self.head.prototypes.double().numpy().copy()
         for place, features in assigned.items():
             mean = np.mean(features, axis=0)
-            for _ in features if options.update_rule == "per_pixel" else [None]:
+            for _ in features if options.update == "per_pixel" else [None]:
                 prototypes[place] = options.momentum * prototypes[place] + (1 - options.momentum) * mean
         return prototypes
 
@@ -171,7 +186,8 @@ class SlowStep:
         options = self.method.options
         losses = self.linear_losses() if options.linear else {}
         assigned: Assigned = {}
-        if options.prototype:
+        if self.method.prototypes is not None:
             of_prototypes, assigned = self.prototype_losses()
             losses |= of_prototypes
-        return losses, self.updated(assigned if options.update else {})
+        still = self.method.prototypes is not None and self.method.prototypes.options.update == "none"
+        return losses, self.updated({} if still else assigned)

@@ -9,7 +9,7 @@ from semiseg.config.options import OptimOptions
 from semiseg.methods.method import Method, Setting
 from semiseg.networks.dpt import DPT
 from semiseg.networks.vit import ViTEncoder, spread_layers
-from semiseg.parts.prototypes import PrototypePredictor
+from semiseg.parts.prototype_predictor import PrototypePredictor
 from semiseg.parts.segmentor import Segmentor
 from semiseg.training.optim import Optimizer, build_optimizer
 from semiseg.types import IGNORE, Clock, LabeledBatch, StepResult, UnlabeledBatch

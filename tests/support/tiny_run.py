@@ -19,6 +19,7 @@ from semiseg.config.options import (
     SceneOptions,
     TrainOptions,
 )
+from semiseg.config.prototypes import PrototypesOptions
 from semiseg.config.recipe import Config
 from semiseg.training.experiment import train
 
@@ -33,7 +34,7 @@ METHODS = {
     },
     "prototype": {
         "warmup": 0.4, "threshold": 0.18, "ema_decay": 0.8, "strong": True,
-        "prototypes": 2, "grid": 8, "mix_probability": 1.0,
+        "prototypes": PrototypesOptions(per_class=2, grid=8), "mix_probability": 1.0,
     },
 }  # fmt: skip
 """Options under which every method does all it can do in twelve steps."""

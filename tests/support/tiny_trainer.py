@@ -10,6 +10,7 @@ from support import tiny
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from semiseg.config.methods import UnlabeledOptions
 from semiseg.config.options import OptimOptions, TrainOptions
 from semiseg.methods.method import Method
 from semiseg.runtime.progress import Progress
@@ -25,13 +26,13 @@ SGD = OptimOptions(lr=0.1, head_lr_factor=2, momentum=0.9, weight_decay=1e-3, po
 class Plain(Method):
     """Cross-entropy and a squared distance from two convolutions without BatchNorm; remembers what was asked."""
 
-    prepare_at = 3
     poison = -1  # the step whose loss, or gradient, is not finite
 
     def __init__(self) -> None:
         torch.manual_seed(0)
         student = nn.ModuleDict({"encoder": nn.Conv2d(3, 4, 3, padding=1), "head": nn.Conv2d(4, 3, 1)})
-        super().__init__(student, tiny.setting())
+        super().__init__(student, UnlabeledOptions(), tiny.setting())
+        self.prepare_at = 3
         self.calls: list[tuple[str, int]] = []
         self.seen: list[tuple[LabeledBatch, UnlabeledBatch | None]] = []
         self.drawn: list[tuple[float, float]] = []

@@ -28,16 +28,23 @@ from semiseg.config.options import (
     OptimOptions,
     TrainOptions,
 )
+from semiseg.config.prototypes import PrototypesOptions
 
 
 class ConfigError(ValueError):
     """The user's mistake in a recipe or an option; the message names the place, the key and the repair."""
 
 
+def has_prototypes(method: str) -> bool:
+    """Whether the section `prototypes` is among the options of `method`."""
+    return any(item.name == "prototypes" for item in fields(METHOD_OPTIONS[method]))
+
+
 def sections(method: str) -> dict[str, type]:
-    """Section name -> dataclass of its options; the section `method` is that of `method`."""
+    """Section name -> dataclass of its options; the section `method` holds the options of `method`."""
     return {
         "method": METHOD_OPTIONS[method],
+        **({"prototypes": PrototypesOptions} if has_prototypes(method) else {}),
         "data": DataOptions,
         "augment": AugmentOptions,
         "network": NetworkOptions,
@@ -53,7 +60,10 @@ def option_types(method: str) -> dict[str, Any]:
     types: dict[str, Any] = {"recipe": str, "preset": str | None, "seed": int, "run": Path | None}
     types["method"] = Literal[tuple(METHOD_OPTIONS)]
     for name, options in sections(method).items():
+        if name == "prototypes":
+            types["prototypes"] = bool
         types |= _field_types(options, f"{name}.")
+    types.pop("method.prototypes", None)  # a section of its own
     return types
 
 
@@ -140,7 +150,10 @@ def describe(kind: Any) -> str:
 
 def option_help(method: str) -> dict[str, str]:
     """Dotted key -> docstring, for every option in a section."""
-    return {key: text for name, options in sections(method).items() for key, text in _field_help(options, f"{name}.")}
+    texts = {key: text for name, options in sections(method).items() for key, text in _field_help(options, f"{name}.")}
+    if "method.prototypes" in texts:
+        texts["prototypes"] = f"{texts.pop('method.prototypes')} On where any prototypes.* is given."
+    return texts
 
 
 def _field_help(options: type, prefix: str) -> Iterable[tuple[str, str]]:
@@ -181,9 +194,33 @@ def methods_with(key: str) -> list[str]:
     return [name for name in METHOD_OPTIONS if key in option_types(name)]
 
 
+RENAMED = {
+    "method.prototype": "prototypes (true or false)",
+    "method.prototypes": "prototypes (true or false), and the number of prototypes prototypes.per_class",
+    "method.prototypes_per_class": "prototypes.per_class",
+    "method.temperature": "prototypes.temperature",
+    "method.prototype_temperature": "prototypes.temperature",
+    "method.momentum": "prototypes.momentum",
+    "method.prototype_momentum": "prototypes.momentum",
+    "method.update": "prototypes.update (none: off)",
+    "method.update_rule": "prototypes.update",
+    "method.grid": "prototypes.grid",
+    "method.prototype_grid": "prototypes.grid",
+    "method.prototype_weight": "prototypes.weight",
+    "method.init_pixels": "prototypes.init_pixels",
+}
+"""Old spelling -> the new one: version 0.1 had the prototypes' options among each method's own."""
+GONE = {"loss.slices": "it saved 0.7 of 18 GB and is gone; train.accumulate saves more"}
+"""Options that are no longer there, and what serves instead."""
+
+
 def repair(key: str, valid: Iterable[str]) -> str:
-    """What to do about an unknown option: the method that has it, the nearest name, or the names of its section."""
+    """What to do about an unknown option: its new spelling, the method that has it, or the nearest name."""
     names = list(valid)
+    if key in GONE:
+        return GONE[key]
+    if key in RENAMED and ("prototypes" in names or not methods_with(key)):
+        return f"it is now {RENAMED[key]}"
     if owners := methods_with(key):
         return f"it belongs to --method {' or '.join(owners)}"
     section = [name for name in names if name.rpartition(".")[0] == key.rpartition(".")[0]]

@@ -146,14 +146,10 @@ class LossOptions:
     """...and at least so many of the batch's pixels; scale it with the batch (100,000 was for 2 crops of 513 x 513)."""
     aux_weight: float = 0.4
     """Weight of the auxiliary head's loss, where there is one."""
-    slices: int = 1
-    """Full-size losses are taken in so many slices of the batch, each computed again in the backward pass: less memory,
-    more time."""
 
     def __post_init__(self) -> None:
         require(0 < self.ohem_threshold <= 1, "loss.ohem_threshold: expected 0 < threshold <= 1")
         require(self.ohem_min_kept >= 1, "loss.ohem_min_kept must be at least 1")
-        require(self.slices >= 1, f"loss.slices is {self.slices}; expected 1 or more")
 
 
 @dataclass(frozen=True)

@@ -5,34 +5,22 @@ wins:
 
     the recipe < its preset < the overrides (the command line)
 
-Every layer is flattened to dotted keys, `data.scale: 0.5`, and every key is checked against the table of options that
-exist. Three keys of a file stand for more than themselves: `method` is a name or a mapping with a `name`, `methods`
-holds the options of each method in this recipe, and `presets` holds named layers, one of which `preset` chooses.
-
 No torch here: `semiseg --help` reads this file and must answer at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from semiseg.config.fields import (
-    ConfigError,
-    check_method,
-    convert,
-    describe,
-    nearest,
-    option_types,
-    repair,
-    sections,
-    type_hints,
-)
-from semiseg.config.methods import METHOD_OPTIONS, SupervisedOptions, UnlabeledOptions
+from semiseg.config.fields import ConfigError, check_method, has_prototypes, nearest, sections, type_hints
+from semiseg.config.layers import Flat, Layer, flatten, mapping_of
+from semiseg.config.methods import METHOD_OPTIONS, UnlabeledOptions
+from semiseg.config.methods.supervised import SupervisedOptions
 from semiseg.config.options import (
     AugmentOptions,
     DataOptions,
@@ -42,13 +30,11 @@ from semiseg.config.options import (
     OptimOptions,
     TrainOptions,
 )
+from semiseg.config.prototypes import PrototypesOptions
 from semiseg.config.yaml_file import read_yaml
 
 RECIPES = Path(__file__).parent / "recipes"
 """Folder of the shipped recipes."""
-
-Flat = dict[str, object]
-"""Dotted key -> value, as it stands in a file or was typed."""
 
 
 @dataclass(frozen=True)
@@ -102,80 +88,6 @@ class Config:
         return self.run or Path("runs") / f"{self.recipe}-{self.method}-seed{self.seed}"
 
 
-# Layers ---------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """Options from one place; `place` stands before a key in a message: `FILE: `, or `--` for the command line."""
-
-    place: str
-    values: Flat
-    method: str | None = None
-    """The method that this layer chooses."""
-    own: Flat = field(default_factory=dict)
-    """What stands under `method`: for the method chosen here or, where none is, for every method that has it."""
-    methods: Mapping[str, Flat] = field(default_factory=dict)
-    """What stands under `methods`: each method's own options."""
-
-    @classmethod
-    def from_document(cls, place: str, document: Mapping[str, object]) -> _Layer:
-        """A recipe, or one of its presets."""
-        rest = dict(document)
-        own = rest.pop("method", None)
-        own = dict(own) if isinstance(own, Mapping) else {"name": own}
-        name = own.pop("name", None)
-        methods = _mapping(rest.pop("methods", None), f"{place}methods")
-        return cls(
-            place,
-            flatten(rest),
-            method=None if name is None else check_method(name, place),
-            own=own,
-            methods={check_method(key, f"{place}methods: "): _mapping(methods[key], place + key) for key in methods},
-        )
-
-    def for_method(self, method: str) -> Flat:
-        """The layer as `method` reads it: options that are meant for other methods are left out."""
-        names = {key: {item.name for item in fields(options)} for key, options in METHOD_OPTIONS.items()}
-        foreign = set().union(*names.values()) - names[method] if self.method is None else set()
-        own = self.own if self.method in (None, method) else {}
-        mine = {**self.methods.get(method, {}), **{key: value for key, value in own.items() if key not in foreign}}
-        return self.values | {f"method.{key}": value for key, value in mine.items()}
-
-    def checked(self, method: str) -> Flat:
-        """`for_method` with every value in its option's type. Raises ConfigError where a key or a value is wrong."""
-        types = option_types(method)
-        return {key: self._check(key, value, types) for key, value in self.for_method(method).items()}
-
-    def _check(self, key: str, value: object, types: Mapping[str, Any]) -> object:
-        if key not in types:
-            raise ConfigError(f"{self.place}{key}: there is no such option; {repair(key, types)}")
-        try:
-            return convert(value, types[key])
-        except ValueError:
-            raise ConfigError(f"{self.place}{key} is {value!r}; expected {describe(types[key])}") from None
-
-
-def _mapping(value: object, what: str) -> dict[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{what} is {value!r}; expected `name: value` lines")
-    return {str(key): item for key, item in value.items()}
-
-
-def flatten(document: Mapping[str, object], prefix: str = "") -> Flat:
-    """Nested mappings as dotted keys; an empty section (`data:` and nothing more) has none."""
-    flat: Flat = {}
-    for key, value in document.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{name}.")
-        elif value is not None or name not in sections("supervised"):
-            flat[name] = value
-    return flat
-
-
 # Recipe -> Config -> YAML ---------------------------------------------------------------------------------------------
 
 
@@ -194,7 +106,7 @@ def load_config(recipe: str | Path, overrides: Mapping[str, object] | None = Non
     """
     path = find_recipe(recipe)
     return _resolve(
-        _mapping(read_yaml(path), str(path)), f"{path}: ", path.stem, _Layer("--", flatten(overrides or {}))
+        mapping_of(read_yaml(path), str(path)), f"{path}: ", path.stem, Layer("--", flatten(overrides or {}))
     )
 
 
@@ -209,13 +121,13 @@ def find_recipe(recipe: str | Path) -> Path:
     return path
 
 
-def _resolve(document: Mapping[str, Any], place: str, name: str, overrides: _Layer) -> Config:
+def _resolve(document: Mapping[str, Any], place: str, name: str, overrides: Layer) -> Config:
     """Lay the preset and the overrides over a recipe; every layer is checked before the next hides its mistakes."""
     recipe = dict(document)
-    presets = _mapping(recipe.pop("presets", None), f"{place}presets")
+    presets = mapping_of(recipe.pop("presets", None), f"{place}presets")
     preset = overrides.values.get("preset", recipe.get("preset"))
     preset = None if preset in (None, "none") else str(preset)
-    layers = [_Layer.from_document(place, {"recipe": name, **recipe})]
+    layers = [Layer.from_document(place, {"recipe": name, **recipe})]
     # A run's config.yaml names its preset but has none: its options are already in it.
     if presets or "preset" in overrides.values:
         layers += [_preset(presets, preset, place)] if preset is not None else []
@@ -228,12 +140,12 @@ def _resolve(document: Mapping[str, Any], place: str, name: str, overrides: _Lay
     return _build(flat | {"method": method, "preset": preset}, where)
 
 
-def _preset(presets: Mapping[str, Any], name: str, place: str) -> _Layer:
+def _preset(presets: Mapping[str, Any], name: str, place: str) -> Layer:
     if not presets:
         raise ConfigError(f"{place}this recipe has no presets; leave --preset {name} out")
     if name not in presets:
         raise ConfigError(f"{place}there is no preset {name!r}; {nearest(name, presets)}")
-    return _Layer.from_document(f"{place}presets.{name}.", _mapping(presets[name], f"{place}presets.{name}"))
+    return Layer.from_document(f"{place}presets.{name}.", mapping_of(presets[name], f"{place}presets.{name}"))
 
 
 def _build(flat: Mapping[str, Any], place: str) -> Config:
@@ -241,11 +153,23 @@ def _build(flat: Mapping[str, Any], place: str) -> Config:
     top = {key: value for key, value in flat.items() if "." not in key}
     parts: dict[str, Any] = {}
     try:
+        top.pop("prototypes", None)
         for name, options in sections(top["method"]).items():
-            parts[name] = _build_section(options, f"{name}.", flat)
+            if name == "prototypes":
+                parts["method"] = replace(parts["method"], prototypes=_build_prototypes(parts["method"], flat))
+            else:
+                parts[name] = _build_section(options, f"{name}.", flat)
         return Config(method_options=parts.pop("method"), **top, **parts)
     except ValueError as error:
         raise ConfigError(f"{error} (in {place})") from None
+
+
+def _build_prototypes(options: Any, flat: Mapping[str, Any]) -> PrototypesOptions | None:
+    """The section `prototypes` over the method's default, which is none for a method of another paper."""
+    if not flat.get("prototypes", options.prototypes is not None):
+        return None
+    values = {key.partition(".")[2]: value for key, value in flat.items() if key.startswith("prototypes.")}
+    return replace(options.prototypes or PrototypesOptions(), **values)
 
 
 def _build_section(options: type, prefix: str, flat: Mapping[str, Any]) -> Any:
@@ -259,8 +183,20 @@ def _build_section(options: type, prefix: str, flat: Mapping[str, Any]) -> Any:
 def config_to_dict(config: Config) -> dict[str, Any]:
     """Every option in plain types (str, int, float, bool, None, list, dict): for YAML and for a checkpoint."""
     document = _plain(asdict(config))
-    document["method"] = {"name": document["method"], **document.pop("method_options")}
-    return document
+    options = document.pop("method_options")
+    prototypes = {"prototypes": options.pop("prototypes")} if "prototypes" in options else {}
+    document["method"] = {"name": document["method"], **options}
+    return document | prototypes
+
+
+def option_values(config: Config) -> Flat:
+    """Dotted key -> value of every option of the config's method; those of prototypes that are off are the defaults."""
+    flat = flatten(config_to_dict(config))
+    flat["method"] = flat.pop("method.name")
+    if has_prototypes(config.method):
+        used = getattr(config.method_options, "prototypes", None)
+        flat |= {"prototypes": used is not None, **flatten(asdict(used or PrototypesOptions()), "prototypes.")}
+    return flat
 
 
 def _plain(value: Any) -> Any:
@@ -276,7 +212,7 @@ def config_from_dict(document: Mapping[str, Any], overrides: Mapping[str, object
 
     Raises ConfigError where it does not fit this version's options.
     """
-    return _resolve(document, "saved config: ", "saved", _Layer("--", flatten(overrides or {})))
+    return _resolve(document, "saved config: ", "saved", Layer("--", flatten(overrides or {})))
 
 
 def save_config(config: Config, path: str | Path) -> None:

@@ -27,7 +27,7 @@ from semiseg.evaluation.windows import predict_image
 from semiseg.networks import NETWORKS, build, check_segmentor
 from semiseg.parts.augment import MEAN, STD, as_batch
 from semiseg.parts.predictor import JointPredictor, Predictor
-from semiseg.parts.prototypes import PrototypePredictor
+from semiseg.parts.prototype_predictor import PrototypePredictor
 from semiseg.parts.segmentor import Segmentor
 from semiseg.runtime.files import write_atomically, write_json
 from semiseg.runtime.precision import precision_context

@@ -1,5 +1,11 @@
-"""The methods: the only list of them. Their options stand under the same names in `semiseg.config.methods`."""
+"""The methods by name. Their options stand under the same names in `semiseg.config.methods`, which needs no torch.
 
+A method of one's own joins by one line, `semiseg.METHODS["mine"] = Mine`: its `Options` join the list of options.
+"""
+
+from __future__ import annotations
+
+from semiseg.config.methods import METHOD_OPTIONS
 from semiseg.methods.ael import AEL
 from semiseg.methods.cct import CCT
 from semiseg.methods.corrmatch import CorrMatch
@@ -17,22 +23,40 @@ from semiseg.methods.u2pl import U2PL
 from semiseg.methods.unimatch import UniMatch
 from semiseg.methods.unimatch_v2 import UniMatchV2
 
-METHODS = {
-    "supervised": Supervised,
-    "mean_teacher": MeanTeacher,
-    "cutmix": CutMix,
-    "pseudoseg": PseudoSeg,
-    "cct": CCT,
-    "gct": GCT,
-    "cps": CPS,
-    "pc2seg": PC2Seg,
-    "ael": AEL,
-    "u2pl": U2PL,
-    "fixmatch": FixMatch,
-    "unimatch": UniMatch,
-    "unimatch_v2": UniMatchV2,
-    "corrmatch": CorrMatch,
-    "prototype": Prototype,
-}
 
-__all__ = ["METHODS", "Method", "Setting"]
+class Methods(dict[str, type[Method]]):
+    """Name -> class. A class that is added brings its options along."""
+
+    def __setitem__(self, name: str, method: type[Method]) -> None:
+        METHOD_OPTIONS[name] = method.Options
+        super().__setitem__(name, method)
+
+    def __delitem__(self, name: str) -> None:
+        del METHOD_OPTIONS[name]
+        super().__delitem__(name)
+
+
+METHODS = Methods(
+    {
+        "supervised": Supervised,
+        "mean_teacher": MeanTeacher,
+        "cutmix": CutMix,
+        "pseudoseg": PseudoSeg,
+        "cct": CCT,
+        "gct": GCT,
+        "cps": CPS,
+        "pc2seg": PC2Seg,
+        "ael": AEL,
+        "u2pl": U2PL,
+        "fixmatch": FixMatch,
+        "unimatch": UniMatch,
+        "unimatch_v2": UniMatchV2,
+        "corrmatch": CorrMatch,
+        "prototype": Prototype,
+    }
+)
+
+__all__ = [
+    "AEL", "CCT", "CPS", "GCT", "METHODS", "U2PL", "CorrMatch", "CutMix", "FixMatch", "MeanTeacher", "Method", "PC2Seg",
+    "Prototype", "PseudoSeg", "Setting", "Supervised", "UniMatch", "UniMatchV2",
+]  # fmt: skip

@@ -9,25 +9,17 @@
     L_con = sum of w CE(student(.), argmax q) where c >= 0.7 / sum of w
     loss  = CE(student(x), y) + L_con(x) + L_con(mix)
 
-Differences from the paper and its code: 1. the bank is summed over all processes and saved; a class that a step does
-not show stays, where the code counts it as confidence 0; it begins with what is seen first, not with a random number;
-2. the labelled partner is the batch rolled by one in its usual weak view, not a second crop scaled by 0.1 to 2, and its
-classes are drawn without return for each image among those that the partner shows, where the code draws for the whole
-step among all, and so often pastes nothing; 3. the background is left out of copy-paste, or what `paste_leave_out` says
-(the code leaves out Cityscapes' 0, 1, 2, 8 and 10 on both datasets); 4. wishes are three steps old, the first are
-random; 5. regions are found on a grid of 64 x 64; 6. random numbers for pixels come from a tile; 7. every unlabelled
-image is mixed, where the code used one of each two; 8. the teacher predicts in eval mode, with averaged BatchNorm
-statistics; 9. padding, and pixels of labelled images that have no label, take no part; 10. losses are not divided by
-the number of GPUs; 11. recipes start with supervised steps; 12. C moves after the step, in the code before its L_con;
-13. labelled and mixed images pass the student together, in the code apart.
+Differences from the paper and its code: docs/methods/ael.md.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from semiseg.config.methods import AELOptions
+from semiseg.config.methods.ael import AELOptions
 from semiseg.methods.details.ael_bank import NOTICE, ConfidenceBank
 from semiseg.methods.details.ael_pasting import hard_classes, pixel_dice, region_boxes
 from semiseg.methods.method import Setting, split_output
@@ -46,12 +38,15 @@ class AEL(TeacherMethod):
     uses_partner = True
     pasted_classes: Tensor  # (C,) bool, those that copy-paste may take
 
-    def __init__(self, student: Segmentor, options: AELOptions, setting: Setting) -> None:
-        super().__init__(student, options, setting)
-        self.options = options
-        self.threshold = options.threshold
-        self.bank = ConfidenceBank(student.num_classes, setting.num_unlabeled, setting.batch_unlabeled)
-        left_out = options.left_out(setting.classes)
+    Options = AELOptions
+    options: AELOptions
+
+    def __init__(
+        self, student: Segmentor, options: Any = None, setting: Setting | None = None, **keywords: Any
+    ) -> None:
+        super().__init__(student, options, setting, **keywords)
+        self.bank = ConfidenceBank(student.num_classes, self.setting.num_unlabeled, self.setting.batch_unlabeled)
+        left_out = self.options.left_out(self.setting.classes)
         allowed = torch.tensor([number not in left_out for number in range(student.num_classes)])
         self.register_buffer("pasted_classes", allowed, persistent=False)
 
@@ -122,7 +117,7 @@ class AEL(TeacherMethod):
     def consistency(self, logits: Tensor, pseudo: PseudoLabel, weight: Tensor) -> Tensor:
         """L_con, weighted. Scalar"""
         kept = pseudo.kept(self.options.threshold)
-        distance = weighted_cross_entropy(logits, pseudo.label, weight, kept, self.setting.loss.slices)
+        distance = weighted_cross_entropy(logits, pseudo.label, weight, kept)
         return self.options.unlabeled_weight * distance
 
     def after_step(self, clock: Clock) -> None:

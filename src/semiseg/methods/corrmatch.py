@@ -9,23 +9,18 @@
                 + w/4 (S(student(s)) + KL(q || student(s)) where confidence >= tau + H(f) + 1/2 (S(z(s)) + H(z(u)))))
     tau <- 0.999 tau + 0.001 * mean over the predicted classes of their greatest confidence in the batch
 
-Differences from the paper and the authors' code: 1. those of `fixmatch` but for the prototypes, and 8 and 9 of
-`unimatch`; 2. in the KL term q is mixed as the image is, where the code compares the mixed view with the unmixed
-prediction, inside the boxes that of another picture (`soft_target` unmixed); 3. labels spread before they are mixed,
-so all of an image's regions count and its partner's labels have spread too, where in the code they spread outside the
-box alone; regions are judged by the labels before any of them spread; 4. tau moves after the step, by the confidences
-of all of its images inside the picture; 5. f2 has no bias, which the softmax would not notice; 6. A is of the encoder's
-last map at whatever stride it has, and is computed in parts.
+Differences from the paper and its code: docs/methods/corrmatch.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from semiseg.config.methods import CorrMatchOptions
+from semiseg.config.methods.corrmatch import CorrMatchOptions
 from semiseg.methods.details.corrmatch_correlation import (
     Correlation,
     CorrelationHead,
@@ -33,8 +28,7 @@ from semiseg.methods.details.corrmatch_correlation import (
     greatest_by_class,
     propagate,
 )
-from semiseg.methods.method import Setting, split_output
-from semiseg.methods.semi_supervised import SemiSupervised
+from semiseg.methods.method import Method, Setting, split_output
 from semiseg.parts.channel_dropout import with_dropped
 from semiseg.parts.losses import kept_divergence, share, supervised_loss
 from semiseg.parts.matching import match, mixed_strong_view, scaled
@@ -44,18 +38,22 @@ from semiseg.parts.segmentor import Segmentor
 from semiseg.types import Clock, LabeledBatch, PseudoLabel, SegmentationOutput, StepResult, UnlabeledBatch
 
 
-class CorrMatch(SemiSupervised):
+class CorrMatch(Method):
     """Where an image is like itself, one label holds."""
 
     tau: Tensor  # () float32, the confidence from which a pseudo-label teaches
     greatest: Tensor  # (C,) float32, with which each class was predicted in this step
 
-    def __init__(self, student: Segmentor, options: CorrMatchOptions, setting: Setting) -> None:
-        super().__init__(student, options, setting)
-        self.options = options
+    Options = CorrMatchOptions
+    options: CorrMatchOptions
+
+    def __init__(
+        self, student: Segmentor, options: Any = None, setting: Setting | None = None, **keywords: Any
+    ) -> None:
+        super().__init__(student, options, setting, **keywords)
         width, _ = student.scales()[-1]
-        self.correlate = CorrelationHead(width, student.num_classes, options.correlation_channels)
-        self.register_buffer("tau", torch.tensor(options.threshold))
+        self.correlate = CorrelationHead(width, student.num_classes, self.options.correlation_channels)
+        self.register_buffer("tau", torch.tensor(self.options.threshold))
         # Between the passes and `after_step`: a buffer, so that a step that is taken back takes it back; not saved.
         self.register_buffer("greatest", torch.zeros(student.num_classes), persistent=False)
 
@@ -76,8 +74,9 @@ class CorrMatch(SemiSupervised):
         handed_on = self.correlation(on_strong, (len(strong.image),), clock).logits
 
         losses: dict[str, Tensor] = self.supervised(on_labeled, labeled)
-        truth = (labeled.label, self.setting.loss, labeled.pixels)
-        losses["correlation"] = supervised_loss(correlation.logits[:first], *truth)
+        losses["correlation"] = supervised_loss(
+            correlation.logits[:first], labeled.label, options=self.setting.loss, count=labeled.pixels
+        )
         weight = self.options.unlabeled_weight / 4
         unlabeled_losses = {
             "unlabeled": weight * self.match(on_strong.logits, strong.target),
@@ -96,7 +95,7 @@ class CorrMatch(SemiSupervised):
 
     def match(self, logits: Tensor, target: PseudoLabel) -> Tensor:
         """H of the formula. logits (B, C, H, W). Scalar"""
-        return match(logits, target, self.tau, self.setting.loss.slices)
+        return match(logits, target, self.tau)
 
     def divergence(self, logits: Tensor, weak: Tensor, own: PseudoLabel, boxes: Tensor) -> Tensor:
         """KL of the formula. logits of the strong views; weak (B, C, H, W) and own of the unmixed weak ones. Scalar"""
@@ -104,7 +103,7 @@ class CorrMatch(SemiSupervised):
         if self.options.soft_target == "mixed":
             soft = paste(soft, boxes)
         mixed = mix_label(own, boxes)
-        return kept_divergence(logits, soft, mixed.kept(self.tau), mixed.valid, self.setting.loss.slices)
+        return kept_divergence(logits, soft, mixed.kept(self.tau), mixed.valid)
 
     def after_step(self, clock: Clock) -> None:
         """tau follows the confidences of the step."""

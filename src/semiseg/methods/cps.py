@@ -5,28 +5,24 @@
     without CutMix:  v  = x and u; yl = argmax left(v), no gradient; yr likewise
     loss = CE(left(x), y) + CE(right(x), y) + w * (CE(left(v), yr) + CE(right(v), yl))
 
-Every pixel teaches, however doubtful. Differences from the paper and its code: 1. the partner u' is the batch rolled by
-one, not a second batch; 2. labelled and unlabelled images pass through a network together, so that BatchNorm normalises
-them together, where the code passes them one after the other; 3. as in the code, the networks label the unmixed images
-in train mode, and BatchNorm's statistics move with them; dropout is on too, which the original's decoder has not
-(`--network.dropout 0`); without CutMix the labels are read off the pass that learns;
-4. padding takes no part, nor do, without CutMix, labelled images' pixels that have no label; 5. the losses are plain
-means: the code divides them once more by the number of GPUs; 6. recipes start with supervised steps (`warmup`) of both
-networks; 7. with `prototypes`, each network has its own, taught by the other network's labels.
+Every pixel teaches, however doubtful. Differences from the paper and its code: docs/methods/cps.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from semiseg.config.methods import CPSOptions
+from semiseg.config.methods.cps import CPSOptions
 from semiseg.methods.method import Setting, split_output
 from semiseg.methods.paired_method import SIDES, PairedMethod, by_side
 from semiseg.parts.losses import kept_cross_entropy, share
 from semiseg.parts.mixing import mix_label, paste, toggled_boxes
+from semiseg.parts.predictor import JointPredictor, Predictor
+from semiseg.parts.prototypes import Prototypes, start_prototypes
 from semiseg.parts.pseudo_labels import labelling, pseudo_label
 from semiseg.parts.segmentor import Segmentor
 from semiseg.types import IGNORE, Clock, LabeledBatch, PseudoLabel, StepResult, UnlabeledBatch
@@ -35,9 +31,24 @@ from semiseg.types import IGNORE, Clock, LabeledBatch, PseudoLabel, StepResult, 
 class CPS(PairedMethod):
     """Left learns right's labels, and right left's."""
 
-    def __init__(self, student: Segmentor, options: CPSOptions, setting: Setting) -> None:
-        super().__init__(student, options, setting)
-        self.options = options
+    Options = CPSOptions
+    options: CPSOptions
+
+    def __init__(
+        self, student: Segmentor, options: Any = None, setting: Setting | None = None, **keywords: Any
+    ) -> None:
+        super().__init__(student, options, setting, **keywords)
+        wanted = self.options.prototypes
+        if wanted is not None:  # the networks' feature spaces differ
+            self.prototypes = Prototypes(student.num_classes, student.feature_channels, wanted)
+            self.right_prototypes = Prototypes(student.num_classes, self.right.feature_channels, wanted)
+
+    def prepare(self, labeled: Iterable[LabeledBatch], clock: Clock) -> None:
+        """The warm-up has ended: the prototypes of both networks start (Algorithm 2)."""
+        super().prepare(labeled, clock)
+        if self.prototypes is not None:
+            both = list(zip((self.prototypes, self.right_prototypes), self.networks, strict=True))
+            start_prototypes(both, labeled, clock.generator, self.setting.seed)
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
         """Cross-entropy with the truth, and with the other's labels."""
@@ -54,7 +65,8 @@ class CPS(PairedMethod):
         left, right = labels
         for side, logits, taught in zip(SIDES, asked, (right, left), strict=True):
             losses[f"unlabeled_{side}"] = self.options.unlabeled_weight * self.cross_entropy(logits, taught)
-        losses |= self.prototypes_by_side([output.features for output in outputs], labeled, (right, left), clock)
+        if self.prototypes is not None:
+            losses |= self.prototype_losses([output.features for output in outputs], labeled, (right, left), clock)
         return StepResult(losses, {"agreed": share(left.label == right.label, left.valid)})
 
     def mixed(self, unlabeled: UnlabeledBatch, clock: Clock) -> tuple[Tensor, list[PseudoLabel]]:
@@ -67,16 +79,51 @@ class CPS(PairedMethod):
     def cross_entropy(self, logits: Tensor, taught: PseudoLabel) -> Tensor:
         """Of (B, C, H, W) with hard labels, mean over all pixels that are not padding."""
         valid = taught.valid
-        return kept_cross_entropy(logits, taught.label, valid, valid, "all", self.setting.loss.slices)
+        return kept_cross_entropy(logits, taught.label, kept=valid, valid=valid, denominator="all")
 
-    def prototypes_by_side(
+    def prototype_losses(
         self, features: Sequence[Tensor], labeled: LabeledBatch, taught: Sequence[PseudoLabel], clock: Clock
     ) -> dict[str, Tensor]:
-        """The losses of both networks' prototypes; of `taught` the unlabelled images, which are the last, count."""
+        """Eq. 6 and Eq. 10 of both networks' prototypes.
+
+        features of left and right, each (B + B', D, h, w); taught: the labels of the other network, of which those of
+        the unlabelled images, which are the last, count.
+        """
+        assert self.prototypes is not None, "asked with prototypes only"
         losses: dict[str, Tensor] = {}
-        for side, maps, pseudo, (prototypes, _) in zip(SIDES, features, taught, self.regularized, strict=False):
+        both = (self.prototypes, self.right_prototypes)
+        for side, maps, pseudo, prototypes in zip(SIDES, features, taught, both, strict=True):
             first = len(pseudo.label) - (len(maps) - len(labeled.image))
-            own = PseudoLabel(pseudo.label[first:], pseudo.confidence[first:], pseudo.valid[first:])
-            found = self.prototype_losses(maps, labeled.label, own, own.valid, clock, prototypes=prototypes)
-            losses |= by_side(found, side)
+            target = PseudoLabel(pseudo.label[first:], pseudo.confidence[first:], pseudo.valid[first:])
+            on_labeled, on_unlabeled = prototypes.losses(
+                maps, labeled.label, pseudo=target, kept=target.valid, generator=clock.generator
+            )
+            losses[f"prototype_{side}"] = on_labeled
+            losses[f"prototype_unlabeled_{side}"] = self.options.unlabeled_weight * on_unlabeled
         return losses
+
+    def after_step(self, clock: Clock) -> None:
+        """The prototypes follow the features assigned to them (Eq. 11)."""
+        super().after_step(clock)
+        if self.prototypes is not None and clock.step >= self.warmup_steps:
+            self.prototypes.follow()
+            self.right_prototypes.follow()
+
+    @property
+    def predictor(self) -> Predictor:
+        """Both networks, with their prototypes once they have a place."""
+        if self.prototypes is None or not self.started:
+            return super().predictor
+        members = {
+            "left": Predictor(self.student, self.prototypes.predictor),
+            "right": Predictor(self.right, self.right_prototypes.predictor),
+        }
+        return JointPredictor(members, self.options.report)
+
+    def health(self) -> tuple[dict[str, object], list[str]]:
+        """The figures of left's prototypes, and of right's under names that end so."""
+        figures, warnings = super().health()
+        if self.prototypes is None or not self.started:
+            return figures, warnings
+        of_right, more = self.right_prototypes.health(self.setting.classes)
+        return figures | by_side(of_right, "right"), [*warnings, *(f"right network: {text}" for text in more)]

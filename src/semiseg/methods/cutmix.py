@@ -6,12 +6,7 @@
     m    = mean over the batch's pixels of [max q >= 0.97], one number
     loss = CE(student(x), y) + w * m * mean over pixels of sum over classes of (p - q)^2
 
-Differences from the paper: 1. the partner u' is the batch rolled by one, not a second batch; 2. one backward pass for
-both losses; 3. BatchNorm is trained and averaged into the teacher, which predicts in eval mode, and whose decay is
-ramped up in its first steps, where the code's predicts in train mode, or with BatchNorm frozen in both networks;
-4. padding takes no part in the means; 5. the student's colours are changed as `augment` says, blur included, for all
-methods alike; 6. recipes start with supervised steps (`warmup`); 7. labelled and mixed images pass together, and
-BatchNorm normalises them together.
+Differences from the paper and its code: docs/methods/cutmix.md.
 """
 
 from __future__ import annotations
@@ -19,23 +14,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from semiseg.config.methods import CutMixOptions
-from semiseg.methods.method import Setting, split_output
+from semiseg.config.methods.cutmix import CutMixOptions
+from semiseg.methods.method import split_output
 from semiseg.methods.teacher_method import TeacherMethod
 from semiseg.parts.augment import strong_view
 from semiseg.parts.losses import share, softmax_squared_distance
 from semiseg.parts.mixing import french_boxes, paste
-from semiseg.parts.segmentor import Segmentor
 from semiseg.types import Clock, LabeledBatch, StepResult, UnlabeledBatch
 
 
 class CutMix(TeacherMethod):
     """The student's prediction of a mix is the mix of the teacher's predictions."""
 
-    def __init__(self, student: Segmentor, options: CutMixOptions, setting: Setting) -> None:
-        super().__init__(student, options, setting)
-        self.options = options
-        self.threshold = options.threshold
+    Options = CutMixOptions
+    options: CutMixOptions
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
         """Eq. 5 and the confidence-weighted squared difference on the mix."""
@@ -60,5 +52,5 @@ class CutMix(TeacherMethod):
         logits and target (B, C, H, W), confident and valid (B, H, W) bool. Scalar.
         """
         weight = valid if self.options.confidence == "batch" else confident & valid
-        distance = softmax_squared_distance(logits, target, weight, self.setting.loss.slices)
+        distance = softmax_squared_distance(logits, target, weight)
         return share(confident, valid) * distance

@@ -4,12 +4,7 @@
     s    = CutMix of strong views of u; label and confidence mixed alike
     loss = 1/2 (CE(student(x), y) + w * CE(student(s), label) where confidence >= tau, over all valid pixels)
 
-Differences from the paper and the authors' code: 1. the partner in CutMix is the batch rolled by one, not a second
-batch; so its labels come from the same pass in train mode as the image's own, where they came from a pass of their own
-in eval mode; 2. the strong view's colours and blur are those of `augment`, for all methods alike; 3. a box that
-is not inside the image after 256 draws is left out; 4. padding takes no part in a mean; 5. the prototype predictor's
-losses may be added (`prototypes`); they are halved like the others; 6. recipes start with supervised steps (`warmup`);
-7. labels are made with the decoder's dropout on; the original's decoder has none (`--network.dropout 0`).
+Differences from the paper and its code: docs/methods/fixmatch.md.
 """
 
 from __future__ import annotations
@@ -17,23 +12,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from semiseg.config.methods import FixMatchOptions
-from semiseg.methods.method import Setting, split_output
-from semiseg.methods.semi_supervised import SemiSupervised
+from semiseg.config.methods.fixmatch import FixMatchOptions
+from semiseg.methods.method import split_output
+from semiseg.methods.with_prototypes import WithPrototypes
 from semiseg.parts.losses import share
 from semiseg.parts.matching import match, mixed_strong_view, scaled
 from semiseg.parts.pseudo_labels import pseudo_label
-from semiseg.parts.segmentor import Segmentor
 from semiseg.types import Clock, LabeledBatch, StepResult, UnlabeledBatch
 
 
-class FixMatch(SemiSupervised):
+class FixMatch(WithPrototypes):
     """What the student is sure of in the weak view, it is taught in the strong one."""
 
-    def __init__(self, student: Segmentor, options: FixMatchOptions, setting: Setting) -> None:
-        super().__init__(student, options, setting)
-        self.options = options
-        self.threshold = options.threshold
+    Options = FixMatchOptions
+    options: FixMatchOptions
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
         """The weak views with the labelled images, then the strong ones."""
@@ -43,10 +35,10 @@ class FixMatch(SemiSupervised):
         strong = mixed_strong_view(unlabeled.image, pseudo, self.setting.augment, clock.generator)
         on_strong = self.student(strong.image)
         losses: dict[str, Tensor] = self.supervised(on_labeled, labeled)
-        matched = match(on_strong.logits, strong.target, self.options.threshold, self.setting.loss.slices)
+        matched = match(on_strong.logits, strong.target, self.options.threshold)
         losses["unlabeled"] = self.options.unlabeled_weight * matched
         if self.prototypes is not None:
             features = torch.cat([on_labeled.features, on_strong.features])
             kept = strong.target.kept(self.options.threshold)
-            losses |= self.prototype_losses(features, labeled.label, strong.target, kept, clock)
+            losses |= self.prototype_losses(features, labeled, strong.target, kept, clock)
         return StepResult(scaled(losses, 1 / 2), {"kept": share(pseudo.kept(self.options.threshold), pseudo.valid)})

@@ -9,24 +9,19 @@
     loss of F     = 10 * mean over pixels of x of (F(v, pl) - C(1 - pl[y]))^2, and the same for pr, halved;
                     C blurs, dilates and stretches
 
-The networks' losses leave F alone, and F's loss leaves them alone. Differences from the paper and its code: 1. what
-targets are made of comes from the pass that learns, not from one before it; 2. one backward pass for all three, and
-their optimizers step together: F learns from what the networks predicted before the step, as in the code; 3. a pixel
-without a label has no flaw and does not teach F, where the code gives it half a flaw; 4. padding takes no part in any
-loss, nor do labelled images' pixels without a label; 5. a blur is as wide as a part of the crop's shorter side; 6. F's
-convolutions are padded so that no crop is too small; 7. w(t) rises over a share of the steps (`ramp`); 8. recipes start
-with supervised steps (`warmup`), of both networks and F.
+The networks' losses leave F alone, and F's loss leaves them alone. Differences from the paper and its code: docs/methods/gct.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from semiseg.config.methods import GCTOptions
+from semiseg.config.methods.gct import GCTOptions
 from semiseg.methods.details.gct_flaws import (
     FlawDetector,
     consistency_targets,
@@ -45,10 +40,14 @@ from semiseg.types import IGNORE, Clock, LabeledBatch, StepResult, UnlabeledBatc
 class GCT(PairedMethod):
     """Where the detector finds one network less flawed, the other follows it; where both are, both mend."""
 
-    def __init__(self, student: Segmentor, options: GCTOptions, setting: Setting) -> None:
-        super().__init__(student, options, setting)
-        self.options = options
-        self.detector = FlawDetector(student.num_classes, options.detector_channels)
+    Options = GCTOptions
+    options: GCTOptions
+
+    def __init__(
+        self, student: Segmentor, options: Any = None, setting: Setting | None = None, **keywords: Any
+    ) -> None:
+        super().__init__(student, options, setting, **keywords)
+        self.detector = FlawDetector(student.num_classes, self.options.detector_channels)
 
     def supervised_step(self, labeled: LabeledBatch) -> StepResult:
         """The labelled images teach all three."""
@@ -70,7 +69,7 @@ class GCT(PairedMethod):
         losses = self.supervised_by_side(on_labeled, labeled) | self.detector_losses(image, (left, right), labeled)
         weight = self.options.unlabeled_weight * self.ramp(clock, self.options.ramp)
         for side, output, target, flaw in zip(SIDES, outputs, targets, flaws, strict=True):
-            distance = softmax_mse(output.logits, target, valid, self.setting.loss.slices)
+            distance = softmax_mse(output.logits, target, valid)
             losses[f"consistency_{side}"] = weight * distance
             losses[f"correction_{side}"] = self.options.correction_weight * flaw_correction(flaw, flawed, valid)
         return StepResult(losses, {"flawed": share(flawed, valid)})

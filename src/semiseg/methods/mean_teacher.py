@@ -3,10 +3,7 @@
     q    = softmax(teacher(u))
     loss = CE(student(x), y) + w(t) * mean((softmax(student(u + noise)) - q)^2)
 
-Differences from the paper: 1. dense predictions instead of image labels; 2. the ramp spans a share of the steps instead
-of epochs; 3. no strong augmentation, as in the segmentation papers' comparisons, and noise on the student only;
-4. padding takes no part; 5. the teacher predicts in eval mode, in the authors' code in train mode; 6. recipes start
-with supervised steps (`warmup`).
+Differences from the paper and its code: docs/methods/mean_teacher.md.
 """
 
 from __future__ import annotations
@@ -14,21 +11,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from semiseg.config.methods import MeanTeacherOptions
-from semiseg.methods.method import Setting, split_output
+from semiseg.config.methods.mean_teacher import MeanTeacherOptions
+from semiseg.methods.method import split_output
 from semiseg.methods.teacher_method import TeacherMethod
 from semiseg.parts.augment import gaussian_noise
 from semiseg.parts.losses import softmax_mse
-from semiseg.parts.segmentor import Segmentor
 from semiseg.types import Clock, LabeledBatch, StepResult, UnlabeledBatch
 
 
 class MeanTeacher(TeacherMethod):
     """The student agrees with the average of its past selves."""
 
-    def __init__(self, student: Segmentor, options: MeanTeacherOptions, setting: Setting) -> None:
-        super().__init__(student, options, setting)
-        self.options = options
+    Options = MeanTeacherOptions
+    options: MeanTeacherOptions
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
         """Eq. 5 and the mean squared difference of the softmaxes."""
@@ -37,7 +32,7 @@ class MeanTeacher(TeacherMethod):
         self.teacher.observe(image)
         on_labeled, on_unlabeled = split_output(self.student(image), len(labeled.image))
         losses = self.supervised(on_labeled, labeled)
-        distance = softmax_mse(on_unlabeled.logits, target, unlabeled.valid, self.setting.loss.slices)
+        distance = softmax_mse(on_unlabeled.logits, target, unlabeled.valid)
         losses["consistency"] = self.weight(clock) * distance
         return StepResult(losses, {})
 

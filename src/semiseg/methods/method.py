@@ -1,15 +1,20 @@
-"""The contract every method keeps, and what all of them are built from."""
+"""The contract every method keeps."""
 
 from __future__ import annotations
 
+import difflib
+import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from semiseg.config.options import AugmentOptions, LossOptions
 from semiseg.parts.losses import supervised_loss
 from semiseg.parts.predictor import Predictor
+from semiseg.parts.prototypes import Prototypes
 from semiseg.parts.segmentor import Segmentor
 from semiseg.types import Clock, LabeledBatch, SegmentationOutput, StepResult, UnlabeledBatch
 
@@ -19,46 +24,96 @@ class Setting:
     """What a method is told of the experiment it is part of."""
 
     classes: tuple[str, ...]
-    total_steps: int
+    total_steps: int = 0
+    """Steps of the run: warm-up and ramps are shares of it. 0: not known, which a method without warm-up allows."""
     seed: int = 0
     loss: LossOptions = field(default_factory=LossOptions)
     augment: AugmentOptions = field(default_factory=AugmentOptions)
     num_unlabeled: int = 0
-    """Unlabelled images there are; `UnlabeledBatch.index` points among them."""
+    """Number of unlabelled images; `UnlabeledBatch.index` points among them."""
     batch_unlabeled: int = 0
-    """Unlabelled images in a step of all processes."""
+    """Unlabelled images in a step of all ranks."""
     another: Callable[[], Segmentor] | None = None
-    """Makes a network like the student with another random start (and the same pretrained weights): for two of them."""
+    """Makes a network like the student with another random start and the same pretrained weights (CPS, GCT)."""
 
 
 class Method(nn.Module):
     """A training algorithm. It never sees a file, a configuration, an optimizer, or other processes.
 
+    The first steps (`warmup`, a share of them) are supervised; then comes `consistency_step`, which a subclass writes.
+
+        method = FixMatch(network, threshold=0.95)                  # options by keyword; the rest as published
+        method = FixMatch(network, FixMatchOptions(), setting)      # as the trainer makes it
+
     With several processes each holds its share of the batch. What a method does with it through `losses`, `mixing`,
     `augment` and `sampling` is then done for the whole batch; a mean or a draw of its own would be the share's.
 
-    Everything it remembers is a submodule or a buffer, so one state dict saves, moves and resumes it.
+    Whatever a method remembers is a submodule or a buffer, so one state dict saves, moves and resumes it.
     """
 
+    Options: ClassVar[type]
+    """The dataclass of the method's own options."""
+    options: Any
+    """An instance of it."""
     uses_unlabeled: bool = True
     uses_partner: bool = False
     """Whether it gets, beside its unlabelled batch, the images it asks for by `wanted`."""
-    prepare_at: int | None = None
+    prototypes: Prototypes | None
+    """The prototypes of the network that is evaluated; None in a method that has none."""
+    prepare_at: int | None
     """The step before which the trainer calls `prepare`; None: never."""
-    threshold: float | None = None
-    """Confidence from which this method's pseudo-labels teach; None where it has no such thing."""
+    started: Tensor  # () bool, whether the warm-up has ended
 
-    def __init__(self, student: Segmentor, setting: Setting) -> None:
+    def __init__(
+        self, student: Segmentor, options: Any = None, setting: Setting | None = None, **keywords: Any
+    ) -> None:
+        """`keywords` are fields of `Options` or of `Setting`. Raises ValueError for any other name."""
         super().__init__()
-        self.student = student
-        self.setting = setting
+        if setting is None:  # made by hand
+            if not isinstance(student, Segmentor):
+                raise ValueError(
+                    f"{type(self).__name__} got a {type(student).__name__} as its network; it needs one that gives "
+                    'logits and features: semiseg.wrap(module, features="NAME OF A SUBMODULE")'
+                )
+            setting = Setting(tuple(f"class {number}" for number in range(student.num_classes)))
+        self.student, self.prototypes = student, None
+        self.options, self.setting = self._with_keywords(options or self.Options(), setting, keywords)
+        warmup = self.options.warmup if self.uses_unlabeled else 1.0
+        if self.uses_unlabeled and warmup and not self.setting.total_steps:
+            raise ValueError(
+                f"{type(self).__name__} has a warmup of {warmup} of all steps: give total_steps=N, or warmup=0"
+            )
+        self.warmup_steps = round(warmup * self.setting.total_steps)
+        self.prepare_at = self.warmup_steps if self.uses_unlabeled else None
+        self.register_buffer("started", torch.tensor(False))
+
+    def _with_keywords(self, options: Any, setting: Setting, keywords: dict[str, Any]) -> tuple[Any, Setting]:
+        of_setting = {item.name for item in fields(Setting)}
+        names = [item.name for item in fields(options)]
+        for name in keywords.keys() - of_setting - set(names):
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(names) or 'none'}"
+            raise ValueError(f"{type(self).__name__} has no option {name!r}; {hint}")
+        own = {name: value for name, value in keywords.items() if name in names}
+        return replace(options, **own), replace(setting, **{k: v for k, v in keywords.items() if k in of_setting})
 
     def forward(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch | None, clock: Clock) -> StepResult:
-        """The training call: the losses of one (micro-)batch."""
+        """The training call, the losses of one (micro-)batch: supervised in the warm-up, `consistency_step` after it.
+
+        `supervised` is all warm-up.
+        """
+        if not self.uses_unlabeled or clock.step < self.warmup_steps:
+            return self.supervised_step(labeled)
+        assert unlabeled is not None, "this method needs unlabelled batches"
+        return self.consistency_step(labeled, unlabeled, clock)
+
+    def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
+        """The algorithm box: the losses of a step with unlabelled images."""
         raise NotImplementedError
 
     def prepare(self, labeled: Iterable[LabeledBatch], clock: Clock) -> None:
-        """Called once, before step `prepare_at`, with every labelled image whole and unaugmented, one per batch."""
+        """The warm-up has ended. Called once, with every labelled image whole and unaugmented, one per batch."""
+        self.started.fill_(True)
 
     def after_step(self, clock: Clock) -> None:
         """Called after each optimizer step."""
@@ -74,23 +129,43 @@ class Method(nn.Module):
         return None
 
     @property
+    def threshold(self) -> float | None:
+        """Confidence from which this method's pseudo-labels teach; None where it has no such thing."""
+        return getattr(self.options, "threshold", None)
+
+    def ramp(self, clock: Clock, share: float) -> float:
+        """exp(-5 (1 - t)^2): rises from 0.0067 to 1 over a `share` of the steps after warm-up."""
+        steps = share * (clock.total_steps - self.warmup_steps)
+        t = min((clock.step - self.warmup_steps) / steps, 1.0) if steps > 0 else 1.0
+        return math.exp(-5 * (1 - t) ** 2)
+
+    @property
+    def labeler(self) -> Segmentor:
+        """The network that is evaluated, and on whose features prototypes start: the student, or its teacher."""
+        return self.student
+
+    @property
     def predictor(self) -> Predictor:
-        """What is evaluated, saved for use and exported at this moment; shares its weights with the method."""
-        return Predictor(self.student)
+        """What is evaluated, saved for use and exported at this moment; shares its weights with the method.
+
+        The labeler, with the prototypes once they have a place.
+        """
+        placed = self.prototypes is not None and bool(self.started)
+        return Predictor(self.labeler, self.prototypes.predictor if placed and self.prototypes is not None else None)
 
     @property
     def label_source(self) -> Predictor | None:
-        """What makes the pseudo-labels, as a predictor whose headline they come from; None where nothing does.
+        """The predictor whose headline makes the pseudo-labels: the labeler's linear one. None in `supervised`.
 
-        Two networks that teach each other are represented by what is reported.
+        Two networks that teach each other are represented by the reported one.
         """
-        return None
+        return Predictor(self.labeler) if self.uses_unlabeled else None
 
     def parameter_groups(self) -> list[dict]:
         """Parameters by role, `encoder` or `head`; the optimizer gives the roles their learning rates.
 
-        A group may name an optimizer of its own instead: `kind` (a key of `optim.KINDS`), `lr`, and what else that
-        takes. Its learning rate falls as those of the others do.
+        A group may name an optimizer of its own instead: `kind` (a key of `optim.KINDS`), `lr`, and its arguments. Its
+        learning rate falls as those of the others do.
         """
         return [
             {"role": "encoder", "params": self.student.encoder_parameters()},
@@ -99,14 +174,17 @@ class Method(nn.Module):
 
     def health(self) -> tuple[dict[str, object], list[str]]:
         """What the record should hold of the method's state, and warnings for the user; asked at each evaluation."""
-        return {}, []
+        if self.prototypes is None or not self.started:
+            return {}, []
+        return self.prototypes.health(self.setting.classes)
 
     def supervised(self, output: SegmentationOutput, labeled: LabeledBatch) -> dict[str, Tensor]:
         """The losses on labelled images: Eq. 5 and, where there is an auxiliary head, its own."""
-        truth = (labeled.label, self.setting.loss, labeled.pixels)
-        losses = {"supervised": supervised_loss(output.logits, *truth)}
+        options, count = self.setting.loss, labeled.pixels
+        losses = {"supervised": supervised_loss(output.logits, labeled.label, options=options, count=count)}
         if output.aux is not None:
-            losses["aux"] = self.setting.loss.aux_weight * supervised_loss(output.aux, *truth)
+            aux = supervised_loss(output.aux, labeled.label, options=options, count=count)
+            losses["aux"] = options.aux_weight * aux
         return losses
 
     def supervised_step(self, labeled: LabeledBatch) -> StepResult:

@@ -9,23 +9,19 @@ Re-implemented from the description: no code was released, and the constants are
           + w_c * mean over points i of -log(e_ii / (e_ii + N * sum over j of w_ij e_ij))
     e_ij  = exp(phi'_i . phi_j / T);  w_ij ~ 1 - p_i . p_j over the points j of other images, of sum 1
 
-Differences from the description, or what it leaves open: 1. the label distance is the squared one; 2. the weak view is
-a target only, in the contrastive loss too: no gradient goes through it; 3. the negatives are not drawn: their sum is
-replaced by its expectation, N times the weighted mean over all points of other images; 4. w_c = 0.1, T = 0.1, N = 200,
-the projector (two layers, 128 channels) and the grid are ours; 5. features are what the
-classifier reads; 6. colours are changed as `augment` says, for all methods alike; 7. padding takes no part; 8. the weak
-view passes in train mode, labelled and strong images together; 9. recipes start with supervised steps (`warmup`).
+Differences from the paper and its code: docs/methods/pc2seg.md.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from semiseg.config.methods import PC2SegOptions
+from semiseg.config.methods.pc2seg import PC2SegOptions
 from semiseg.methods.details.pc2seg_contrast import debiased_contrast
-from semiseg.methods.method import Setting, split_output
-from semiseg.methods.semi_supervised import SemiSupervised
+from semiseg.methods.method import Method, Setting, split_output
 from semiseg.parts.augment import strong_view
 from semiseg.parts.losses import softmax_squared_distance
 from semiseg.parts.pseudo_labels import labelling
@@ -34,15 +30,19 @@ from semiseg.parts.segmentor import Segmentor
 from semiseg.types import Clock, LabeledBatch, SegmentationOutput, StepResult, UnlabeledBatch
 
 
-class PC2Seg(SemiSupervised):
+class PC2Seg(Method):
     """Two views of a pixel have one label, and features unlike those of other images' other classes."""
 
-    def __init__(self, student: Segmentor, options: PC2SegOptions, setting: Setting) -> None:
-        super().__init__(student, options, setting)
-        self.options = options
+    Options = PC2SegOptions
+    options: PC2SegOptions
+
+    def __init__(
+        self, student: Segmentor, options: Any = None, setting: Setting | None = None, **keywords: Any
+    ) -> None:
+        super().__init__(student, options, setting, **keywords)
         channels = student.feature_channels
         self.projector = nn.Sequential(
-            nn.Linear(channels, channels), nn.ReLU(inplace=True), nn.Linear(channels, options.projection)
+            nn.Linear(channels, channels), nn.ReLU(inplace=True), nn.Linear(channels, self.options.projection)
         )
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
@@ -54,7 +54,7 @@ class PC2Seg(SemiSupervised):
         output = self.student(torch.cat([labeled.image, strong]))
         on_labeled, on_unlabeled = split_output(output, len(labeled.image))
         losses = self.supervised(on_labeled, labeled)
-        distance = softmax_squared_distance(on_unlabeled.logits, target, unlabeled.valid, self.setting.loss.slices)
+        distance = softmax_squared_distance(on_unlabeled.logits, target, unlabeled.valid)
         losses["consistency"] = self.options.unlabeled_weight * distance
         contrast = self.contrast(on_unlabeled, weak, target, unlabeled.valid, clock)
         losses["contrast"] = self.options.contrast_weight * contrast

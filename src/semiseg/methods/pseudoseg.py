@@ -9,25 +9,19 @@
 
 `class_activation` has the attention CAM. It and the classifier are left out of what is saved for use.
 
-Differences from the paper and its code: 1. the square's side is a share of the crop (`cutout`), 100 of 513 pixels;
-2. colours are changed as `augment` says, blur included, for all methods alike; 3. padding counts in none of the means,
-that of the joint normalisation neither; 4. on labelled images, pixels without a label are what attention leaves out,
-for no other mask is known, and on the weak view padding alone; 5. Grad-CAM is taken in closed form, and not in a pass
-of its own in eval mode; 6. without a background (`background`) every class has an activation map and no channel is made
-from the others; 7. the classifier learns from crops, so from the classes in them; 8. recipes start with supervised
-steps (`warmup`), in which classifier and attention learn too; 9. labelled and strong images pass together; 10. soft
-labels have the crop's size, not that of the logits.
+Differences from the paper and its code: docs/methods/pseudoseg.md.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from semiseg.config.methods import PseudoSegOptions
+from semiseg.config.methods.pseudoseg import PseudoSegOptions
 from semiseg.methods.details.pseudoseg_attention import AttentionCAM
-from semiseg.methods.method import Setting, split_output
-from semiseg.methods.semi_supervised import SemiSupervised
+from semiseg.methods.method import Method, Setting, split_output
 from semiseg.parts.augment import strong_view
 from semiseg.parts.losses import classes_shown, cross_entropy, presence_loss, soft_cross_entropy
 from semiseg.parts.mixing import squares
@@ -55,15 +49,21 @@ class FusedPredictor(Predictor):
         return {self.headline: fused.clamp(min=torch.finfo(fused.dtype).tiny).log()}
 
 
-class PseudoSeg(SemiSupervised):
+class PseudoSeg(Method):
     """The decoder learns from what it and the classifier's attention agree on."""
 
-    def __init__(self, student: Segmentor, options: PseudoSegOptions, setting: Setting) -> None:
-        super().__init__(student, options, setting)
-        self.options = options
+    Options = PseudoSegOptions
+    options: PseudoSegOptions
+
+    def __init__(
+        self, student: Segmentor, options: Any = None, setting: Setting | None = None, **keywords: Any
+    ) -> None:
+        super().__init__(student, options, setting, **keywords)
         (before, _), (deepest, _) = student.scales()[-2:]
-        background = options.has_background(setting.classes)
-        self.attention = AttentionCAM((before, deepest), student.num_classes, background, options.attention_channels)
+        background = self.options.has_background(self.setting.classes)
+        self.attention = AttentionCAM(
+            (before, deepest), student.num_classes, background, self.options.attention_channels
+        )
 
     def supervised_step(self, labeled: LabeledBatch) -> StepResult:
         """Warm-up: classifier and attention learn, too."""
@@ -82,8 +82,8 @@ class PseudoSeg(SemiSupervised):
         output = self.student.decode(pyramid, (together.shape[-2], together.shape[-1]))
         on_labeled, on_unlabeled = split_output(output, first)
         losses = self.labeled_losses(on_labeled, [maps[:first] for maps in pyramid[-2:]], labeled)
-        taught = (on_unlabeled.logits, target, unlabeled.valid & ~hole)
-        losses["unlabeled"] = self.options.unlabeled_weight * soft_cross_entropy(*taught, self.setting.loss.slices)
+        soft = soft_cross_entropy(on_unlabeled.logits, target, valid=unlabeled.valid & ~hole)
+        losses["unlabeled"] = self.options.unlabeled_weight * soft
         return StepResult(losses, {})
 
     def soft_label(self, unlabeled: UnlabeledBatch) -> Tensor:
@@ -109,7 +109,7 @@ class PseudoSeg(SemiSupervised):
         present = torch.where(known, shown[:, -presence.shape[1] :], presence >= 0)
         attended = self.attention(pyramid, labeled.label != IGNORE, present)
         losses = self.supervised(output, labeled)
-        losses["attention"] = cross_entropy(attended, labeled.label, self.setting.loss.slices, labeled.pixels)
+        losses["attention"] = cross_entropy(attended, labeled.label, count=labeled.pixels)
         losses["presence"] = self.options.presence_weight * presence_loss(presence, shown)
         return losses
 

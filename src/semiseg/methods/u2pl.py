@@ -14,26 +14,18 @@
          + 0.25 mean over classes and 256 anchors of -log softmax(cos(z, positive and negatives) / 0.5)[positive]
     the teacher, and its head that makes z', follow the student
 
-Differences from the paper and the authors' code, options where a name follows: 1. the contrastive weight is what the
-code's 1 comes to, which it divides by the number of GPUs (`contrastive_weight`); 2. anchors, positive and queue are
-always of one class, where the code confuses classes as soon as one is missing; 3. percentiles are the whole batch's,
-not a GPU's; 4. t counts steps, not epochs; 5. where more negatives come than a queue holds an even sample joins, not
-the last (`enqueue`); 6. queues hold directions, and are saved (`save_queues`); 7. the teacher answers in eval mode for
-the mixed images too, with averaged BatchNorm statistics (`teacher_bn`); 8. the head is a 3 x 3 and a 1 x 1 convolution
-with GroupNorm, no dropout; 9. the draws of any two anchors of a class are independent, not those of three; 10. padding
-takes no part; 11. the teacher's decay is ramped up from the first step of the run; 12. negatives are the paper's, where
-the code's must have the class's own (pseudo-)label too, so that there are few, and none on labelled images; 13. a step
-that shows one class alone has a contrastive loss, where the code's is 0; 14. H of exactly the percentile still teaches.
+Differences from the paper and its code: docs/methods/u2pl.md.
 """
 
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from semiseg.config.methods import U2PLOptions
+from semiseg.config.methods.u2pl import U2PLOptions
 from semiseg.methods.details.u2pl_contrast import (
     ClassQueues,
     Contrast,
@@ -51,7 +43,10 @@ from semiseg.methods.details.u2pl_contrast import (
 )
 from semiseg.methods.method import Setting, split_output
 from semiseg.methods.teacher_method import TeacherMethod
+from semiseg.methods.with_prototypes import WithPrototypes
+from semiseg.parts.augment import strong_view
 from semiseg.parts.losses import kept_cross_entropy, share
+from semiseg.parts.mixing import mix_batch
 from semiseg.parts.pseudo_labels import entropy, quantiles
 from semiseg.parts.sampling import nearest_pixels
 from semiseg.parts.segmentor import Segmentor
@@ -59,32 +54,47 @@ from semiseg.parts.teacher import average_into
 from semiseg.types import IGNORE, Clock, LabeledBatch, PseudoLabel, SegmentationOutput, StepResult, UnlabeledBatch
 
 
-class U2PL(TeacherMethod):
+class U2PL(WithPrototypes, TeacherMethod):
     """What the teacher is least certain of is at least certainly not of some classes."""
 
-    def __init__(self, student: Segmentor, options: U2PLOptions, setting: Setting) -> None:
-        super().__init__(student, options, setting)
-        self.options = options
-        self.projection = Projection(student.feature_channels, options.channels)
+    Options = U2PLOptions
+    options: U2PLOptions
+
+    def __init__(
+        self, student: Segmentor, options: Any = None, setting: Setting | None = None, **keywords: Any
+    ) -> None:
+        super().__init__(student, options, setting, **keywords)
+        self.projection = Projection(student.feature_channels, self.options.channels)
         self.teacher_projection = copy.deepcopy(self.projection).requires_grad_(False)
-        sizes = [options.queue_size_first] + [options.queue_size] * (student.num_classes - 1)
-        self.queues = ClassQueues(sizes, options.channels, options.save_queues)
+        sizes = [self.options.queue_size_first] + [self.options.queue_size] * (student.num_classes - 1)
+        self.queues = ClassQueues(sizes, self.options.channels, self.options.save_queues)
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
         """The three losses. The teacher is through before the student starts, so their large maps never coexist."""
-        image, pseudo = self.mixed(unlabeled, self.options, clock)
+        options, image = self.options, unlabeled.image
+        if options.strong:
+            image = strong_view(image, self.setting.augment, clock.generator)
+        image, pseudo = mix_batch(
+            options.mix,
+            options.mix_probability,
+            image,
+            self.label(unlabeled),
+            self.student.num_classes,
+            clock.generator,
+        )
         together = torch.cat([labeled.image, image])
         self.teacher.observe(together)
         kept, contrast = self.judged(together, labeled, pseudo, clock)
         output = self.student(together)
         on_labeled, on_unlabeled = split_output(output, len(labeled.image))
         losses = self.supervised(on_labeled, labeled)
-        by_teacher = (on_unlabeled.logits, pseudo.label, kept, pseudo.valid, "u2pl")
-        losses["unlabeled"] = self.options.unlabeled_weight * kept_cross_entropy(*by_teacher, self.setting.loss.slices)
+        losses["unlabeled"] = options.unlabeled_weight * kept_cross_entropy(
+            on_unlabeled.logits, pseudo.label, kept=kept, valid=pseudo.valid, denominator="u2pl"
+        )
         rows = as_rows(self.projection(output.features))  # (N, D)
         contrastive = contrastive_loss(rows, contrast, self.queues, self.options.temperature)
         losses["contrastive"] = self.options.contrastive_weight * contrastive
-        losses |= self.prototype_losses(output.features, labeled.label, pseudo, kept, clock, "u2pl")
+        losses |= self.prototype_losses(output.features, labeled, pseudo, kept, clock, per="u2pl")
         return StepResult(losses, {"kept": share(kept, pseudo.valid)})
 
     @torch.no_grad()

@@ -6,11 +6,7 @@
     H(p)   = CE(p, label) where confidence >= tau, over all valid pixels
     loss   = 1/2 (CE(student(x), y) + w * (1/4 H(student(s1)) + 1/4 H(student(s2)) + 1/2 H(f)))
 
-Differences from the paper and the authors' code: 1 to 7, those of `fixmatch`; 8. features of labelled images are
-not perturbed, where the code does it and throws them away, so that BatchNorm in the decoder sees fewer images; 9. every
-map of the pyramid loses channels, which for the paper's decoder, that reads the first and the last, is the same; 10.
-channels are drawn from the step's own generator; 11. with `prototypes`, the prototype predictor learns from the first
-strong view.
+Differences from the paper and its code: docs/methods/unimatch.md.
 """
 
 from __future__ import annotations
@@ -18,24 +14,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from semiseg.config.methods import UniMatchOptions
-from semiseg.methods.method import Setting, split_output
-from semiseg.methods.semi_supervised import SemiSupervised
+from semiseg.config.methods.unimatch import UniMatchOptions
+from semiseg.methods.method import split_output
+from semiseg.methods.with_prototypes import WithPrototypes
 from semiseg.parts.channel_dropout import with_dropped
 from semiseg.parts.losses import share
 from semiseg.parts.matching import match, mixed_strong_view, scaled
 from semiseg.parts.pseudo_labels import pseudo_label
-from semiseg.parts.segmentor import Segmentor
 from semiseg.types import Clock, LabeledBatch, PseudoLabel, StepResult, UnlabeledBatch
 
 
-class UniMatch(SemiSupervised):
+class UniMatch(WithPrototypes):
     """One weak view teaches two strong ones and its own perturbed features."""
 
-    def __init__(self, student: Segmentor, options: UniMatchOptions, setting: Setting) -> None:
-        super().__init__(student, options, setting)
-        self.options = options
-        self.threshold = options.threshold
+    Options = UniMatchOptions
+    options: UniMatchOptions
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
         """The weak views with the labelled images, clean and perturbed, then both strong views."""
@@ -56,9 +49,9 @@ class UniMatch(SemiSupervised):
         if self.prototypes is not None:
             features = torch.cat([on_labeled.features, on_first.features])
             kept = first.target.kept(self.options.threshold)
-            losses |= self.prototype_losses(features, labeled.label, first.target, kept, clock)
+            losses |= self.prototype_losses(features, labeled, first.target, kept, clock)
         return StepResult(scaled(losses, 1 / 2), {"kept": share(pseudo.kept(self.options.threshold), pseudo.valid)})
 
     def match(self, logits: Tensor, target: PseudoLabel) -> Tensor:
         """H of the formula. logits (B, C, H, W). Scalar"""
-        return match(logits, target, self.options.threshold, self.setting.loss.slices)
+        return match(logits, target, self.options.threshold)

@@ -6,13 +6,7 @@
     H(p)   = CE(p, label) where confidence >= tau, over all valid pixels
     loss   = 1/2 (CE(student(x), y) + w/2 * (H(decoder(m1 encoder(s1))) + H(decoder(m2 encoder(s2)))))
 
-Differences from the paper and the authors' code: 1. the partner in CutMix is the batch rolled by one, not reversed; 2.
-labelled images and strong views pass the student together, which matters where there is BatchNorm, not in the paper's
-network; 3. a pyramid whose maps differ in width, as a ResNet's, has a mask for each map; a ViT has one for all, as in
-the paper; 4. the teacher is evaluated, where the paper reports the better of teacher and student; 5. the strong view's
-hue, contrast and blur are those of `augment`; 6. a box that is not inside the image after 256 draws is left out; 7.
-padding takes no part in a mean; 8. with `prototypes`, the prototype predictor learns from the first strong view,
-dropped channels included, and its losses are halved like the others; 9. recipes start with supervised steps (`warmup`).
+Differences from the paper and its code: docs/methods/unimatch_v2.md.
 """
 
 from __future__ import annotations
@@ -20,29 +14,28 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from semiseg.config.methods import UniMatchV2Options
-from semiseg.methods.method import Setting, split_output
+from semiseg.config.methods.unimatch_v2 import UniMatchV2Options
+from semiseg.methods.method import split_output
 from semiseg.methods.teacher_method import TeacherMethod
+from semiseg.methods.with_prototypes import WithPrototypes
 from semiseg.parts.channel_dropout import complementary
 from semiseg.parts.losses import share
 from semiseg.parts.matching import match, mixed_strong_view, scaled
-from semiseg.parts.segmentor import Segmentor
 from semiseg.types import Clock, LabeledBatch, StepResult, UnlabeledBatch
 
 
-class UniMatchV2(TeacherMethod):
+class UniMatchV2(WithPrototypes, TeacherMethod):
     """Two strong views learn the teacher's labels, each from the channels that the other one lacks."""
 
-    def __init__(self, student: Segmentor, options: UniMatchV2Options, setting: Setting) -> None:
-        super().__init__(student, options, setting)
-        self.options = options
-        self.threshold = options.threshold
+    Options = UniMatchV2Options
+    options: UniMatchV2Options
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
         """One pass of the labelled images and both strong views."""
         pseudo = self.label(unlabeled)
-        views = (unlabeled.image, pseudo, self.setting.augment, clock.generator)
-        first, second = (mixed_strong_view(*views) for _ in range(2))
+        first, second = (
+            mixed_strong_view(unlabeled.image, pseudo, self.setting.augment, clock.generator) for _ in range(2)
+        )
         together, count = torch.cat([labeled.image, first.image, second.image]), len(labeled.image)
         self.teacher.observe(together)
         perturb = complementary(count, clock.generator) if self.options.complementary_dropout else None
@@ -50,10 +43,10 @@ class UniMatchV2(TeacherMethod):
         on_labeled, on_strong = split_output(output, count)
         on_first, on_second = split_output(on_strong, len(unlabeled.image))
 
-        weight, slices = self.options.unlabeled_weight, self.setting.loss.slices
+        weight = self.options.unlabeled_weight
         losses: dict[str, Tensor] = self.supervised(on_labeled, labeled)
-        losses["unlabeled"] = weight / 2 * match(on_first.logits, first.target, self.options.threshold, slices)
-        losses["unlabeled_second"] = weight / 2 * match(on_second.logits, second.target, self.options.threshold, slices)
+        losses["unlabeled"] = weight / 2 * match(on_first.logits, first.target, self.options.threshold)
+        losses["unlabeled_second"] = weight / 2 * match(on_second.logits, second.target, self.options.threshold)
         features, kept = output.features[: count + len(unlabeled.image)], first.target.kept(self.options.threshold)
-        losses |= self.prototype_losses(features, labeled.label, first.target, kept, clock)
+        losses |= self.prototype_losses(features, labeled, first.target, kept, clock)
         return StepResult(scaled(losses, 1 / 2), {"kept": share(pseudo.kept(self.options.threshold), pseudo.valid)})

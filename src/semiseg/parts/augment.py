@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -45,6 +44,8 @@ def _looked_up(image: Tensor) -> Tensor:
 
 def _looked_up_on_cpu(image: Tensor) -> Tensor:
     """The same ten times faster."""
+    import cv2  # here and in `weak_view`: who imports a method does without it
+
     rows = image.reshape(-1, *image.shape[-2:]).numpy()  # OpenCV takes one picture: all below one another
     return torch.from_numpy(cv2.LUT(rows, _TABLE[None])).view(image.shape)
 
@@ -85,6 +86,8 @@ def weak_view(
     Returns:
         image (h, w, 3) uint8, label (h, w) uint8 or None, valid (h, w) bool; h x w is the crop.
     """
+    import cv2
+
     size = _scaled(image.shape[:2], options, rng)
     flips = rng.random(2) < (options.flip, options.flip_vertical)
     window = tuple(

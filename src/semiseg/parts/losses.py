@@ -2,18 +2,13 @@
 
 With several processes a batch is what all of them hold: what a loss divides by, and what it is a share of, is counted
 over all. A process's own value says little; their mean is the loss of the batch, and DDP takes that of the gradients.
-
-Losses of full-size maps can be taken in `slices` of the batch (`in_slices`), which changes them by roundings at most.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from semiseg.config.options import LossOptions
 from semiseg.runtime.distributed import joined, sum_over_ranks, world_size
@@ -33,22 +28,6 @@ def share(mask: Tensor, of: Tensor) -> Tensor:
     return sum_over_ranks((mask & of).sum()) / sum_over_ranks(of.sum()).clamp(min=1)
 
 
-def in_slices(function: Callable[..., Tensor], slices: int, *maps: Tensor) -> list[Tensor]:
-    """What `function` makes of each of `slices` parts of `maps`, or of every image where there are fewer of these.
-
-    maps: tensors with the batch in front. What a part saves for the backward pass is given back and computed again
-    there, part by part. So `function` must be a pure function of its part: what all parts or processes share, such as
-    a denominator, is for the caller.
-    """
-    if slices == 1:
-        return [function(*maps)]
-    parts = zip(*(tensor.chunk(slices) for tensor in maps), strict=True)
-    return [
-        checkpoint(function, *part, use_reentrant=False, preserve_rng_state=False)  # pyright: ignore
-        for part in parts
-    ]
-
-
 def _summed_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
     return F.cross_entropy(logits.float(), label, ignore_index=IGNORE, reduction="sum")
 
@@ -58,24 +37,24 @@ def _pixel_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
     return F.cross_entropy(logits.float(), label, ignore_index=IGNORE, reduction="none")
 
 
-def cross_entropy(logits: Tensor, label: Tensor, slices: int = 1, count: Tensor | None = None) -> Tensor:
+def cross_entropy(logits: Tensor, label: Tensor, count: Tensor | None = None) -> Tensor:
     """Mean cross-entropy over the pixels that are not IGNORE (Eq. 5 and 6). Scalar
 
     logits (B, C, H, W) and label (B, H, W), or (N, C) and (N,). Without such a pixel: 0, with a gradient of 0.
     count: what the sum is divided by, where it is not the number of these pixels (`LabeledBatch.pixels`).
     """
-    total = torch.stack(in_slices(_summed_cross_entropy, slices, logits, label)).sum()
+    total = _summed_cross_entropy(logits, label)
     return total / (pixels(label != IGNORE) if count is None else count)
 
 
-def ohem_cross_entropy(logits: Tensor, label: Tensor, threshold: float, min_kept: int, slices: int = 1) -> Tensor:
+def ohem_cross_entropy(logits: Tensor, label: Tensor, threshold: float, min_kept: int) -> Tensor:
     """Cross-entropy over hard pixels: mean over those whose true class has probability <= max(threshold, q). Scalar
 
     q is the min_kept-th smallest such probability in the batch, so at least min_kept pixels stay; all of them when the
     batch has fewer, because IGNORE counts as probability 1 here. Online hard example mining as U2PL and the authors'
     release have it. Without a pixel: 0.
     """
-    pixel_loss = torch.cat(in_slices(_pixel_cross_entropy, slices, logits, label)).flatten()
+    pixel_loss = _pixel_cross_entropy(logits, label).flatten()
     valid = (label != IGNORE).flatten()
     probability = torch.where(valid, (-pixel_loss.detach()).exp(), torch.ones_like(pixel_loss))
     # The smallest of all are among the smallest of each process.
@@ -88,8 +67,8 @@ def ohem_cross_entropy(logits: Tensor, label: Tensor, threshold: float, min_kept
 def supervised_loss(logits: Tensor, label: Tensor, options: LossOptions, count: Tensor | None = None) -> Tensor:
     """The supervised loss the options name. Scalar. `count` is that of `cross_entropy`; OHEM counts what it keeps."""
     if options.kind == "ohem":
-        return ohem_cross_entropy(logits, label, options.ohem_threshold, options.ohem_min_kept, options.slices)
-    return cross_entropy(logits, label, options.slices, count)
+        return ohem_cross_entropy(logits, label, options.ohem_threshold, options.ohem_min_kept)
+    return cross_entropy(logits, label, count)
 
 
 def unlabeled_denominator(kept: Tensor, valid: Tensor, denominator: str) -> Tensor:
@@ -107,35 +86,33 @@ def unlabeled_denominator(kept: Tensor, valid: Tensor, denominator: str) -> Tens
     return torch.where(n_kept > 0, n_kept.square() / n_valid.clamp(min=1), 1.0) / world_size()
 
 
-def kept_cross_entropy_sum(logits: Tensor, label: Tensor, kept: Tensor, slices: int = 1) -> Tensor:
+def kept_cross_entropy_sum(logits: Tensor, label: Tensor, kept: Tensor) -> Tensor:
     """Cross-entropy summed over the kept pixels; those of label IGNORE add nothing. Scalar
 
     logits (B, C, H, W) with label, uint8 or int64, and kept (B, H, W), or (N, C) with (N,).
     """
-    return torch.stack(in_slices(_summed_over_kept, slices, logits, label, kept)).sum()
+    return _summed_over_kept(logits, label, kept)
 
 
 def _summed_over_kept(logits: Tensor, label: Tensor, kept: Tensor) -> Tensor:
     return _summed_cross_entropy(logits, label.long().masked_fill(~kept, IGNORE))
 
 
-def kept_cross_entropy(
-    logits: Tensor, label: Tensor, kept: Tensor, valid: Tensor, denominator: str, slices: int = 1
-) -> Tensor:
+def kept_cross_entropy(logits: Tensor, label: Tensor, kept: Tensor, valid: Tensor, denominator: str) -> Tensor:
     """Cross-entropy with the pixels that may teach (Eq. 9 and 10), over `unlabeled_denominator`. Scalar
 
     Shapes as in `kept_cross_entropy_sum`, valid like kept. Without a kept pixel: 0.
     """
-    return kept_cross_entropy_sum(logits, label, kept, slices) / unlabeled_denominator(kept, valid, denominator)
+    return kept_cross_entropy_sum(logits, label, kept) / unlabeled_denominator(kept, valid, denominator)
 
 
-def kept_divergence(logits: Tensor, target: Tensor, kept: Tensor, valid: Tensor, slices: int = 1) -> Tensor:
+def kept_divergence(logits: Tensor, target: Tensor, kept: Tensor, valid: Tensor) -> Tensor:
     """KL(target || softmax(logits)) of the kept pixels, summed, over the number of the valid ones. Scalar
 
     logits (B, C, H, W); target (B, C, H, W) probabilities; kept and valid (B, H, W) bool. CorrMatch. Without a kept
     pixel: 0.
     """
-    divergence = torch.cat(in_slices(_divergence, slices, logits, target))  # (B, H, W)
+    divergence = _divergence(logits, target)  # (B, H, W)
     return (divergence * kept).sum() / pixels(valid)
 
 
@@ -143,12 +120,12 @@ def _divergence(logits: Tensor, target: Tensor) -> Tensor:
     return F.kl_div(logits.float().log_softmax(1), target, reduction="none").sum(1)
 
 
-def soft_cross_entropy(logits: Tensor, target: Tensor, valid: Tensor, slices: int = 1) -> Tensor:
+def soft_cross_entropy(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     """Cross-entropy with a class distribution, mean over the valid pixels. Scalar
 
     logits (B, C, H, W); target (B, C, H, W) probabilities; valid (B, H, W) bool. PseudoSeg. Without a pixel: 0.
     """
-    total = torch.stack(in_slices(_summed_soft_cross_entropy, slices, logits, target, valid)).sum()
+    total = _summed_soft_cross_entropy(logits, target, valid)
     return total / pixels(valid)
 
 
@@ -176,13 +153,13 @@ def presence_loss(logits: Tensor, shown: Tensor) -> Tensor:
     return (per_image * known).sum() / pixels(known)
 
 
-def weighted_cross_entropy(logits: Tensor, label: Tensor, weight: Tensor, kept: Tensor, slices: int = 1) -> Tensor:
+def weighted_cross_entropy(logits: Tensor, label: Tensor, weight: Tensor, kept: Tensor) -> Tensor:
     """Cross-entropy of the kept pixels in a weighted mean over all, in which the others are 0. Scalar
 
     logits (B, C, H, W), label (B, H, W) uint8 or int64, a class in every pixel, weight (B, H, W) float, kept (B, H, W)
     bool: the sum is divided by the total of all weights. AEL, Eq. 8. Without weight, or a kept pixel: 0.
     """
-    total = torch.stack(in_slices(_weighted_sum, slices, logits, label, weight * kept)).sum()
+    total = _weighted_sum(logits, label, weight * kept)
     return total / pixels(weight, least=1e-12)
 
 
@@ -190,20 +167,20 @@ def _weighted_sum(logits: Tensor, label: Tensor, weight: Tensor) -> Tensor:
     return (F.cross_entropy(logits.float(), label.long(), reduction="none") * weight).sum()
 
 
-def softmax_mse(logits: Tensor, target: Tensor, valid: Tensor, slices: int = 1) -> Tensor:
+def softmax_mse(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     """Squared difference of two class distributions, mean over classes and over the valid pixels. Scalar
 
     logits (B, C, H, W); target (B, C, H, W) probabilities; valid (B, H, W) bool. Mean Teacher. Without a pixel: 0.
     """
-    return softmax_squared_distance(logits, target, valid, slices) / logits.shape[1]
+    return softmax_squared_distance(logits, target, valid) / logits.shape[1]
 
 
-def softmax_squared_distance(logits: Tensor, target: Tensor, weight: Tensor, slices: int = 1) -> Tensor:
+def softmax_squared_distance(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Squared difference of two class distributions, summed over classes, weighted mean over pixels. Scalar
 
     weight (B, H, W), bool or float: the sum is divided by the weights' total. CutMix-Seg. Without weight: 0.
     """
-    distance = torch.cat(in_slices(_squared_distance, slices, logits, target))  # (B, H, W)
+    distance = _squared_distance(logits, target)  # (B, H, W)
     return (distance * weight).sum() / pixels(weight, least=1e-12)
 
 

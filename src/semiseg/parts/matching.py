@@ -30,10 +30,10 @@ def mixed_strong_view(image: Tensor, pseudo: PseudoLabel, augment: AugmentOption
     return Mixed(*mix(strong, pseudo, boxes), boxes)
 
 
-def match(logits: Tensor, target: PseudoLabel, threshold: float | Tensor, slices: int) -> Tensor:
+def match(logits: Tensor, target: PseudoLabel, threshold: float | Tensor) -> Tensor:
     """Cross-entropy with the labels that reach the threshold, over the number of all valid pixels. Scalar"""
     kept = target.kept(threshold)
-    return kept_cross_entropy(logits, target.label, kept, target.valid, "all", slices)
+    return kept_cross_entropy(logits, target.label, kept=kept, valid=target.valid, denominator="all")
 
 
 def scaled(losses: Mapping[str, Tensor], factor: float) -> dict[str, Tensor]:

@@ -1,207 +1,158 @@
-"""The prototype predictor: K prototypes per class, the nearest speaks for its class (Xu et al. 2022, 3.2 and 3.4).
+"""The prototypes as a thing one can hold: they start on labelled features, teach, follow, and tell how they do.
 
-Features and prototypes are compared by cosine, so their lengths do not matter to Eq. 2; the stored prototypes are raw
-running means, so they do matter to Eq. 11. Everything here computes in float32, under autocast too: with T = 0.1 the
-rounding of bf16 would move a logit by 0.04.
+head = Prototypes(classes=21, channels=512)                                   # the defaults are the paper's
+head.start(((features(x), y) for x, y in labelled), generator)                # K-means, Algorithm 2
+on_labeled, on_unlabeled = head.losses(features, label, pseudo=..., kept=..., generator=...)      # Eq. 6 and 10
+head.follow()                                                                 # Eq. 11, after the optimizer's step
 """
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from sklearn.cluster import KMeans
-from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from semiseg.runtime.distributed import sum_over_ranks
-from semiseg.runtime.precision import full_precision
-from semiseg.types import IGNORE
+from semiseg.config.prototypes import PrototypesOptions
+from semiseg.parts.losses import kept_cross_entropy_sum, pixels, unlabeled_denominator
+from semiseg.parts.prototype_predictor import Assigned, PrototypePredictor
+from semiseg.parts.sampling import ClassSample, all_points, grid_points, pick, pick_pixels
+from semiseg.parts.segmentor import Segmentor
+from semiseg.types import IGNORE, LabeledBatch, PseudoLabel
 
-USAGE_DECAY = 0.99  # of the running share of pixels each prototype gets: a memory of about 100 steps
-IDENTICAL = 0.999  # cosine from which two prototypes of a class are one
-DEAD = 0.1  # part of an even share, 1 / K of its class's pixels, below which a prototype is dead
-ENOUGH = 100  # updates of a class before its usage says anything
-
-
-class Assigned(NamedTuple):
-    """Features summed by the prototype they belong to: what Eq. 11 needs of a batch. Those of several add up."""
-
-    sums: Tensor  # (C, K, D) float32
-    counts: Tensor  # (C, K) float32
+PIXELS_PER_IMAGE = 500  # of each class, at most, in the K-means start; the paper gives no number
+POINTS_AT_ONCE = 4096  # per image; more are taken in parts whose memory is given back until the backward pass
 
 
-@dataclass(frozen=True)
-class Health:
-    """How the prototypes of each class are doing."""
+class Prototypes(nn.Module):
+    """K prototypes for each class in a feature space of D channels, and how they are trained.
 
-    usage: np.ndarray  # (C, K) share of the class's pixels, running mean; rows add up to 1, or to 0 before any pixel
-    distance: np.ndarray  # (C,) mean of 1 - cosine over the pairs of a class's prototypes; NaN with one prototype
-    closest: np.ndarray  # (C,) the same of the closest pair; both over prototypes that have a place
-    updates: np.ndarray  # (C,) steps that had pixels of the class
+    `predictor` is the prototype predictor (Eq. 2): what is evaluated and saved for use.
+    """
 
-    def warnings(self, classes: tuple[str, ...]) -> list[str]:
-        """A sentence for each class whose prototypes collapsed; none for healthy ones."""
-        found = []
-        for name, usage, closest, updates in zip(classes, self.usage, self.closest, self.updates, strict=True):
-            if closest < 1 - IDENTICAL:
-                found.append(f"prototypes of class {name!r} are identical (closest pair {closest:.4f} apart)")
-            dead = int((usage < DEAD / len(usage)).sum())
-            if updates >= ENOUGH and dead:
-                found.append(f"{dead} of {len(usage)} prototypes of class {name!r} are dead: nearest to hardly a pixel")
-        return found
+    sums: Tensor  # (C, K, D), features of this step by the prototype they belong to
+    counts: Tensor  # (C, K), how many
 
-
-class PrototypePredictor(nn.Module):
-    """Prototypes as buffers: they travel with the state dict and never receive a gradient."""
-
-    prototypes: Tensor  # (C, K, D)
-    ready: Tensor  # (C, K) bool, False until a prototype was given a place by a pixel of its class
-    usage: Tensor  # (C, K) running share of pixels
-    updates: Tensor  # (C,) int64, how often a class was seen
-
-    def __init__(self, num_classes: int, per_class: int, channels: int, temperature: float = 0.1) -> None:
+    def __init__(self, classes: int, channels: int, options: PrototypesOptions | None = None, **keywords: Any) -> None:
+        """`keywords` are fields of `PrototypesOptions`, over `options`. Raises ValueError for a value out of range."""
         super().__init__()
-        self.temperature = temperature
-        self.register_buffer("prototypes", torch.zeros(num_classes, per_class, channels))
-        self.register_buffer("ready", torch.zeros(num_classes, per_class, dtype=torch.bool))
-        self.register_buffer("usage", torch.zeros(num_classes, per_class))
-        self.register_buffer("updates", torch.zeros(num_classes, dtype=torch.long))
+        self.options = replace(options or PrototypesOptions(), **keywords)
+        self.predictor = PrototypePredictor(classes, self.options.per_class, channels, self.options.temperature)
+        # Between `losses` and `follow`; a step is never saved in its middle.
+        self.register_buffer("sums", torch.zeros_like(self.predictor.prototypes), persistent=False)
+        self.register_buffer("counts", torch.zeros_like(self.predictor.usage), persistent=False)
 
-    def directions(self) -> Tensor:
-        """The prototypes at length 1. (C, K, D)"""
-        return F.normalize(self.prototypes, dim=-1)
-
-    def similarity(self, features: Tensor) -> Tensor:
-        """Cosine of each feature and each prototype. (N, D) -> (N, C, K)"""
-        with full_precision(features.device):
-            features = features.float()
-            length = features.norm(dim=-1).clamp(min=1e-12)[:, None, None]
-            # Dividing C x K dot products is cheaper than dividing D channels, here and in the backward pass.
-            return torch.einsum("nd,ckd->nck", features, self.directions()) / length
-
-    def logits(self, similarity: Tensor) -> Tensor:
-        """Eq. 2 before its softmax: the best prototype of each class over T. (N, C, K) -> (N, C)
-
-        Prototypes without a place are silent: a class that has no other is as far away as can be, at -1 / T.
-        """
-        return similarity.masked_fill(~self.ready, -1.0).amax(-1) / self.temperature
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Logits whose softmax is the posterior of Eq. 2. (N, D) -> (N, C)"""
-        return self.logits(self.similarity(features))
+    # Algorithm 2 ------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def dense_logits(self, features: Tensor, size: tuple[int, int]) -> Tensor:
-        """The same for every pixel of the map upsampled to `size`, without that map. (B, D, h, w) -> (B, C, H, W)
+    def start(self, maps: Iterable[tuple[Tensor, Tensor]], generator: torch.Generator, seed: int = 0) -> None:
+        """K-means within each class on features of labelled images gives the prototypes their first place.
 
-        A dot product is linear: it is taken at h x w and upsampled, and divided by the upsampled feature's length.
+        maps: features (B, D, h, w) and labels (B, H, W), IGNORE where there is none, of batches of any size.
         """
-        with full_precision(features.device):
-            features = features.float()
-            dots = torch.einsum("bdhw,ckd->bckhw", features, self.directions())
-            dots = _upsample(dots.flatten(1, 2), size).unflatten(1, self.ready.shape)  # (B, C, K, H, W)
-            cosine = dots / _upsampled_length(features, size)[:, :, None]
-            return cosine.masked_fill(~self.ready[..., None, None], -1.0).amax(2) / self.temperature
+        sample = self.sample(generator)
+        for features, label in maps:
+            for one, its_label in zip(features.split(1), label, strict=True):
+                sample.add_image(one, its_label, PIXELS_PER_IMAGE)
+        self.predictor.start(*sample.result(), seed=seed)
 
-    @torch.no_grad()
-    def assign(self, features: Tensor, similarity: Tensor, label: Tensor, kept: Tensor) -> Assigned:
-        """Each kept pixel goes to the most similar prototype within its own class, with a place or without (3.4).
+    def sample(self, generator: torch.Generator) -> ClassSample:
+        """An empty sample of labelled features, for the K-means start."""
+        return ClassSample(len(self.counts), self.options.init_pixels, generator)
 
-        features (N, D), similarity (N, C, K), label (N,) with IGNORE where there is none, kept (N,) bool.
+    # Eq. 6 and 10 -----------------------------------------------------------------------------------------------------
+
+    def losses(
+        self,
+        features: Tensor,
+        label: Tensor,
+        *,
+        pseudo: PseudoLabel,
+        kept: Tensor,
+        generator: torch.Generator,
+        denominator: str = "all",
+    ) -> tuple[Tensor, Tensor]:
+        """Cross-entropy of the prototype predictor on labelled pixels (Eq. 6), and on pseudo-labels (Eq. 10). Scalars
+
+        features (B + B', D, h, w) of labelled and unlabelled images, label (B, H, W), pseudo and kept (B', H, W): of
+        the unlabelled images, the pixels that teach. `denominator` is that of `losses.unlabeled_denominator`. Both
+        are times `weight`. The features that `follow` needs are summed up by their prototype.
         """
-        num_classes, per_class = self.ready.shape
-        counted = (kept & (label != IGNORE)).float()
-        own = label.clamp(max=num_classes - 1)
-        nearest = similarity.gather(1, own[:, None, None].expand(-1, 1, per_class)).argmax(-1).squeeze(1)  # (N,)
-        slot = own * per_class + nearest
-        features = features.detach().float()
-        sums = features.new_zeros(num_classes * per_class, features.shape[1])
-        sums.index_add_(0, slot, features * counted[:, None])
-        counts = counted.new_zeros(num_classes * per_class).index_add_(0, slot, counted)
-        return Assigned(sums.view_as(self.prototypes), counts.view(num_classes, per_class))
+        size = (label.shape[-2], label.shape[-1])
+        points = all_points(*size) if self.options.grid is None else grid_points(*size, self.options.grid, generator)
+        target = torch.cat([pick_pixels(maps, points).long() for maps in (label, pseudo.label)])  # (B + B', N)
+        teach = torch.cat([pick_pixels(maps, points) for maps in (label != IGNORE, kept)])
+        valid = pick_pixels(pseudo.valid, points)  # (B', N)
+        first = len(label)
+        on_labeled = on_unlabeled = torch.zeros((), device=features.device)
+        for start in range(0, len(points), POINTS_AT_ONCE):
+            part = slice(start, start + POINTS_AT_ONCE)
+            arguments = (features, points[part], target[:, part], teach[:, part], size, first)
+            loss_l, loss_u, sums, counts = (
+                self._losses_at(*arguments)
+                if len(points) <= POINTS_AT_ONCE
+                else checkpoint(self._losses_at, *arguments, use_reentrant=False)  # pyright: ignore
+            )
+            on_labeled, on_unlabeled = on_labeled + loss_l, on_unlabeled + loss_u
+            self.sums += sums
+            self.counts += counts
+        per_kept = unlabeled_denominator(teach[first:], valid, denominator)
+        weight = self.options.weight
+        return weight * on_labeled / pixels(teach[:first]), weight * on_unlabeled / per_kept
 
-    @torch.no_grad()
-    def update(self, assigned: Assigned, momentum: float, rule: str = "mean") -> None:
-        """Eq. 11 with what a step assigned; a prototype without pixels stays, one without a place takes the mean.
+    def _losses_at(
+        self, features: Tensor, points: Tensor, target: Tensor, kept: Tensor, size: tuple[int, int], first: int
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Summed cross-entropies of the labelled and the unlabelled images at points, and the features by prototype.
 
-        `mean`: once, with the mean of the n assigned features, P <- a P + (1 - a) mean. `per_pixel`: once per pixel in
-        closed form, P <- a^n P + (1 - a^n) mean, which is its mean over all orders of the pixels. `none`: not at all
-        (Table 4, row 3); usage is counted all the same.
+        target and kept (B + B', n).
         """
-        sums, counts = (sum_over_ranks(tensor) for tensor in assigned)
-        if rule != "none":
-            self._move(sums / counts.clamp(min=1)[..., None], counts, momentum, rule)
-        self._count(counts)
+        picked = pick(features, points, size)  # (B + B', n, D)
+        similarity = self.predictor.similarity(picked.flatten(0, 1))  # ((B + B') n, C, K)
+        logits = self.predictor.logits(similarity).unflatten(0, picked.shape[:2])  # (B + B', n, C), Eq. 2
+        on_labeled, on_unlabeled = (
+            kept_cross_entropy_sum(logits[rows].flatten(0, 1), target[rows].flatten(), kept[rows].flatten())
+            for rows in (slice(None, first), slice(first, None))
+        )
+        assigned = self.predictor.assign(picked.flatten(0, 1), similarity, target.flatten(), kept.flatten())
+        return on_labeled, on_unlabeled, assigned.sums, assigned.counts
 
-    def _move(self, mean: Tensor, counts: Tensor, momentum: float, rule: str) -> None:
-        """Eq. 11 proper. mean (C, K, D), counts (C, K)"""
-        keep = torch.full_like(counts, momentum) if rule == "mean" else momentum**counts
-        keep = torch.where(counts > 0, keep * self.ready, torch.ones_like(keep))[..., None]
-        self.prototypes.copy_(keep * self.prototypes + (1 - keep) * mean)
-        self.ready |= counts > 0
+    # Eq. 11 -----------------------------------------------------------------------------------------------------------
 
-    def _count(self, counts: Tensor) -> None:
-        """Move the running usage of the classes that were seen."""
-        total = counts.sum(1, keepdim=True)
-        share = counts / total.clamp(min=1)
-        moved = torch.where(self.usage.sum(1, keepdim=True) > 0, self.usage.lerp(share, 1 - USAGE_DECAY), share)
-        self.usage.copy_(torch.where(total > 0, moved, self.usage))
-        self.updates += (total > 0).squeeze(1)
+    def follow(self) -> None:
+        """The prototypes move to the features that the losses of this step assigned to them (Eq. 11)."""
+        self.predictor.update(Assigned(self.sums, self.counts), self.options.momentum, self.options.update)
+        self.sums.zero_()
+        self.counts.zero_()
 
-    @torch.no_grad()
-    def start(self, features: Tensor, label: Tensor, seed: int) -> None:
-        """Algorithm 2, line 3: K-means within each class; the centroids are the first prototypes.
-
-        features (N, D) and label (N,) of labelled pixels. A class without a pixel is scattered around the mean of all
-        features and marked as without a place: each of its prototypes is silent until a pixel gives it one.
-        """
-        overall = features.mean(0, keepdim=True) if len(features) else torch.zeros(1, self.prototypes.shape[-1])
-        for number in range(len(self.prototypes)):
-            own = features[label == number]
-            self.ready[number] = len(own) > 0
-            self.prototypes[number] = self._centroids((own if len(own) else overall).float().cpu().numpy(), seed)
-
-    def _centroids(self, features: np.ndarray, seed: int) -> Tensor:
-        """K centroids of (n, D) features; where n or the number of distinct ones is below K, repeated with jitter."""
-        per_class = self.prototypes.shape[1]
-        distinct = np.unique(features, axis=0)
-        clusters = min(per_class, len(distinct))
-        # One thread: scikit-learn adds up its threads' sums in the order they finish, which no seed decides.
-        with warnings.catch_warnings(), threadpool_limits(1, user_api="openmp"):
-            warnings.simplefilter("ignore")  # fewer distinct points than clusters is handled below
-            kmeans = KMeans(clusters, n_init=10, max_iter=100, random_state=seed)  # pyright: ignore[reportArgumentType]
-            centers = kmeans.fit(features).cluster_centers_
-        repeated = centers[np.arange(per_class) % clusters]
-        jitter = np.random.default_rng(seed).normal(0, 1e-2 * (np.abs(centers).mean() + 1e-6), repeated.shape)
-        jitter[:clusters] = 0
-        return torch.as_tensor(repeated + jitter).to(self.prototypes)
-
-    @torch.no_grad()
-    def health(self) -> Health:
-        """Usage and distances, on the CPU."""
-        usage, placed, updates = (tensor.cpu().numpy() for tensor in (self.usage, self.ready, self.updates))
-        if placed.shape[1] == 1:
-            nowhere = np.full(len(usage), np.nan)
-            return Health(usage, nowhere, nowhere, updates)
-        unit = self.directions()
-        apart = 1 - torch.einsum("ckd,cjd->ckj", unit, unit).cpu().numpy()  # (C, K, K)
-        first, second = np.triu_indices(placed.shape[1], 1)
-        distances = np.ma.masked_array(apart[:, first, second], mask=~(placed[:, first] & placed[:, second]))
-        return Health(usage, distances.mean(1).filled(np.nan), distances.min(1).filled(np.nan), updates)
+    def health(self, classes: Sequence[str]) -> tuple[dict[str, object], list[str]]:
+        """Usage of every prototype and the distances within each class; a warning by name where they collapsed."""
+        state = self.predictor.health()
+        figures = {name: getattr(state, name).round(4).tolist() for name in ("usage", "distance", "closest")}
+        return {f"prototype_{name}": value for name, value in figures.items()}, state.warnings(tuple(classes))
 
 
-def _upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, X, h, w) -> (B, X, H, W), as the decoder does it."""
-    return F.interpolate(maps, size=size, mode="bilinear", align_corners=True)
+@torch.no_grad()
+def start_prototypes(
+    started: Sequence[tuple[Prototypes, Segmentor]],
+    labeled: Iterable[LabeledBatch],
+    generator: torch.Generator,
+    seed: int,
+) -> None:
+    """Algorithm 2 for each: K-means on its network's features (eval mode) of whole labelled images, one per batch.
 
-
-def _upsampled_length(features: Tensor, size: tuple[int, int]) -> Tensor:
-    """Length of each feature of the map upsampled to `size`, a few channels at a time. (B, D, h, w) -> (B, 1, H, W)"""
-    square = sum(_upsample(part, size).square().sum(1, keepdim=True) for part in features.split(32, dim=1))
-    assert isinstance(square, Tensor)
-    return square.sqrt().clamp(min=1e-12)
+    All take part in one pass over the images.
+    """
+    modes = [segmentor.training for _, segmentor in started]
+    samples = [prototypes.sample(generator) for prototypes, _ in started]
+    for _, segmentor in started:
+        segmentor.eval()
+    for batch in labeled:
+        for (_, segmentor), sample in zip(started, samples, strict=True):
+            sample.add_image(segmentor(batch.image).features, batch.label[0], PIXELS_PER_IMAGE)
+    for (prototypes, segmentor), sample, training in zip(started, samples, modes, strict=True):
+        segmentor.train(training)
+        prototypes.predictor.start(*sample.result(), seed=seed)

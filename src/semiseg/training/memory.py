@@ -76,7 +76,7 @@ class Attempt:
                 f"the device's memory is too small for step {self.clock.step + 1} with {images} images at a time: "
                 f"{self.obstacle() or 'it ran out behind the passes, where smaller parts are no help'}. What needs "
                 "less: --network.checkpoint true (the same numbers, and --resume takes it), a larger "
-                "--train.accumulate, --loss.slices, a smaller --augment.crop_height and --augment.crop_width, or "
+                "--train.accumulate, a smaller --augment.crop_height and --augment.crop_width, or "
                 f"smaller batches. {last_good()}"
             ) from error
 

@@ -15,15 +15,7 @@ from semiseg.config.methods.mean_teacher import MeanTeacherOptions
 from semiseg.config.methods.pc2seg import PC2SegOptions
 from semiseg.config.methods.prototype import PrototypeOptions
 from semiseg.config.methods.pseudoseg import PseudoSegOptions
-from semiseg.config.methods.shared import (
-    BackgroundOptions,
-    MixOptions,
-    PairOptions,
-    PlugInOptions,
-    RegularizerOptions,
-    TeacherOptions,
-    UnlabeledOptions,
-)
+from semiseg.config.methods.shared import UnlabeledOptions
 from semiseg.config.methods.supervised import SupervisedOptions
 from semiseg.config.methods.u2pl import U2PLOptions
 from semiseg.config.methods.unimatch import UniMatchOptions
@@ -47,28 +39,4 @@ METHOD_OPTIONS: dict[str, type] = {
     "prototype": PrototypeOptions,
 }
 
-__all__ = [
-    "METHOD_OPTIONS",
-    "AELOptions",
-    "BackgroundOptions",
-    "CCTOptions",
-    "CPSOptions",
-    "CorrMatchOptions",
-    "CutMixOptions",
-    "FixMatchOptions",
-    "GCTOptions",
-    "MeanTeacherOptions",
-    "MixOptions",
-    "PC2SegOptions",
-    "PairOptions",
-    "PlugInOptions",
-    "PrototypeOptions",
-    "PseudoSegOptions",
-    "RegularizerOptions",
-    "SupervisedOptions",
-    "TeacherOptions",
-    "U2PLOptions",
-    "UniMatchOptions",
-    "UniMatchV2Options",
-    "UnlabeledOptions",
-]
+__all__ = ["METHOD_OPTIONS", "UnlabeledOptions"]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from semiseg.config.methods.shared import BackgroundOptions, TeacherOptions, require_probability
+from semiseg.config.methods.shared import TeacherOptions, is_background, require_probability
 from semiseg.config.options import require
 
 
 @dataclass(frozen=True)
-class AELOptions(TeacherOptions, BackgroundOptions):
+class AELOptions(TeacherOptions):
     """AEL, adaptive equalization learning (Hu et al., NeurIPS 2021)."""
 
     unlabeled_weight: float = 1.0
@@ -34,6 +34,8 @@ class AELOptions(TeacherOptions, BackgroundOptions):
     """Numbers of the classes that are never pasted. None: the background, where there is one (`background`)."""
     strong: bool = False
     """Jitter and blur the student's unlabelled copy; the original does not."""
+    background: bool | None = None
+    """Class 0 is the background, what is left between the objects. None: it is if its name is `background`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -48,7 +50,7 @@ class AELOptions(TeacherOptions, BackgroundOptions):
     def left_out(self, classes: tuple[str, ...]) -> tuple[int, ...]:
         """Which of `classes` are never pasted. Raises ValueError for a number that none of them has."""
         if self.paste_leave_out is None:
-            return (0,) if self.has_background(classes) else ()
+            return (0,) if is_background(classes[0], self.background) else ()
         require(
             all(0 <= number < len(classes) for number in self.paste_leave_out),
             f"method.paste_leave_out is {self.paste_leave_out}; expected numbers of classes, 0 to {len(classes) - 1}",

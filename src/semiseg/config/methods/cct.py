@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from semiseg.config.methods.shared import BackgroundOptions
+from semiseg.config.methods.shared import UnlabeledOptions, is_background
 from semiseg.config.options import require
 
 
 @dataclass(frozen=True)
-class CCTOptions(BackgroundOptions):
+class CCTOptions(UnlabeledOptions):
     """Cross-Consistency Training (Ouali et al. 2020): auxiliary decoders on perturbed features."""
 
     unlabeled_weight: float = 30.0
@@ -32,12 +32,18 @@ class CCTOptions(BackgroundOptions):
     """Decoders that lose the most active places."""
     feature_noise: int = 6
     """Decoders whose features are changed by up to 30 %."""
+    background: bool | None = None
+    """Class 0 is the background, what is left between the objects. None: it is if its name is `background`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(0 <= self.ramp <= 1, "method.ramp is a share of the steps: between 0 and 1")
         require(self.vat_radius >= 0, "method.vat_radius cannot be negative")
         require(min(self.decoders.values()) >= 0, "method: a family cannot have fewer than 0 decoders")
+
+    def has_background(self, classes: tuple[str, ...]) -> bool:
+        """Whether the first of `classes` is a background."""
+        return is_background(classes[0], self.background)
 
     @property
     def decoders(self) -> dict[str, int]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from semiseg.config.methods.shared import PairOptions, PlugInOptions
+from semiseg.config.methods.shared import PairOptions
+from semiseg.config.prototypes import PrototypesOptions
 
 
 @dataclass(frozen=True)
-class CPSOptions(PairOptions, PlugInOptions):
+class CPSOptions(PairOptions):
     """Cross Pseudo Supervision (Chen et al. 2021)."""
 
     unlabeled_weight: float = 1.0
@@ -17,6 +18,8 @@ class CPSOptions(PairOptions, PlugInOptions):
 
     cutmix: bool = True
     """Ask for predictions of mixed unlabelled images; off: of the labelled and unlabelled images as they are."""
+    prototypes: PrototypesOptions | None = None
+    """The paper's prototype predictor beside this method's own, with the same pseudo-labels."""
 
     @property
     def needs_partner(self) -> bool:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from semiseg.config.methods.shared import PlugInOptions, require_probability
+from semiseg.config.methods.shared import UnlabeledOptions, require_probability
+from semiseg.config.prototypes import PrototypesOptions
 
 
 @dataclass(frozen=True)
-class FixMatchOptions(PlugInOptions):
+class FixMatchOptions(UnlabeledOptions):
     """FixMatch (Sohn et al. 2020), as UniMatch's authors apply it to segmentation."""
 
     threshold: float = 0.95
     """Confidence from which a pseudo-label teaches."""
+    prototypes: PrototypesOptions | None = None
+    """The paper's prototype predictor beside this method's own, with the same pseudo-labels."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from semiseg.config.methods.shared import BackgroundOptions, require_probability
+from semiseg.config.methods.shared import UnlabeledOptions, is_background, require_probability
 from semiseg.config.options import require
 
 
 @dataclass(frozen=True)
-class PseudoSegOptions(BackgroundOptions):
+class PseudoSegOptions(UnlabeledOptions):
     """PseudoSeg (Zou et al. 2021): soft labels fused from the decoder and from class activation maps."""
 
     temperature: float = 0.5
@@ -20,6 +20,8 @@ class PseudoSegOptions(BackgroundOptions):
     """Weight of the image classifier's loss, the one of the two on activation maps that the encoder learns from."""
     attention_channels: int = 128
     """Channels of the queries and keys by which the activation maps are refined."""
+    background: bool | None = None
+    """Class 0 is the background, what is left between the objects. None: it is if its name is `background`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -27,3 +29,7 @@ class PseudoSegOptions(BackgroundOptions):
         require_probability("cutout", self.cutout)
         require(self.presence_weight >= 0, "method.presence_weight cannot be negative")
         require(self.attention_channels >= 1, "method.attention_channels must be at least 1")
+
+    def has_background(self, classes: tuple[str, ...]) -> bool:
+        """Whether the first of `classes` is a background."""
+        return is_background(classes[0], self.background)

@@ -16,17 +16,12 @@ def require_probability(name: str, value: float) -> None:
     require(0 <= value <= 1, f"method.{name} is {value}; it is a probability: between 0 and 1")
 
 
-@dataclass(frozen=True)
-class RegularizerOptions:
-    """What `methods.regularizer.PrototypeRegularizer` is told, by the paper's method or by one it is plugged into."""
+def is_background(first: str, wanted: bool | None) -> bool:
+    """Whether class 0, of the name `first`, is a background: what is left between the objects.
 
-    per_class: int
-    temperature: float
-    momentum: float
-    update_rule: str  # of Eq. 11: `mean`, `per_pixel` or `none`
-    grid: int | None
-    weight: float
-    init_pixels: int
+    wanted: what the option `background` says; None: it is if its name is `background`.
+    """
+    return first.lower() == "background" if wanted is None else wanted
 
 
 @dataclass(frozen=True)
@@ -46,11 +41,6 @@ class UnlabeledOptions:
     def needs_partner(self) -> bool:
         """Whether an unlabelled image is mixed with another one of its batch."""
         return False
-
-    @property
-    def regularizer(self) -> RegularizerOptions | None:
-        """The prototype predictor and its losses, where the method has them."""
-        return None
 
 
 @dataclass(frozen=True)
@@ -75,8 +65,8 @@ class TeacherOptions(UnlabeledOptions):
 
 
 @dataclass(frozen=True)
-class MixOptions(UnlabeledOptions):
-    """How the student's unlabelled images are changed, in methods that mix them with their pseudo-labels."""
+class MixOptions(TeacherOptions):
+    """What a method has whose student sees mixes of unlabelled images and of the teacher's pseudo-labels."""
 
     mix: Mix = "cutmix"
     """Strong augmentation (Table 6)."""
@@ -96,60 +86,8 @@ class MixOptions(UnlabeledOptions):
 
 
 @dataclass(frozen=True)
-class BackgroundOptions(UnlabeledOptions):
-    """What every method has that tells objects from a background."""
-
-    background: bool | None = None
-    """Class 0 is the background, what is left between the objects. None: it is if its name is `background`."""
-
-    def has_background(self, classes: tuple[str, ...]) -> bool:
-        """Whether the first of `classes` is a background."""
-        return classes[0].lower() == "background" if self.background is None else self.background
-
-
-@dataclass(frozen=True)
 class PairOptions(UnlabeledOptions):
     """What every method has that trains two networks, `left` and `right`."""
 
     report: Literal["left", "right", "mean"] = "left"
     """Which network is evaluated first and used afterwards, or the mean of both; each is evaluated by its name too."""
-
-
-@dataclass(frozen=True)
-class PlugInOptions(UnlabeledOptions):
-    """The paper's regularizer in another method: a prototype predictor beside its own, with the same pseudo-labels."""
-
-    prototypes: bool = False
-    """Add the prototype predictor and its losses (Xu et al. 2022, Eq. 2, 6, 10 and 11) to this method."""
-    prototypes_per_class: int = 4
-    """K, with `prototypes`."""
-    prototype_temperature: float = 0.1
-    """T of Eq. 2, with `prototypes`."""
-    prototype_momentum: float = 0.99
-    """Alpha of Eq. 11, with `prototypes`."""
-    prototype_grid: int | None = 32
-    """One random point per cell of a grid x grid enters the prototype losses and updates. None: every pixel."""
-    prototype_weight: float = 1.0
-    """Weight of both prototype losses, with `prototypes`."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.prototypes_per_class >= 1, "method.prototypes_per_class must be at least 1")
-        require(self.prototype_temperature > 0, "method.prototype_temperature must be positive")
-        require(0 <= self.prototype_momentum <= 1, "method.prototype_momentum: between 0 and 1")
-        require(self.prototype_grid is None or self.prototype_grid >= 1, "method.prototype_grid must be at least 1")
-
-    @property
-    def regularizer(self) -> RegularizerOptions | None:
-        """None unless `prototypes`."""
-        if not self.prototypes:
-            return None
-        return RegularizerOptions(
-            self.prototypes_per_class,
-            self.prototype_temperature,
-            self.prototype_momentum,
-            "mean",
-            self.prototype_grid,
-            self.prototype_weight,
-            init_pixels=20_000,
-        )

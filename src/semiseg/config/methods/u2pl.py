@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from semiseg.config.methods.shared import MixOptions, PlugInOptions, TeacherOptions, require_probability
+from semiseg.config.methods.shared import MixOptions, require_probability
 from semiseg.config.options import require
+from semiseg.config.prototypes import PrototypesOptions
 
 
 @dataclass(frozen=True)
-class U2PLOptions(TeacherOptions, MixOptions, PlugInOptions):
+class U2PLOptions(MixOptions):
     """U2PL: unreliable pseudo-labels as negatives (Wang et al., CVPR 2022)."""
 
     warmup: float = 0.0125
@@ -42,6 +43,8 @@ class U2PLOptions(TeacherOptions, MixOptions, PlugInOptions):
     """At most so many new ones per class and step, an even sample. None: as many as the queue holds."""
     save_queues: bool = True
     """Write the queues into checkpoints, 0.7 GB with 21 classes. Off: a resumed run fills them anew."""
+    prototypes: PrototypesOptions | None = None
+    """The paper's prototype predictor beside this method's own, with the same pseudo-labels."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from semiseg.config.methods.fixmatch import FixMatchOptions
-from semiseg.config.methods.shared import TeacherOptions
+from semiseg.config.methods.shared import TeacherOptions, require_probability
+from semiseg.config.prototypes import PrototypesOptions
 
 
 @dataclass(frozen=True)
-class UniMatchV2Options(TeacherOptions, FixMatchOptions):
+class UniMatchV2Options(TeacherOptions):
     """UniMatch V2 (Yang et al., TPAMI 2025)."""
 
     ema_decay: float = 0.996
     """The teacher keeps this share of itself per step; early in a run less, 1 - 1/(step + 1)."""
     complementary_dropout: bool = True
     """Half of the images lose in one strong view the half of the encoder's channels that the other view keeps."""
+    threshold: float = 0.95
+    """Confidence from which a pseudo-label teaches."""
+    prototypes: PrototypesOptions | None = None
+    """The paper's prototype predictor beside this method's own, with the same pseudo-labels."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_probability("threshold", self.threshold)
+
+    @property
+    def needs_partner(self) -> bool:
+        """Always."""
+        return True

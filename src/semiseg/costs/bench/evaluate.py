@@ -9,7 +9,7 @@ from semiseg.costs.bench.table import Table
 from semiseg.evaluation.metrics import Calibration, ConfusionMatrix
 from semiseg.evaluation.windows import predict_image
 from semiseg.networks import build
-from semiseg.parts.prototypes import PrototypePredictor
+from semiseg.parts.prototype_predictor import PrototypePredictor
 from semiseg.runtime.timing import Call, median_seconds
 
 CPU, GPU = ("resnet18", 129, (360, 480)), ("resnet101s", 769, (1024, 2048))  # encoder, window, image

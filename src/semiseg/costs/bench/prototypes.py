@@ -11,7 +11,7 @@ from torch import Tensor
 
 from semiseg.costs.bench.table import Table
 from semiseg.parts.losses import cross_entropy
-from semiseg.parts.prototypes import PrototypePredictor
+from semiseg.parts.prototype_predictor import PrototypePredictor
 from semiseg.parts.sampling import grid_points, pick, pick_pixels
 from semiseg.parts.segmentor import resize
 from semiseg.runtime.timing import median_seconds, peak_bytes

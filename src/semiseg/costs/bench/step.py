@@ -15,9 +15,11 @@ from semiseg.config.recipe import Config, load_config
 from semiseg.costs.bench.pictures import write_pictures
 from semiseg.costs.bench.table import Table
 from semiseg.methods import METHODS
+from semiseg.methods.method import split_output
 from semiseg.methods.prototype import Prototype
 from semiseg.methods.teacher_method import TeacherMethod
 from semiseg.parts.augment import strong_view
+from semiseg.parts.losses import kept_cross_entropy
 from semiseg.parts.mixing import mix_batch
 from semiseg.parts.pseudo_labels import pseudo_label
 from semiseg.runtime.precision import precision_context
@@ -193,13 +195,20 @@ class StepBench:
 
         def linear() -> None:
             with self._precision():
-                losses = method.linear_losses(SegmentationOutput(logits, features), self.labeled, pseudo, kept)
+                on_labeled, on_mixed = split_output(SegmentationOutput(logits, features), len(label))
+                losses = method.supervised(on_labeled, self.labeled)
+                losses["unlabeled"] = kept_cross_entropy(
+                    on_mixed.logits, pseudo.label, kept=kept, valid=pseudo.valid, denominator=options.denominator
+                )
             StepResult(losses, {}).loss.backward()
 
         def prototypes() -> None:
             with self._precision():
-                losses = method.prototype_losses(features, label, pseudo, kept, clock)
-            StepResult(losses, {}).loss.backward()
+                assert method.prototypes is not None
+                on_labels, on_pseudo_labels = method.prototypes.losses(
+                    features, label, pseudo=pseudo, kept=kept, generator=clock.generator
+                )
+            (on_labels + on_pseudo_labels).backward()
 
         gradients = [(parameter, torch.zeros_like(parameter)) for parameter in method.student.parameters()]
 
