@@ -18,7 +18,7 @@ class Discs:
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, index: int):
+    def __getitem__(self, index: int) -> object:
         rng = np.random.default_rng([self.seed, index])  # the same picture whenever it is asked for
         rows, columns = np.mgrid[:SIZE, :SIZE]
         center, radius = rng.integers(12, SIZE - 12, 2), rng.integers(6, 12)

@@ -34,17 +34,18 @@ class MyNetwork(nn.Module):
         return self.decoder(fine, self.encoder[1](fine))
 
 
-# Added under a name, the network is built again wherever the run is loaded: by --resume, `semiseg evaluate`, the report.
+# Under a name, the network is built again wherever the run is loaded: by --resume, `semiseg evaluate`, the report.
 semiseg.NETWORKS["mine"] = lambda options, classes: semiseg.wrap(MyNetwork(classes), features="decoder.head")
 
 if __name__ == "__main__":
     run = semiseg.train(
         "demo",
         method="prototype",
+        network="mine",
         steps=20,
         crop_height=64,
         crop_width=64,
         run=sys.argv[1] if len(sys.argv) > 1 else "runs/own_network",
-        **{"network.name": "mine", "data.scenes.unlabeled": 20, "data.scenes.val": 4},
+        **{"data.scenes.unlabeled": 20, "data.scenes.val": 4},
     )
     print(f"validation mIoU {run.result['best']['val']['miou']:.1f}, again {run.evaluate()['miou']:.1f}")

@@ -78,8 +78,8 @@ def train(
     *,
     resume: bool = False,
     console: Console | None = None,
-    dataset: Dataset | None = None,
-    network: Network | None = None,
+    dataset: Dataset | str | None = None,
+    network: Network | str | None = None,
     **options: Any,
 ) -> Run:
     """Train by a recipe, to the last step.
@@ -88,15 +88,19 @@ def train(
         recipe: a shipped name (`folder`), a YAML file, or a Config.
         resume: go on from the last checkpoint of the run folder, or start where there is none.
         console: where progress goes; None: the terminal.
-        dataset: one of your own, as `Dataset.from_items` makes it, instead of the recipe's.
+        dataset: one of your own, as `Dataset.from_items` makes it, instead of the recipe's; or data.dataset by name.
         network: one of your own, as `wrap` makes it, of which a copy is trained; or a function that makes one, for
-            methods that train several.
+            methods that train several; or network.name.
         options: options over the recipe's, by the last part of their names: `steps` for train.steps, `root` for
             data.root, `threshold` for method.threshold. Of two names that end alike the one with fewer parts is meant;
             where they have as many, give the whole: `**{"optim.momentum": 0.9}`.
 
     Raises ValueError for a mistake in all of this, and where the run folder holds a run and `resume` is False.
     """
+    if isinstance(dataset, str):
+        dataset, options["data.dataset"] = None, dataset
+    if isinstance(network, str):
+        network, options["network.name"] = None, network
     if isinstance(recipe, Config):
         document = config_to_dict(recipe)
         config = config_from_dict(document, whole_names(options, recipe.method)) if options else recipe

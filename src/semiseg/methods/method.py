@@ -56,6 +56,8 @@ class Method(nn.Module):
     options: Any
     """An instance of it."""
     uses_unlabeled: bool = True
+    reads_pyramid: bool = False
+    """Whether it works on the encoder's maps themselves, which a wrapped network does not show."""
     uses_partner: bool = False
     """Whether it gets, beside its unlabelled batch, the images it asks for by `wanted`."""
     prototypes: Prototypes | None
@@ -78,6 +80,8 @@ class Method(nn.Module):
             setting = Setting(tuple(f"class {number}" for number in range(student.num_classes)))
         self.student, self.prototypes = student, None
         self.options, self.setting = self._with_keywords(options or self.Options(), setting, keywords)
+        if self.reads_pyramid:
+            student.scales()  # raises ValueError where the network shows none
         warmup = self.options.warmup if self.uses_unlabeled else 1.0
         if self.uses_unlabeled and warmup and not self.setting.total_steps:
             raise ValueError(

@@ -28,12 +28,13 @@ class Wrapped(Segmentor):
 
     @torch.no_grad()
     def _tried(self) -> SegmentationOutput:
-        training = self.module.training
+        modes = [(part, part.training) for part in self.modules()]
         try:
             device = next((each.device for each in self.module.parameters()), torch.device("cpu"))
             return self.eval()(torch.zeros(1, 3, TRIAL, TRIAL, device=device))
         finally:
-            self.train(training)
+            for part, training in modes:
+                part.training = training
 
     @property
     def encoder(self) -> nn.Module:
