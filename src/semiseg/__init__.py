@@ -2,8 +2,8 @@
 
     import semiseg
 
-    config = semiseg.load_config("folder", {"data.root": "photos", "train.steps": 2000})
-    run = semiseg.train(config)
+    run = semiseg.train("folder", root="photos", method="prototype", steps=2000)
+    labels, confidence = run.predict("photo.jpg")
 
 The public names below are imported when first used: `import semiseg` and `semiseg --help` do without torch.
 """
@@ -14,34 +14,60 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from semiseg import methods
     from semiseg.config.fields import ConfigError
     from semiseg.config.recipe import Config, load_config, save_config
     from semiseg.data import DATASETS, open_dataset
+    from semiseg.data.dataset import Dataset
     from semiseg.evaluation.model import Model, load_model
+    from semiseg.front import Run, train
     from semiseg.methods import METHODS
     from semiseg.methods.method import Method
-    from semiseg.networks import NETWORKS
+    from semiseg.networks import NETWORKS, wrap
+    from semiseg.parts import losses
+    from semiseg.parts.prototypes import Prototypes
+    from semiseg.parts.segmentor import Segmentor
     from semiseg.studies.run import compare
-    from semiseg.training.experiment import train
-    from semiseg.training.finished import evaluate_run
-    from semiseg.types import IGNORE
+    from semiseg.training.finished import evaluate
+    from semiseg.types import (
+        IGNORE,
+        Clock,
+        LabeledBatch,
+        PseudoLabel,
+        SegmentationOutput,
+        StepResult,
+        UnlabeledBatch,
+    )
 
 __all__ = [
     "DATASETS",
     "IGNORE",
     "METHODS",
     "NETWORKS",
+    "Clock",
     "Config",
     "ConfigError",
+    "Dataset",
+    "LabeledBatch",
     "Method",
     "Model",
+    "Prototypes",
+    "PseudoLabel",
+    "Run",
+    "SegmentationOutput",
+    "Segmentor",
+    "StepResult",
+    "UnlabeledBatch",
     "compare",
-    "evaluate_run",
+    "evaluate",
     "load_config",
     "load_model",
+    "losses",
+    "methods",
     "open_dataset",
     "save_config",
     "train",
+    "wrap",
 ]
 
 _HOME = {
@@ -49,21 +75,35 @@ _HOME = {
     "IGNORE": "types",
     "METHODS": "methods",
     "NETWORKS": "networks",
+    "Clock": "types",
     "Config": "config.recipe",
     "ConfigError": "config.fields",
+    "Dataset": "data.dataset",
+    "LabeledBatch": "types",
     "Method": "methods.method",
     "Model": "evaluation.model",
+    "Prototypes": "parts.prototypes",
+    "PseudoLabel": "types",
+    "Run": "front",
+    "SegmentationOutput": "types",
+    "Segmentor": "parts.segmentor",
+    "StepResult": "types",
+    "UnlabeledBatch": "types",
     "compare": "studies.run",
-    "evaluate_run": "training.finished",
+    "evaluate": "training.finished",
     "load_config": "config.recipe",
     "load_model": "evaluation.model",
     "open_dataset": "data",
     "save_config": "config.recipe",
-    "train": "training.experiment",
+    "train": "front",
+    "wrap": "networks.wrap",
 }
+_MODULES = {"losses": "parts.losses", "methods": "methods"}
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"semiseg.{_MODULES[name]}")
     if name not in _HOME:
         raise AttributeError(f"semiseg has no public name {name!r}; it has {', '.join(__all__)}")
     return getattr(import_module(f"semiseg.{_HOME[name]}"), name)

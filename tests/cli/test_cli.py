@@ -28,9 +28,7 @@ def calls(monkeypatch):
 
     stands_in = {
         "training.experiment": SimpleNamespace(train=keep("train", Path("runs/x"))),
-        "training.finished": SimpleNamespace(
-            evaluate_run=keep("evaluate_run", {"miou": 0.5, "classes": {"sky": 0.25}})
-        ),
+        "training.finished": SimpleNamespace(evaluate=keep("evaluate", {"miou": 0.5, "classes": {"sky": 0.25}})),
         "evaluation.segment": SimpleNamespace(predict_images=keep("predict_images", 3), MASKS="masks"),
         "studies.demo": SimpleNamespace(demo=keep("demo", Path("out/report.html"))),
         "report": SimpleNamespace(
@@ -121,7 +119,7 @@ def test_evaluate_hands_on_its_options_and_prints_scores(calls, capsys):
     assert enter("evaluate runs/x --checkpoint last --set test --evaluation.protocol slide --evaluation.window 99") == 0
     evaluation = {"protocol": "slide", "window": 99}
     kwargs = {"checkpoint": "last", "subset": "test", "evaluation": evaluation, "root": None}
-    assert calls == [("evaluate_run", (Path("runs/x"),), kwargs)]
+    assert calls == [("evaluate", (Path("runs/x"),), kwargs)]
     assert capsys.readouterr().out == "miou: 0.5\nclasses.sky: 0.25\n"
 
 

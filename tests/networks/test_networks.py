@@ -80,7 +80,7 @@ ENCODERS = {"deeplabv3plus": "resnet10t", "dpt": "test_vit"}
 
 
 def test_the_registry_has_the_names_that_the_option_takes():
-    assert tuple(NETWORKS) == NAMES
+    assert list(NETWORKS) == NAMES
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -9,10 +9,8 @@ import test_evaluate
 import torch
 from support import tiny, tiny_run
 
-from semiseg.config.options import EvaluationOptions
 from semiseg.data import open_dataset
 from semiseg.evaluation.model import load_model, save_model
-from semiseg.evaluation.segment import segment
 from semiseg.networks import build
 from semiseg.parts.predictor import JointPredictor, Predictor, mean_prediction
 from semiseg.parts.prototype_predictor import PrototypePredictor
@@ -115,7 +113,7 @@ def test_the_model_folder_holds_all(tmp_path, reported):
     assert json.loads((tmp_path / "model.json").read_text())["several"]["reported"] == reported
 
     picture = np.random.default_rng(0).integers(0, 256, (33, 41, 3), dtype=np.uint8)
-    label, _ = segment(loaded, picture, EvaluationOptions(), torch.device("cpu"))
+    label, _ = loaded.predict(picture)
     alone = loaded.predictor.headline_alone if reported == "mean" else members[reported].eval()
-    other, _ = segment(replace(loaded, predictor=alone), picture, EvaluationOptions(), torch.device("cpu"))
+    other, _ = replace(loaded, predictor=alone).predict(picture)
     assert (label == other).all()

@@ -52,7 +52,7 @@ def test_a_run_makes_a_graph_per_shape_of_a_step_and_ends_as_one_without(graphs,
     assert graphs == [(2, 3, 32, 32), (2, 3, 32, 32), (4, 3, 32, 32)]
     same(tmp_path / "compiled", tmp_path / "plain")
     graphs.clear()
-    scores = [runs.evaluate_run(tmp_path / name, console=tiny_run.QUIET)["miou"] for name in ("plain", "compiled")]
+    scores = [runs.evaluate(tmp_path / name, console=tiny_run.QUIET)["miou"] for name in ("plain", "compiled")]
     assert scores[0] == scores[1]
     assert graphs == []
 

@@ -81,9 +81,9 @@ def test_a_run_of_two_processes_is_not_resumed_by_one(reference):
     folder, _ = reference
     with pytest.raises(ValueError, match=r"other options: train\.devices was 2 and is 1"):
         train(config_of(folder), resume=True, console=tiny_run.QUIET)
-    from semiseg.training.finished import evaluate_run
+    from semiseg.training.finished import evaluate
 
-    scores = evaluate_run(folder, checkpoint="last", console=tiny_run.QUIET)
+    scores = evaluate(folder, checkpoint="last", console=tiny_run.QUIET)
     recorded = json.loads((folder / "result.json").read_text())["last"]["val"]
     assert scores["linear"] == recorded["linear"]
 

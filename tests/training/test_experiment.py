@@ -22,7 +22,7 @@ from semiseg.data.sets.scenes import CLASSES
 from semiseg.evaluation.metrics import ConfusionMatrix
 from semiseg.training.checkpoint import load_checkpoint, save_checkpoint
 from semiseg.training.experiment import train
-from semiseg.training.finished import evaluate_run
+from semiseg.training.finished import evaluate
 from semiseg.training.record import read_record
 
 
@@ -153,7 +153,7 @@ def test_a_finished_run_that_is_resumed_is_scored_again(copied, result):
 
 @pytest.mark.parametrize("checkpoint", ["best", "last"])
 def test_evaluating_a_run_finds_the_scores_of_its_result(copied, result, checkpoint):
-    found = evaluate_run(copied, checkpoint=checkpoint, console=tiny_run.QUIET)
+    found = evaluate(copied, checkpoint=checkpoint, console=tiny_run.QUIET)
     assert (found["checkpoint"], found["subset"], found["evaluation"]["protocol"]) == (checkpoint, "val", "whole")
     written = json.loads((copied / f"evaluation-{checkpoint}-val-whole.json").read_text())
     assert all(written[key] == value for key, value in result[checkpoint]["val"].items())
@@ -163,11 +163,11 @@ def test_evaluating_a_run_finds_the_scores_of_its_result(copied, result, checkpo
 
 
 def test_evaluating_with_other_options(copied):
-    first = evaluate_run(copied, evaluation={"images": 1}, console=tiny_run.QUIET)
+    first = evaluate(copied, evaluation={"images": 1}, console=tiny_run.QUIET)
     assert first["evaluation"]["images"] == 1
-    assert first["linear"] != evaluate_run(copied, console=tiny_run.QUIET)["linear"]
+    assert first["linear"] != evaluate(copied, console=tiny_run.QUIET)["linear"]
     options = {"protocol": "slide", "window": 24, "stride": 16, "windows_at_once": 2}
-    assert evaluate_run(copied, evaluation=options, console=tiny_run.QUIET)["evaluation"] == options | {"images": None}
+    assert evaluate(copied, evaluation=options, console=tiny_run.QUIET)["evaluation"] == options | {"images": None}
     assert (copied / "evaluation-best-val-slide-24-16.json").is_file()
     assert (copied / "evaluation-best-val-whole-first1.json").is_file()
 
@@ -177,21 +177,21 @@ def test_a_limit_on_images_is_for_training_only(tmp_path):
     run = train(config, console=tiny_run.QUIET)
     result, recorded = json.loads((run / "result.json").read_text()), evaluations(run)[-1]
     assert result["last"]["val"]["linear"]["accuracy"] != recorded["linear"]["accuracy"]
-    found = evaluate_run(run, checkpoint="last", console=tiny_run.QUIET)
+    found = evaluate(run, checkpoint="last", console=tiny_run.QUIET)
     assert found["linear"]["accuracy"] == result["last"]["val"]["linear"]["accuracy"]
     assert found["evaluation"]["images"] is None
 
 
 def test_what_cannot_be_evaluated(run, tmp_path):
     with pytest.raises(ValueError, match=r"has no test images; it has labeled, unlabeled, val"):
-        evaluate_run(run, subset="test")
+        evaluate(run, subset="test")
     with pytest.raises(ValueError, match="there is no checkpoint 'first'; expected best or last"):
-        evaluate_run(run, checkpoint="first")
+        evaluate(run, checkpoint="first")
     with pytest.raises(ValueError, match=r"is not a run folder: expected .*checkpoints; `semiseg train` makes one"):
-        evaluate_run(tmp_path)
+        evaluate(tmp_path)
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(ValueError, match=r"best\.pt is not there; training writes .* best\.pt at its first evaluation"):
-        evaluate_run(tmp_path)
+        evaluate(tmp_path)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -200,7 +200,7 @@ def test_a_run_from_a_machine_with_a_gpu_is_evaluated_without(copied, result):
     saved = load_checkpoint(path)
     saved["config"]["train"]["device"] = "cuda:1"
     save_checkpoint(path, saved)
-    found = evaluate_run(copied, checkpoint="last", console=tiny_run.QUIET)
+    found = evaluate(copied, checkpoint="last", console=tiny_run.QUIET)
     assert found["miou"] == result["last"]["val"]["miou"]
 
 
@@ -251,7 +251,7 @@ def test_a_method_that_needs_no_unlabelled_images_may_have_none(photos):
     result = json.loads((run / "result.json").read_text())
     assert result["split"]["unlabeled"]["count"] == 0
     assert math.isfinite(result["last"]["val"]["miou"])
-    assert evaluate_run(run, subset="test", console=tiny_run.QUIET)["miou"] == result["best"]["test"]["miou"]
+    assert evaluate(run, subset="test", console=tiny_run.QUIET)["miou"] == result["best"]["test"]["miou"]
 
 
 def test_the_test_set_is_scored_for_best_and_last(photos):
@@ -292,7 +292,7 @@ def test_a_run_is_not_scored_on_images_it_was_trained_on(photos):
     run = train(tiny_run.tiny_config(photos / "run", "supervised", data=data, steps=2), console=tiny_run.QUIET)
     more_photos(photos, 12)
     with pytest.raises(ValueError, match=r"the val images are not those of the run .*there were 1 .*now there are"):
-        evaluate_run(run, console=tiny_run.QUIET)
+        evaluate(run, console=tiny_run.QUIET)
 
 
 def test_a_run_finds_its_data_where_they_are_now(photos, tmp_path_factory):
@@ -301,7 +301,7 @@ def test_a_run_finds_its_data_where_they_are_now(photos, tmp_path_factory):
     result = json.loads((train(config, console=tiny_run.QUIET) / "result.json").read_text())
     moved = tmp_path_factory.mktemp("elsewhere") / "data"
     shutil.move(photos, moved)
-    found = evaluate_run(moved / "run", root=moved, console=tiny_run.QUIET)
+    found = evaluate(moved / "run", root=moved, console=tiny_run.QUIET)
     assert found["miou"] == result["best"]["val"]["miou"]
     again = replace(config, run=moved / "run", data=replace(data, root=moved))
     assert train(again, resume=True, console=tiny_run.QUIET) == moved / "run"

@@ -126,7 +126,7 @@ def evaluate(
     from semiseg.training import finished as runs
 
     evaluation = {key.removeprefix("evaluation."): value for key, value in options.items()}
-    scores = runs.evaluate_run(run, checkpoint=checkpoint, subset=subset, evaluation=evaluation, root=root)
+    scores = runs.evaluate(run, checkpoint=checkpoint, subset=subset, evaluation=evaluation, root=root)
     for key, value in flatten(scores).items():
         print(f"{key}: {value}")
 

@@ -5,19 +5,19 @@ No torch here: `semiseg --help` reads this file and must answer at once.
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from typing import Literal
 
 from semiseg.config.checks import require
+from semiseg.config.registry import check_name
 
-NAMES = (
+NAMES = [
     *("deeplabv3plus", "dpt"),
     *("smp:Unet", "smp:UnetPlusPlus", "smp:MAnet", "smp:Linknet", "smp:FPN", "smp:PSPNet"),
     *("smp:DeepLabV3", "smp:DeepLabV3Plus", "smp:UPerNet", "smp:Segformer"),
-)
-"""The networks; those after `smp:` have their names in segmentation-models-pytorch."""
+]
+"""The networks, and those that are added to NETWORKS; `smp:` is followed by a name of segmentation-models-pytorch."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class NetworkOptions:
     third more time, the same numbers."""
 
     def __post_init__(self) -> None:
-        require(self.name in NAMES, f"network.name is {self.name!r}; {_nearest_name(self.name)}")
+        check_name("network.name", self.name, NAMES, "NETWORKS")
         require(self.channels >= 8, "network.channels must be at least 8")
         require(0 <= self.dropout < 1, "network.dropout: expected 0 <= dropout < 1")
         require(min(self.aspp_rates) >= 1, f"network.aspp_rates are {self.aspp_rates}; each must be at least 1")
@@ -82,10 +82,3 @@ def require_multiple(patch_height: int, patch_width: int, height: int, width: in
             f"augment.crop_{side} is {length}, and this network.encoder cuts images into patches of {patch} pixels: "
             f"make it a multiple, {nearest}",
         )
-
-
-def _nearest_name(name: str) -> str:
-    lower = {known.lower(): known for known in NAMES}
-    close = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.5)
-    hint = f"did you mean {lower[close[0]]}? Expected" if close else "expected"
-    return f"{hint} one of: {', '.join(NAMES)}"

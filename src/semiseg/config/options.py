@@ -11,6 +11,10 @@ from typing import Literal
 
 from semiseg.config.checks import require as require
 from semiseg.config.network import NetworkOptions as NetworkOptions
+from semiseg.config.registry import check_name
+
+DATASETS = ["folder", "voc", "cityscapes", "scenes"]
+"""The datasets by name, and those that are added to `semiseg.DATASETS`."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +43,9 @@ class SceneOptions:
 class DataOptions:
     """Which images, which masks, which split."""
 
-    dataset: Literal["folder", "voc", "cityscapes", "scenes"] = "folder"
-    """Layout of the data: your own folder, PASCAL VOC 2012, Cityscapes, or drawn scenes (no files at all)."""
+    dataset: str = "folder"
+    """Layout of the data: your own `folder`; `voc`, PASCAL VOC 2012; `cityscapes`; `scenes`, drawn, no files at all; or
+    a name that was added to semiseg.DATASETS."""
     root: Path = Path(".")
     """Folder of the dataset."""
     labeled: str | None = None
@@ -72,6 +77,7 @@ class DataOptions:
     scenes: SceneOptions = field(default_factory=SceneOptions)
 
     def __post_init__(self) -> None:
+        check_name("data.dataset", self.dataset, DATASETS, "DATASETS")
         require(0 < self.scale <= 4, f"data.scale is {self.scale}; expected 0 < scale <= 4")
         require(0 < self.val_fraction < 1, f"data.val_fraction is {self.val_fraction}; expected 0 < fraction < 1")
         require(

@@ -207,11 +207,14 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def config_from_dict(document: Mapping[str, Any]) -> Config:
-    """The config that `config_to_dict` wrote. Raises ConfigError where it does not fit this version's options."""
-    return _resolve(document, "saved config: ", "saved", Layer("--", {}))
+def config_from_dict(document: Mapping[str, Any], overrides: Mapping[str, object] | None = None) -> Config:
+    """The config that `config_to_dict` wrote, with `overrides` as for `load_config`.
+
+    Raises ConfigError where it does not fit this version's options.
+    """
+    return _resolve(document, "saved config: ", "saved", Layer("--", flatten(overrides or {})))
 
 
-def save_config(config: Config, path: Path) -> None:
+def save_config(config: Config, path: str | Path) -> None:
     """Write every option, resolved, as YAML that `load_config` reads back to an equal config."""
-    path.write_text(yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=True), "utf-8")
+    Path(path).write_text(yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=True), "utf-8")

@@ -1,4 +1,4 @@
-"""The datasets: DATASETS is the only list of them, `open_dataset` the way in."""
+"""The datasets: DATASETS is the list of them, `open_dataset` the way in."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from semiseg.config.options import DATASETS as NAMES
 from semiseg.config.options import DataOptions, require
+from semiseg.config.registry import CUSTOM, Registry
 from semiseg.data.dataset import Dataset, ImageSet, Prepared
 from semiseg.data.sets.cityscapes import open_cityscapes
 from semiseg.data.sets.folder import open_folder
@@ -20,12 +22,10 @@ from semiseg.types import IGNORE
 
 log = logging.getLogger(__name__)
 
-DATASETS: dict[str, Callable[[DataOptions], Dataset]] = {
-    "folder": open_folder,
-    "voc": open_voc,
-    "cityscapes": open_cityscapes,
-    "scenes": open_scenes,
-}
+DATASETS: Registry[Callable[[DataOptions], Dataset]] = Registry(
+    NAMES, {"folder": open_folder, "voc": open_voc, "cityscapes": open_cityscapes, "scenes": open_scenes}
+)
+"""What opens a dataset, by `data.dataset`; open to more."""
 
 _MASKS_READ_AT_OPEN = 3  # of a published dataset; those of a folder are all read, for anyone may have made them
 
@@ -38,8 +38,12 @@ _WHEN_EMPTY = {
 }
 
 
-def open_dataset(options: DataOptions, need_unlabeled: bool = True) -> Dataset:
-    """The dataset that the options describe, checked, and as a loader should read it.
+_LISTS = ("labeled", "unlabeled", "unlabeled_shards", "val", "test", "split", "labeled_count")
+"""Options that say which images are in which list."""
+
+
+def open_dataset(options: DataOptions, need_unlabeled: bool = True, given: Dataset | None = None) -> Dataset:
+    """The dataset that the options describe, or the one `given`, checked, and as a loader should read it.
 
     Labelled and unlabelled images come at `options.scale`; validation and test images at native size, at which they
     are scored. With `options.cache` all of them are decoded here. Raises ValueError for whatever is wrong with the
@@ -47,18 +51,37 @@ def open_dataset(options: DataOptions, need_unlabeled: bool = True) -> Dataset:
     the masks, those of a folder's labelled and validation images are all looked at, of other datasets the first few;
     every other file is checked when it is read.
     """
+    for name in () if given is None else _LISTS:
+        require(
+            getattr(options, name) is None,
+            f"data.{name} names images of files, and a dataset of your own has its lists: leave it out",
+        )
+    dataset = _opened(options) if given is None else given
+    if not isinstance(dataset, Dataset):
+        raise ValueError(
+            f"the dataset is a {type(dataset).__name__}; expected a semiseg.Dataset, as Dataset.from_items makes one"
+        )
+    if options.unlabeled_shards is not None:
+        dataset = with_shards(dataset, options.unlabeled_shards)
+    check_lists(dataset, need_unlabeled, _splits_there(options))
+    check_masks(dataset, None if options.dataset == "folder" else _MASKS_READ_AT_OPEN)
+    return _prepared(dataset, options)
+
+
+def _opened(options: DataOptions) -> Dataset:
+    require(
+        options.dataset != CUSTOM,
+        "data.dataset is custom: this dataset was given as an object and cannot be opened by name. Give it again as "
+        "`dataset=`, or add what opens it to semiseg.DATASETS and train under its name",
+    )
+    require(options.dataset in DATASETS, f"this process has no semiseg.DATASETS[{options.dataset!r}]: add it there")
     if options.split is not None:
         find_split(options.split, options.dataset)
     require(
         options.labeled_count is None or (options.dataset == "folder" and options.labeled is None),
         "data.labeled_count is for an automatic split of the dataset `folder`: leave it out, or leave data.labeled out",
     )
-    dataset = DATASETS[options.dataset](options)
-    if options.unlabeled_shards is not None:
-        dataset = with_shards(dataset, options.unlabeled_shards)
-    check_lists(dataset, need_unlabeled, _splits_there(options))
-    check_masks(dataset, None if options.dataset == "folder" else _MASKS_READ_AT_OPEN)
-    return _prepared(dataset, options)
+    return DATASETS[options.dataset](options)
 
 
 def check_lists(dataset: Dataset, need_unlabeled: bool, hint: str) -> None:

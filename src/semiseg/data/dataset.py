@@ -7,16 +7,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+
+from semiseg.data.images import Pixels as Pixels
+from semiseg.data.images import as_pixels, described
+from semiseg.types import IGNORE
 
 # OpenCV's own threads do not survive the fork that starts a worker: one that resized here first would hang there.
 cv2.setNumThreads(0)
 
-Pixels = NDArray[np.uint8]
 Color = tuple[int, int, int]
 
 
@@ -37,6 +39,53 @@ class ImageSet(ABC):
     @abstractmethod
     def mask(self, index: int) -> Pixels:
         """Mask of image `index`, (H, W) uint8, 0..C-1 or IGNORE. Raises ValueError where `has_masks` is False."""
+
+
+class Items(Protocol):
+    """A list, a tuple, a dataset of torch: anything with a length and an item for each index from 0."""
+
+    def __len__(self) -> int:
+        """How many."""
+        ...
+
+    def __getitem__(self, index: int, /) -> Any:
+        """One of them."""
+        ...
+
+
+class ItemSet(ImageSet):
+    """Images, or pairs of image and mask, of one's own; each is looked at when it is read."""
+
+    def __init__(self, name: str, items: Items, num_classes: int) -> None:
+        self.name, self.items, self.num_classes = name, items, num_classes
+        self.names = [f"{name}-{index:06d}" for index in range(len(items))]
+        self.has_masks = name != "unlabeled"
+
+    def image(self, index: int) -> Pixels:
+        """Raises ValueError where it is no image."""
+        item = self.items[index]
+        return as_pixels(self._pair(item, index)[0] if self.has_masks else item, f"{self.name} image {index}")
+
+    def mask(self, index: int) -> Pixels:
+        """Raises ValueError where it is no mask, or not of the image's size."""
+        if not self.has_masks:
+            raise ValueError("unlabeled images have no masks")
+        image, mask = self._pair(self.items[index], index)
+        mask, what = np.asarray(mask), f"{self.name} mask {index}"
+        size = as_pixels(image, f"{self.name} image {index}").shape[:2]
+        if mask.shape != size or not np.issubdtype(mask.dtype, np.integer):
+            raise ValueError(f"{what} is {described(mask)}; expected whole numbers of the image's shape {size}")
+        wrong = mask[((mask < 0) | (mask >= self.num_classes)) & (mask != IGNORE)]
+        if len(wrong):
+            raise ValueError(
+                f"{what} has the value {wrong[0]}; expected 0..{self.num_classes - 1} or {IGNORE} (ignore)"
+            )
+        return mask.astype(np.uint8)
+
+    def _pair(self, item: Any, index: int) -> tuple[Any, Any]:
+        if not isinstance(item, tuple | list) or len(item) != 2:
+            raise ValueError(f"{self.name} item {index} is {described(item)}; expected a pair (image, mask)")
+        return item[0], item[1]
 
 
 class Prepared(ImageSet):
@@ -89,6 +138,40 @@ class Dataset:
     test: ImageSet | None
     split: dict[str, dict[str, Any]]  # list -> {name, sha256, count, source, file_sha256}: written in every result.json
     hidden: ImageSet | None = None  # the unlabelled images with the masks that some may have: see `data.hidden`
+
+    @classmethod
+    def from_items(
+        cls,
+        classes: Sequence[str],
+        *,
+        labeled: Items,
+        val: Items,
+        unlabeled: Items = (),
+        test: Items | None = None,
+        colors: Sequence[Color] | None = None,
+    ) -> Dataset:
+        """A dataset of one's own images, in memory or read when they are asked for.
+
+        Args:
+            classes: their names.
+            labeled: pairs (image, mask): a list, or any object with `__len__` and `__getitem__` that gives the same
+                item whenever it is asked for it, by several processes too. An image is a path, a PIL image or an array
+                (H, W, 3) uint8 in RGB; a mask an array (H, W) of whole numbers, 0..C-1 or IGNORE.
+            val: such pairs, to be scored on.
+            unlabeled: images.
+            test: further pairs, scored once at the end.
+            colors: RGB of each class. None: those of PASCAL VOC.
+
+        The lists are told apart by their lengths only: whether the images of a resumed run are the same, you know.
+        """
+        lists = {"labeled": labeled, "unlabeled": unlabeled, "val": val} | ({} if test is None else {"test": test})
+        sets = {name: ItemSet(name, items, len(classes)) for name, items in lists.items()}
+        return cls(
+            classes=tuple(classes),
+            colors=palette(len(classes)) if colors is None else tuple(colors),
+            **{name: sets.get(name) for name in ("labeled", "unlabeled", "val", "test")},  # pyright: ignore
+            split={name: split_record(images, "your own") for name, images in sets.items()},
+        )
 
     @property
     def image_sets(self) -> dict[str, ImageSet]:

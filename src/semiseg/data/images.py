@@ -10,9 +10,10 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from semiseg.data.dataset import Pixels
+Pixels = NDArray[np.uint8]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
 
@@ -49,12 +50,37 @@ def read_image(path: Path | str, content: bytes | None = None) -> Pixels:
     Raises ValueError for a file that cannot be read, or whose pixels have more than 8 bits and no agreed way to 8.
     """
     with opened(path, content) as picture:
-        if picture.mode.startswith(("I", "F")):
-            raise ValueError(
-                f"image {path} has {picture.mode!r} pixels (16 or 32 bits, one channel); expected 8 bits. "
-                "Save it as 8-bit grey or RGB: only you know which range of values matters"
-            )
-        return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"), dtype=np.uint8)
+        return _pixels(picture, f"image {path}")
+
+
+def _pixels(picture: Image.Image, what: str) -> Pixels:
+    if picture.mode.startswith(("I", "F")):
+        raise ValueError(
+            f"{what} has {picture.mode!r} pixels (16 or 32 bits, one channel); expected 8 bits. "
+            "Save it as 8-bit grey or RGB: only you know which range of values matters"
+        )
+    return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"), dtype=np.uint8)
+
+
+def as_pixels(image: object, what: str = "the image") -> Pixels:
+    """(H, W, 3) uint8 RGB of a path (str or Path), a PIL image or such an array; `what` opens the error's message.
+
+    Raises ValueError for anything else.
+    """
+    if isinstance(image, str | Path):
+        return read_image(image)
+    if isinstance(image, Image.Image):
+        return _pixels(image, what)
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
+        return image
+    raise ValueError(f"{what} is {described(image)}; expected a path, a PIL image or an array (H, W, 3) uint8 in RGB")
+
+
+def described(value: object) -> str:
+    """The kind of a value, and of an array its shape and type."""
+    if isinstance(value, np.ndarray):
+        return f"an array {value.shape} {value.dtype}"
+    return f"a {type(value).__name__}"
 
 
 def image_size(path: Path) -> tuple[int, int]:

@@ -3,29 +3,44 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
+from torch import nn
 
 from semiseg.config.options import EvaluationOptions, NetworkOptions
 from semiseg.config.recipe import Config
-from semiseg.data.dataset import Color, Dataset
-from semiseg.networks import build
-from semiseg.parts.augment import MEAN, STD
+from semiseg.config.registry import CUSTOM
+from semiseg.data.dataset import Color, Dataset, Pixels, resized
+from semiseg.data.images import as_pixels
+from semiseg.evaluation.windows import predict_image
+from semiseg.networks import NETWORKS, build, check_segmentor
+from semiseg.parts.augment import MEAN, STD, as_batch
 from semiseg.parts.predictor import JointPredictor, Predictor
 from semiseg.parts.prototype_predictor import PrototypePredictor
+from semiseg.parts.segmentor import Segmentor
 from semiseg.runtime.files import write_atomically, write_json
+from semiseg.runtime.precision import precision_context
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 
 
+Make = Callable[[], Segmentor]
+
+
 @dataclass(frozen=True)
 class Model:
-    """A predictor with what it needs to know of images."""
+    """A predictor with what it needs to know of images. It computes where `to` puts it, at first on the CPU."""
 
     predictor: Predictor
     classes: tuple[str, ...]
@@ -33,6 +48,40 @@ class Model:
     scale: float  # images are resized by this first
     precision: str  # of the training and its scores
     evaluation: EvaluationOptions  # how it was scored
+
+    def to(self, device: str | torch.device) -> Model:
+        """The same model, moved there (`cuda`)."""
+        self.predictor.to(device)
+        return self
+
+    @torch.inference_mode()
+    def predict(
+        self, image: object, *, window: int | None = None, stride: int | None = None
+    ) -> tuple[Pixels, NDArray[np.float32]]:
+        """Class indices (H, W) uint8 and confidences (H, W) float32, in [0, 1], of an image at its own size.
+
+        `image` is a path, a PIL image or an array (H, W, 3) uint8 in RGB. A model that was scored in windows predicts
+        in the same windows, any other takes an image whole. `window` overrules that: overlapping windows of that many
+        pixels a side (after the model's scale), `stride` pixels apart (None: three quarters of the window). Raises
+        ValueError where it is no image, or `stride` comes without `window`.
+        """
+        pixels, options = as_pixels(image), self.windows(window, stride)
+        # The same resize as in training, `Prepared`.
+        small = resized(pixels, self.scale, cv2.INTER_AREA if self.scale < 1 else cv2.INTER_LINEAR)
+        device = next(self.predictor.parameters()).device
+        batch, size = as_batch(small).to(device), (pixels.shape[0], pixels.shape[1])
+        with precision_context(self.precision, device):  # the same as in the scores
+            logits = predict_image(self.predictor.headline_alone, batch, size, options)
+        confidence, label = next(iter(logits.values()))[0].float().softmax(0).max(0)
+        return label.byte().cpu().numpy(), confidence.cpu().numpy()
+
+    def windows(self, window: int | None, stride: int | None) -> EvaluationOptions:
+        """How `predict` cuts an image. Raises ValueError for a `stride` without a `window`."""
+        if window is None:
+            if stride is not None:
+                raise ValueError("--stride is the distance between windows: give --window too")
+            return self.evaluation if self.evaluation.protocol == "slide" else EvaluationOptions()
+        return EvaluationOptions(protocol="slide", window=window, stride=stride or max(1, window * 3 // 4))
 
 
 def save_model(folder: Path, predictor: Predictor, config: Config, dataset: Dataset) -> None:
@@ -55,24 +104,57 @@ def save_model(folder: Path, predictor: Predictor, config: Config, dataset: Data
     )
 
 
-def load_model(folder: Path) -> Model:
-    """Read a model folder onto the CPU, ready to predict. Raises ValueError that names what is missing or damaged."""
+def load_model(run: str | os.PathLike[str], *, network: Segmentor | Make | None = None) -> Model:
+    """The model of a run folder, or in its model/, on the CPU and ready to predict.
+
+    `network` is that of the training where it cannot be built from its name: the object, of which a copy gets the
+    weights, or what makes one. Raises ValueError that names what is missing or damaged.
+    """
+    folder = Path(run)
+    folder = folder / "model" if (folder / "model").is_dir() else folder
     description, weights = folder / DESCRIPTION, folder / WEIGHTS
     for path in (description, weights):
         if not path.is_file():
             raise ValueError(f"{path} is not there; a finished `semiseg train` writes it into its run folder")
     try:
         about = json.loads(description.read_text("utf-8"))
-        network = NetworkOptions(**{key: _as_option(value) for key, value in about["network"].items()})
-        predictor = _empty_predictor(network, len(about["classes"]), about)
+        make = _maker(about["network"], len(about["classes"]), network, folder)
+        predictor = _empty_predictor(make, len(about["classes"]), about)
         predictor.load_state_dict(load_file(weights))
         classes, colors = tuple(about["classes"]), tuple((r, g, b) for r, g, b in about["colors"])
         evaluation = EvaluationOptions(**about["evaluation"])
         return Model(predictor.eval(), classes, colors, about["scale"], about["precision"], evaluation)
+    except _OtherNetworkError:
+        raise
     except (KeyError, TypeError, ValueError, SafetensorError, RuntimeError) as error:
-        raise ValueError(
-            f"{folder} does not hold a model of this version of semiseg, or it is damaged: {error}"
-        ) from error
+        wrong = "does not hold a model of this version of semiseg, or it is damaged"
+        wrong = wrong if network is None else "does not hold weights of the network that is given"
+        raise ValueError(f"{folder} {wrong}: {error}") from error
+
+
+class _OtherNetworkError(ValueError):
+    """A network has to be given, or another one."""
+
+
+def _maker(options: dict[str, Any], num_classes: int, network: Segmentor | Make | None, folder: Path) -> Make:
+    """What makes the networks of a model, each time a new one."""
+    name = options["name"]
+    if network is not None:
+        make = (lambda: deepcopy(network)) if isinstance(network, nn.Module) else network
+        try:
+            with torch.random.fork_rng(devices=[]):
+                check_segmentor(make(), num_classes)
+        except ValueError as error:
+            raise _OtherNetworkError(str(error)) from None
+        return make
+    if name not in NETWORKS:
+        which = "of your own, which was given as an object" if name == CUSTOM else f"{name!r}, unknown in this process"
+        raise _OtherNetworkError(
+            f"the model in {folder} has a network {which}: give it as load_model(..., network=...), or add what builds "
+            "it to semiseg.NETWORKS and train under its name"
+        )
+    named = NetworkOptions(**{key: _as_option(value) for key, value in options.items()})
+    return lambda: build(named, num_classes)
 
 
 def _as_option(value: object) -> Any:
@@ -94,17 +176,17 @@ def _about(predictor: Predictor) -> dict[str, Any]:
     }
 
 
-def _empty_predictor(network: NetworkOptions, num_classes: int, about: dict[str, Any]) -> Predictor:
+def _empty_predictor(make: Make, num_classes: int, about: dict[str, Any]) -> Predictor:
     several, headline = about.get("several"), about["headline"]
     if several is None:
-        return _empty_single(network, num_classes, about["prototypes"], headline)
-    members = {name: _empty_single(network, num_classes, about["prototypes"], headline) for name in several["names"]}
+        return _empty_single(make, num_classes, about["prototypes"], headline)
+    members = {name: _empty_single(make, num_classes, about["prototypes"], headline) for name in several["names"]}
     return JointPredictor(members, several["reported"])
 
 
-def _empty_single(network: NetworkOptions, num_classes: int, prototypes: dict | None, headline: str) -> Predictor:
+def _empty_single(make: Make, num_classes: int, prototypes: dict | None, headline: str) -> Predictor:
     with torch.random.fork_rng(devices=[]):
-        segmentor = build(network, num_classes)
+        segmentor = make()
     if prototypes is None:
         return Predictor(segmentor, None, headline)
     head = PrototypePredictor(

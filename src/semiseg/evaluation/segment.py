@@ -5,20 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
-import torch
 from PIL import Image
 from rich.console import Console
 
-from semiseg.config.options import EvaluationOptions
-from semiseg.data.dataset import Color, Pixels, resized
+from semiseg.data.dataset import Color, Pixels
 from semiseg.data.images import IMAGE_SUFFIXES, read_image
-from semiseg.evaluation.model import Model, load_model
-from semiseg.evaluation.windows import predict_image
-from semiseg.parts.augment import as_batch
+from semiseg.evaluation.model import load_model
 from semiseg.runtime.distributed import pick_device
-from semiseg.runtime.precision import precision_context
 from semiseg.runtime.progress import Progress
 
 OVERLAY = 0.5  # weight of the mask in an overlay
@@ -45,26 +39,16 @@ def predict_images(
     quarters of the window). Raises ValueError where `run` holds no model, `images` no picture, two
     pictures have one NAME, or a picture cannot be read.
     """
-    model = load_model(run / "model")
-    options = _options(window, stride, model.evaluation)
+    model = load_model(run / "model").to(pick_device("auto"))
+    model.windows(window, stride)  # a mistake is told before the first picture
     paths = find_images(images, out)
-    device = pick_device("auto")
-    model.predictor.to(device)
     with Progress("predict", len(paths), console=console) as bar:
         for done, (name, path) in enumerate(paths.items(), 1):
             picture = read_image(path)
-            label, confidence = segment(model, picture, options, device)
-            _write(out, name, picture, label, confidence, model.colors)
+            label, confidence = model.predict(picture, window=window, stride=stride)
+            _write(out, name, picture, label, (255 * confidence).round().astype(np.uint8), model.colors)
             bar.step(done, {})
     return len(paths)
-
-
-def _options(window: int | None, stride: int | None, scored: EvaluationOptions) -> EvaluationOptions:
-    if window is None:
-        if stride is not None:
-            raise ValueError("--stride is the distance between windows: give --window too")
-        return scored if scored.protocol == "slide" else EvaluationOptions()
-    return EvaluationOptions(protocol="slide", window=window, stride=stride or max(1, window * 3 // 4))
 
 
 def find_images(images: Path, out: Path | None = None) -> dict[str, Path]:
@@ -92,19 +76,6 @@ def _pictures(folder: Path, out: Path | None) -> Iterator[Path]:
         ours = any(path.resolve().is_relative_to(part) for part in written)
         if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and not hidden and not ours:
             yield path
-
-
-@torch.inference_mode()
-def segment(model: Model, picture: Pixels, options: EvaluationOptions, device: torch.device) -> tuple[Pixels, Pixels]:
-    """Class indices and confidence in 255ths, both (H, W) uint8, of a picture (H, W, 3) uint8 RGB."""
-    # The same resize as in training, `Prepared`.
-    small = resized(picture, model.scale, cv2.INTER_AREA if model.scale < 1 else cv2.INTER_LINEAR)
-    image = as_batch(small).to(device)
-    predictor = model.predictor.headline_alone
-    with precision_context(model.precision, device):  # the same as in the scores
-        logits = next(iter(predict_image(predictor, image, picture.shape[:2], options).values()))
-    confidence, label = logits[0].float().softmax(0).max(0)
-    return label.byte().cpu().numpy(), (255 * confidence).round().byte().cpu().numpy()
 
 
 def colored(label: Pixels, colors: tuple[Color, ...]) -> Pixels:

@@ -56,6 +56,8 @@ class Method(nn.Module):
     options: Any
     """An instance of it."""
     uses_unlabeled: bool = True
+    reads_pyramid: bool = False
+    """Whether it works on the encoder's maps themselves, which a wrapped network does not show."""
     prototypes: Prototypes | None
     """The prototypes of the network that is evaluated; None in a method that has none."""
     prepare_at: int | None
@@ -76,6 +78,8 @@ class Method(nn.Module):
             setting = Setting(tuple(f"class {number}" for number in range(student.num_classes)))
         self.student, self.prototypes = student, None
         self.options, self.setting = self._with_keywords(options or self.Options(), setting, keywords)
+        if self.reads_pyramid:
+            student.scales()  # raises ValueError where the network shows none
         warmup = self.options.warmup if self.uses_unlabeled else 1.0
         if self.uses_unlabeled and warmup and not self.setting.total_steps:
             raise ValueError(

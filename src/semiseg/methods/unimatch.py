@@ -29,6 +29,7 @@ class UniMatch(WithPrototypes):
 
     Options = UniMatchOptions
     options: UniMatchOptions
+    reads_pyramid = True
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
         """The weak views with the labelled images, clean and perturbed, then both strong views."""

@@ -30,6 +30,11 @@ class UniMatchV2(WithPrototypes, TeacherMethod):
     Options = UniMatchV2Options
     options: UniMatchV2Options
 
+    @property
+    def reads_pyramid(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Only for the complementary dropout."""
+        return self.options.complementary_dropout
+
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
         """One pass of the labelled images and both strong views."""
         pseudo = self.label(unlabeled)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
 from timm.layers import convert_sync_batchnorm
 
-from semiseg.config.options import NetworkOptions
+from semiseg.config.network import NAMES
+from semiseg.config.options import NetworkOptions, require
+from semiseg.config.registry import CUSTOM, Registry
 from semiseg.networks.checkpointing import encoder_blocks, recompute
 from semiseg.networks.deeplabv3plus import AuxHead, DeepLabV3Plus
 from semiseg.networks.dpt import DPT
 from semiseg.networks.encoders import build_encoder
 from semiseg.networks.smp import SmpSegmentor, smp_parts
 from semiseg.networks.vit import ViTEncoder, build_vit
+from semiseg.networks.wrap import Wrapped, wrap
 from semiseg.parts.segmentor import Segmentor
 from semiseg.runtime.distributed import world_size
 
@@ -37,32 +41,61 @@ def _smp(options: NetworkOptions, num_classes: int) -> Segmentor:
     return SmpSegmentor(encoder, decoder, _aux_head(options, encoder.widths[-2], num_classes), num_classes)
 
 
-NETWORKS = {
-    "deeplabv3plus": _deeplabv3plus,
-    "dpt": _dpt,
-    "smp:Unet": _smp,
-    "smp:UnetPlusPlus": _smp,
-    "smp:MAnet": _smp,
-    "smp:Linknet": _smp,
-    "smp:FPN": _smp,
-    "smp:PSPNet": _smp,
-    "smp:DeepLabV3": _smp,
-    "smp:DeepLabV3Plus": _smp,
-    "smp:UPerNet": _smp,
-    "smp:Segformer": _smp,
-}
-"""What makes a segmentor of options and a number of classes, by `network.name`."""
+NETWORKS: Registry[Callable[[NetworkOptions, int], Segmentor]] = Registry(
+    NAMES,
+    {
+        "deeplabv3plus": _deeplabv3plus,
+        "dpt": _dpt,
+        "smp:Unet": _smp,
+        "smp:UnetPlusPlus": _smp,
+        "smp:MAnet": _smp,
+        "smp:Linknet": _smp,
+        "smp:FPN": _smp,
+        "smp:PSPNet": _smp,
+        "smp:DeepLabV3": _smp,
+        "smp:DeepLabV3Plus": _smp,
+        "smp:UPerNet": _smp,
+        "smp:Segformer": _smp,
+    },
+)
+"""What makes a segmentor of options and a number of classes, by `network.name`; open to more."""
 
 
 def build(options: NetworkOptions, num_classes: int) -> Segmentor:
     """The segmentor that `options` describe. Raises ValueError for an encoder or weights that cannot be had."""
-    segmentor = NETWORKS[options.name](options, num_classes)
+    require(options.name != CUSTOM, _GIVEN)
+    require(options.name in NETWORKS, f"this process has no semiseg.NETWORKS[{options.name!r}]: add it there first")
+    segmentor = check_segmentor(NETWORKS[options.name](options, num_classes), num_classes)
     if options.checkpoint:
+        require(
+            not isinstance(segmentor, Wrapped), "network.checkpoint knows no blocks of a wrapped network: leave it off"
+        )
         decoder: Any = segmentor.decoder
         heads = [] if segmentor.aux_head is None else [segmentor.aux_head]
         for block in (*encoder_blocks(segmentor.encoder), *decoder.blocks(), *heads):
             recompute(block)
     return segmentor
+
+
+_GIVEN = (
+    "network.name is custom: this network was given as an object and cannot be built from options. Give it again as "
+    "`network=`, or add what builds it to semiseg.NETWORKS and train under its name"
+)
+
+
+def check_segmentor(network: object, num_classes: int) -> Segmentor:
+    """`network` if it is a Segmentor for so many classes. Raises ValueError with the repair."""
+    if not isinstance(network, Segmentor):
+        raise ValueError(
+            f"the network is a {type(network).__name__}; expected a semiseg.Segmentor: any module becomes one by "
+            "semiseg.wrap(module, features=NAME)"
+        )
+    require(
+        network.num_classes == num_classes,
+        f"the network has {network.num_classes} classes and the dataset {num_classes}: give its last layer "
+        f"{num_classes} channels",
+    )
+    return network
 
 
 def _aux_head(options: NetworkOptions, inputs: int, num_classes: int) -> AuxHead | None:
@@ -81,4 +114,4 @@ def with_shared_statistics(module: Part, device: torch.device) -> Part:
     return convert_sync_batchnorm(module)  # pyright: ignore[reportReturnType]  # the module itself
 
 
-__all__ = ["NETWORKS", "ViTEncoder", "build", "with_shared_statistics"]
+__all__ = ["NETWORKS", "ViTEncoder", "build", "check_segmentor", "with_shared_statistics", "wrap"]

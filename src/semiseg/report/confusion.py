@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from semiseg.report.runs import Run
-from semiseg.training.experiment import CONFUSIONS
+from semiseg.training.record import CONFUSIONS
 
 FEW = 11  # classes up to which a cell has a decimal
 

@@ -2,37 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
+from torch import nn
 
 from semiseg.config.changes import check_same_run
 from semiseg.config.network import require_multiple
+from semiseg.config.options import require
 from semiseg.config.recipe import Config, config_from_dict, config_to_dict, save_config
+from semiseg.config.registry import CUSTOM
 from semiseg.data import open_dataset
 from semiseg.data.dataset import Dataset, ImageSet, check_same_lists
 from semiseg.data.loading import PartnerLoader, Views, labeled_images, training_batches
 from semiseg.evaluation.evaluator import Evaluation, Evaluator, hidden_labels
-from semiseg.evaluation.model import save_model
 from semiseg.methods import METHODS, Method, Setting
-from semiseg.networks import ViTEncoder, build, with_shared_statistics
+from semiseg.networks import ViTEncoder, build, check_segmentor, with_shared_statistics
 from semiseg.parts.partners import WantsImages
 from semiseg.parts.segmentor import Segmentor
-from semiseg.runtime.distributed import copy_from_first, gathered, pick_device, process_group, rank
-from semiseg.runtime.files import write_arrays, write_json
+from semiseg.runtime.distributed import gathered, pick_device, process_group, rank
 from semiseg.runtime.launch import resolve_devices
 from semiseg.runtime.progress import Progress
-from semiseg.runtime.provenance import provenance
-from semiseg.runtime.timing import process_peak
-from semiseg.training.checkpoint import BEST, LAST, load_checkpoint
+from semiseg.training.checkpoint import LAST, load_checkpoint
 from semiseg.training.compilation import compile_networks, uncompiled
 from semiseg.training.optim import Optimizer, build_optimizer
-from semiseg.training.record import CONFIG, CONFUSIONS, METRICS, RESULT, Record
+from semiseg.training.record import CONFIG, METRICS, Record
+from semiseg.training.result import finish
 from semiseg.training.trainer import State, Trainer
+
+Network = Segmentor | Callable[[], Segmentor]
+"""A network of one's own: an object, of which copies are trained, or what makes one."""
 
 
 @dataclass(frozen=True)
@@ -62,28 +66,41 @@ class Experiment:
         )
 
 
-def build_experiment(config: Config, weights: bool = True) -> Experiment:
-    """Dataset, network and method of a config; `weights` False leaves the encoder random, for a checkpoint to fill."""
+def build_experiment(
+    config: Config, weights: bool = True, *, dataset: Dataset | None = None, network: Network | None = None
+) -> Experiment:
+    """Dataset, network and method of a config; `weights` False leaves the encoder random, for a checkpoint to fill.
+
+    `dataset` and `network` are those of one's own, instead of the config's.
+    """
     device = pick_device(config.train.device)
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
-    dataset = open_dataset(config.data, need_unlabeled=METHODS[config.method].uses_unlabeled)
-    method = build_method(config, dataset.classes, weights, len(dataset.unlabeled)).to(device)
+    dataset = open_dataset(config.data, METHODS[config.method].uses_unlabeled, dataset)
+    method = build_method(config, dataset.classes, weights, len(dataset.unlabeled), network=network).to(device)
     return Experiment(config, dataset, with_shared_statistics(method, device), device)
 
 
-def build_method(config: Config, classes: tuple[str, ...], weights: bool = True, unlabeled: int = 0) -> Method:
+def build_method(
+    config: Config,
+    classes: tuple[str, ...],
+    weights: bool = True,
+    unlabeled: int = 0,
+    *,
+    network: Network | None = None,
+) -> Method:
     """Network and method of a config, on the CPU, started from config.seed; `unlabeled` images are there to train on.
 
     With `weights` False the encoder is left random. Raises ValueError for a network that cannot be had, or crops that a
     ViT cannot cut into patches.
     """
     torch.manual_seed(config.seed)
-    network = config.network if weights else replace(config.network, weights="none")
+    options = config.network if weights else replace(config.network, weights="none")
+    make = (lambda: build(options, len(classes))) if network is None else _maker(network, config)
 
     def another() -> Segmentor:
         """The global generator has moved on since the last one."""
-        made = build(network, len(classes))
+        made = check_segmentor(make(), len(classes))
         if isinstance(made.encoder, ViTEncoder):
             require_multiple(*made.encoder.patch, config.augment.crop_height, config.augment.crop_width)
         if config.train.channels_last:
@@ -95,21 +112,52 @@ def build_method(config: Config, classes: tuple[str, ...], weights: bool = True,
     return METHODS[config.method](another(), config.method_options, setting)
 
 
-def train(config: Config, resume: bool = False, console: Console | None = None) -> Path:
+def _maker(network: Network, config: Config) -> Callable[[], Segmentor]:
+    """What gives the networks of a method: a copy of `network` once, or as many as `network` makes."""
+    require(not config.network.checkpoint, "network.checkpoint is for networks by name: leave it off")
+    if not isinstance(network, nn.Module):
+        return network
+    copies = iter([copy.deepcopy(network)])
+
+    def one() -> Segmentor:
+        for made in copies:
+            return made
+        raise ValueError(
+            f"{config.method} trains several networks that start differently, and one was given: give a function that "
+            "makes a new one at each call, as in network=lambda: semiseg.wrap(MyNetwork(), features=...)"
+        )
+
+    return one
+
+
+def train(
+    config: Config,
+    resume: bool = False,
+    console: Console | None = None,
+    *,
+    dataset: Dataset | None = None,
+    network: Network | None = None,
+) -> Path:
     """Train, or go on with, the run that `config` describes; returns its folder.
 
+    `dataset` and `network` are those of one's own, instead of the config's; the run's config then says `custom`.
     In each of several processes (`train.devices`) the same call; the first one writes and prints. Raises ValueError
     where the run folder holds a run and `resume` is False, or another run and `resume` is True, and AloneError where
     the other processes were not started.
     """
     config = replace(config, train=replace(config.train, devices=resolve_devices(config.train.devices)))
+    if dataset is not None:
+        config = replace(config, data=replace(config.data, dataset=CUSTOM))
+    if network is not None:
+        config = replace(config, network=replace(config.network, name=CUSTOM))
     with process_group(pick_device(config.train.device)):
-        return _train(config, resume, console if rank() == 0 else Console(quiet=True))
+        own = {"dataset": dataset, "network": network}
+        return _train(config, resume, console if rank() == 0 else Console(quiet=True), own)
 
 
-def _train(config: Config, resume: bool, console: Console | None) -> Path:
+def _train(config: Config, resume: bool, console: Console | None, own: dict[str, Any]) -> Path:
     saved = _checkpoint(config, resume)
-    experiment = build_experiment(config, weights=saved is None)
+    experiment = build_experiment(config, weights=saved is None, **own)
     _check_agreement(experiment, 0 if saved is None else saved["state"]["step"])
     optimizer = build_optimizer(experiment.method.parameter_groups(), config.optim)
     state = State() if saved is None else _restore(saved, experiment, optimizer)
@@ -214,79 +262,3 @@ def build_trainer(experiment: Experiment, optimizer: Optimizer, state: State, ba
         if isinstance(experiment.method, WantsImages)
         else None,
     )
-
-
-def finish(experiment: Experiment, state: State, bar: Progress) -> None:
-    """Score the method as the last step left it, then the best checkpoint; save that for use, write result.json."""
-    config, dataset = experiment.config, experiment.dataset
-    last = score_sets(experiment)
-    scores = {"last": {"step": state.step, **_written(last)}}
-    scores["best"] = scores["last"]
-    if state.best_step != state.step:
-        if rank() == 0:
-            experiment.method.load_state_dict(load_checkpoint(experiment.checkpoints / BEST)["method"])
-        copy_from_first(experiment.method)
-        scores["best"] = {"step": state.best_step, **_written(score_sets(experiment))}
-    if rank() > 0:
-        return
-    save_model(experiment.folder / "model", experiment.method.predictor, config, dataset)
-    write_arrays(experiment.folder / CONFUSIONS, {"names": list(dataset.val.names), **last["val"].by_image})
-    write_json(
-        experiment.folder / RESULT,
-        {
-            "method": config.method,
-            "recipe": config.recipe,
-            "seed": config.seed,
-            "steps": config.train.steps,
-            "devices": config.train.devices,
-            "accumulate": state.accumulate or config.train.accumulate,
-            **scores,
-            "split": dataset.split,
-            "classes": list(dataset.classes),
-            "seconds": round(state.seconds, 1),
-            **_costs(experiment, state),
-            **provenance(experiment.device),
-        },
-    )
-    for name in ("best", "last"):
-        for subset in ("val", "test"):
-            if subset in scores[name]:
-                bar.say(
-                    f"{config.method} {name} checkpoint (step {scores[name]['step']}): {_line(scores, name, subset)}"
-                )
-
-
-def _line(scores: Mapping[str, Any], name: str, subset: str) -> str:
-    found = scores[name][subset]
-    predictors = [key for key, value in found.items() if isinstance(value, dict) and "miou" in value]
-    return f"{subset} mIoU " + ", ".join(f"{found[predictor]['miou']:.2f} ({predictor})" for predictor in predictors)
-
-
-def _costs(experiment: Experiment, state: State) -> dict[str, Any]:
-    """What the run took beside its seconds; the images are those of the batches, labelled and unlabelled."""
-    method, train = experiment.method, experiment.config.train
-    images = train.batch_labeled + (train.batch_unlabeled if method.uses_unlabeled else 0)
-    trained = [each for group in method.parameter_groups() for each in group["params"]]
-    return {
-        "images_per_second": state.step * images / max(state.seconds - state.evaluating, 1e-9),
-        "peak_bytes": process_peak(experiment.device),
-        "parameters": {
-            name: sum(each.numel() for each in several)
-            for name, several in (("trained", trained), ("used", method.predictor.parameters()))
-        },
-    }
-
-
-def _written(scores: Mapping[str, Evaluation]) -> dict[str, Any]:
-    return {subset: found.to_dict() for subset, found in scores.items()}
-
-
-def score_sets(experiment: Experiment) -> dict[str, Evaluation]:
-    """Scores of the method as it stands on val, with those of each image, and, where there is one, on test."""
-    sets = {name: images for name, images in experiment.dataset.image_sets.items() if name in ("val", "test")}
-    method = experiment.method
-    with uncompiled():
-        return {
-            name: experiment.evaluator(images)(method.predictor, method.threshold, each=name == "val")
-            for name, images in sets.items()
-        }

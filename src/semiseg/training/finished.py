@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,22 +12,29 @@ from typing import Any
 from rich.console import Console
 
 from semiseg.config.recipe import config_from_dict
-from semiseg.data.dataset import check_same_lists
+from semiseg.data.dataset import Dataset, check_same_lists
 from semiseg.runtime.files import write_json
 from semiseg.runtime.progress import Progress
 from semiseg.runtime.provenance import provenance
 from semiseg.training.checkpoint import BEST, LAST, load_checkpoint
-from semiseg.training.experiment import Experiment, build_experiment
+from semiseg.training.experiment import Experiment, Network, build_experiment
 
 
 def load_run(
-    run: Path, checkpoint: str = "best", overrides: Mapping[str, Any] | None = None, root: Path | None = None
+    run: Path,
+    checkpoint: str = "best",
+    overrides: Mapping[str, Any] | None = None,
+    root: str | Path | None = None,
+    *,
+    dataset: Dataset | None = None,
+    network: Network | None = None,
 ) -> Experiment:
     """The experiment of a run folder with the weights of its `best` or `last` checkpoint.
 
-    `overrides` are EvaluationOptions fields, `root` is where the data are now (None: where they were). A run that was
-    trained on a GPU is loaded to whatever there is. Raises ValueError where the folder is no run or lacks the
-    checkpoint, or where the validation or test images are not the run's.
+    `overrides` are EvaluationOptions fields, `root` is where the data are now (None: where they were), `dataset` and
+    `network` are those that the run was given. A run that was trained on a GPU is loaded to whatever there is. Raises
+    ValueError where the folder is no run or lacks the checkpoint, or where the validation or test images are not the
+    run's.
     """
     files = {"best": BEST, "last": LAST}
     if checkpoint not in files:
@@ -39,31 +47,35 @@ def load_run(
     config = replace(
         config,
         run=run,
-        data=config.data if root is None else replace(config.data, root=root),
+        data=config.data if root is None else replace(config.data, root=Path(root)),
         train=replace(config.train, device=device, devices=1),
         evaluation=replace(config.evaluation, **(overrides or {})),
     )
-    experiment = build_experiment(config, weights=False)
+    experiment = build_experiment(config, weights=False, dataset=dataset, network=network)
     check_same_lists(state["split"], experiment.dataset.split, ("val", "test"), run)
     experiment.method.load_state_dict(state["method"])
     return experiment
 
 
-def evaluate_run(
-    run: Path,
+def evaluate(
+    run: str | os.PathLike[str],
     *,
     checkpoint: str = "best",
     subset: str = "val",
     evaluation: Mapping[str, Any] | None = None,
-    root: Path | None = None,
+    root: str | Path | None = None,
+    dataset: Dataset | None = None,
+    network: Network | None = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Score a checkpoint of a run on its `val` or `test` images and write evaluation-*.json beside result.json.
 
     `evaluation` changes EvaluationOptions fields; without `images` among them, all images are scored. `root` is where
-    the data are now. Raises ValueError where the folder is no run, or has no such checkpoint or images.
+    the data are now; a run that was given a dataset or a network needs it again. Raises ValueError where the folder is
+    no run, or has no such checkpoint or images.
     """
-    experiment = load_run(run, checkpoint, evaluation, root)
+    run = Path(run)
+    experiment = load_run(run, checkpoint, evaluation, root, dataset=dataset, network=network)
     images = experiment.dataset.image_sets.get(subset)
     if images is None:
         raise ValueError(

@@ -1,0 +1,143 @@
+"""The front door: `train` by a recipe and a few words, and the run that comes out of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from semiseg.config.fields import ConfigError, methods_with, option_types, repair
+from semiseg.config.recipe import Config, config_from_dict, config_to_dict, load_config
+from semiseg.data.dataset import Dataset, Pixels
+from semiseg.evaluation.model import Model, load_model
+from semiseg.training import experiment, finished
+from semiseg.training.experiment import Network
+from semiseg.training.record import CONFIG, RESULT
+
+
+@dataclass(frozen=True)
+class Run(os.PathLike[str]):
+    """A run folder, and the dataset and the network that it was given, if it was. `Run("runs/mine")` is one, too."""
+
+    folder: Path
+    dataset: Dataset | None = None
+    network: Network | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder))
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
+    @property
+    def config(self) -> Config:
+        """Every option. Raises ConfigError where the folder is no run."""
+        return load_config(self.folder / CONFIG)
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What result.json holds: scores of the best and the last checkpoint, and what they came from.
+
+        Raises ValueError where the run is not finished.
+        """
+        path = self.folder / RESULT
+        if not path.is_file():
+            raise ValueError(f"{path} is not there: train to the last step, with resume=True where the run was stopped")
+        return json.loads(path.read_text("utf-8"))
+
+    @cached_property
+    def model(self) -> Model:
+        """What the run has learnt, as `semiseg.load_model` gives it; read once."""
+        return load_model(self.folder, network=self.network)
+
+    def predict(self, image: object) -> tuple[Pixels, NDArray[np.float32]]:
+        """Class indices (H, W) uint8 and confidences (H, W) float32 of an image, as `Model.predict` takes it."""
+        return self.model.predict(image)
+
+    def evaluate(self, subset: str = "val", **options: Any) -> dict[str, Any]:
+        """Scores on the `val` or `test` images; `options` are those of `semiseg.evaluate`."""
+        return finished.evaluate(self, subset=subset, **{"dataset": self.dataset, "network": self.network, **options})
+
+    def report(self) -> Path:
+        """Write report.html into the run folder; returns its path."""
+        from semiseg.report import write_report  # with what draws, which nothing else here needs
+
+        return write_report(self.folder)
+
+
+def train(
+    recipe: str | os.PathLike[str] | Config,
+    *,
+    resume: bool = False,
+    console: Console | None = None,
+    dataset: Dataset | str | None = None,
+    network: Network | str | None = None,
+    **options: Any,
+) -> Run:
+    """Train by a recipe, to the last step.
+
+    Args:
+        recipe: a shipped name (`folder`), a YAML file, or a Config.
+        resume: go on from the last checkpoint of the run folder, or start where there is none.
+        console: where progress goes; None: the terminal.
+        dataset: one of your own, as `Dataset.from_items` makes it, instead of the recipe's; or data.dataset by name.
+        network: one of your own, as `wrap` makes it, of which a copy is trained; or a function that makes one, for
+            methods that train several; or network.name.
+        options: options over the recipe's, by the last part of their names: `steps` for train.steps, `root` for
+            data.root, `threshold` for method.threshold. Of two names that end alike the one with fewer parts is meant;
+            where they have as many, give the whole: `**{"optim.momentum": 0.9}`.
+
+    Raises ValueError for a mistake in all of this, and where the run folder holds a run and `resume` is False.
+    """
+    if isinstance(dataset, str):
+        dataset, options["data.dataset"] = None, dataset
+    if isinstance(network, str):
+        network, options["network.name"] = None, network
+    if isinstance(recipe, Config):
+        document = config_to_dict(recipe)
+        config = config_from_dict(document, whole_names(options, recipe.method)) if options else recipe
+    else:
+        chosen = {key: options[key] for key in ("method", "preset") if key in options}
+        method = load_config(os.fspath(recipe), chosen).method
+        config = load_config(os.fspath(recipe), whole_names(options, method))
+    folder = experiment.train(config, resume, console, dataset=dataset, network=network)
+    return Run(folder, dataset, network)
+
+
+def whole_names(options: Mapping[str, Any], method: str) -> dict[str, Any]:
+    """Options by their dotted names, from those by the last part. Raises ConfigError where none, or several, end so."""
+    method = str(options.get("method", method))
+    types = option_types(method)
+    return {_whole_name(name, types): _plain(value) for name, value in options.items()}
+
+
+def _whole_name(name: str, types: Mapping[str, Any]) -> str:
+    if name in types or "." in name:
+        return name
+    if methods_with(f"method.{name}") and f"method.{name}" not in types and not _ending(name, types):
+        return f"method.{name}"  # another method's, as will be said
+    found = _ending(name, types)
+    if not found:
+        raise ConfigError(f"{name}: there is no such option; {repair(name, types)}")
+    if len(found) > 1:
+        several = " or ".join(f'**{{"{key}": ...}}' for key in found)
+        raise ConfigError(f"{name} may be {', '.join(found)}: give the whole name, as {several}")
+    return found[0]
+
+
+def _ending(name: str, types: Mapping[str, Any]) -> list[str]:
+    """The options with that last part, of which those with the fewest parts."""
+    found = [key for key in types if key.rpartition(".")[2] == name]
+    return [key for key in found if key.count(".") == min(other.count(".") for other in found)]
+
+
+def _plain(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value

@@ -1,0 +1,97 @@
+"""The end of a run: its last scores, the model for use, and result.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from semiseg.evaluation.evaluator import Evaluation
+from semiseg.evaluation.model import save_model
+from semiseg.runtime.distributed import copy_from_first, rank
+from semiseg.runtime.files import write_arrays, write_json
+from semiseg.runtime.progress import Progress
+from semiseg.runtime.provenance import provenance
+from semiseg.runtime.timing import process_peak
+from semiseg.training.checkpoint import BEST, load_checkpoint
+from semiseg.training.compilation import uncompiled
+from semiseg.training.record import CONFUSIONS, RESULT
+from semiseg.training.trainer import State
+
+if TYPE_CHECKING:
+    from semiseg.training.experiment import Experiment
+
+
+def finish(experiment: Experiment, state: State, bar: Progress) -> None:
+    """Score the method as the last step left it, then the best checkpoint; save that for use, write result.json."""
+    config, dataset = experiment.config, experiment.dataset
+    last = score_sets(experiment)
+    scores = {"last": {"step": state.step, **_written(last)}}
+    scores["best"] = scores["last"]
+    if state.best_step != state.step:
+        if rank() == 0:
+            experiment.method.load_state_dict(load_checkpoint(experiment.checkpoints / BEST)["method"])
+        copy_from_first(experiment.method)
+        scores["best"] = {"step": state.best_step, **_written(score_sets(experiment))}
+    if rank() > 0:
+        return
+    save_model(experiment.folder / "model", experiment.method.predictor, config, dataset)
+    write_arrays(experiment.folder / CONFUSIONS, {"names": list(dataset.val.names), **last["val"].by_image})
+    write_json(
+        experiment.folder / RESULT,
+        {
+            "method": config.method,
+            "recipe": config.recipe,
+            "seed": config.seed,
+            "steps": config.train.steps,
+            "devices": config.train.devices,
+            "accumulate": state.accumulate or config.train.accumulate,
+            **scores,
+            "split": dataset.split,
+            "classes": list(dataset.classes),
+            "seconds": round(state.seconds, 1),
+            **_costs(experiment, state),
+            **provenance(experiment.device),
+        },
+    )
+    for name in ("best", "last"):
+        for subset in ("val", "test"):
+            if subset in scores[name]:
+                bar.say(
+                    f"{config.method} {name} checkpoint (step {scores[name]['step']}): {_line(scores, name, subset)}"
+                )
+
+
+def _line(scores: Mapping[str, Any], name: str, subset: str) -> str:
+    found = scores[name][subset]
+    predictors = [key for key, value in found.items() if isinstance(value, dict) and "miou" in value]
+    return f"{subset} mIoU " + ", ".join(f"{found[predictor]['miou']:.2f} ({predictor})" for predictor in predictors)
+
+
+def _costs(experiment: Experiment, state: State) -> dict[str, Any]:
+    """What the run took beside its seconds; the images are those of the batches, labelled and unlabelled."""
+    method, train = experiment.method, experiment.config.train
+    images = train.batch_labeled + (train.batch_unlabeled if method.uses_unlabeled else 0)
+    trained = [each for group in method.parameter_groups() for each in group["params"]]
+    return {
+        "images_per_second": state.step * images / max(state.seconds - state.evaluating, 1e-9),
+        "peak_bytes": process_peak(experiment.device),
+        "parameters": {
+            name: sum(each.numel() for each in several)
+            for name, several in (("trained", trained), ("used", method.predictor.parameters()))
+        },
+    }
+
+
+def _written(scores: Mapping[str, Evaluation]) -> dict[str, Any]:
+    return {subset: found.to_dict() for subset, found in scores.items()}
+
+
+def score_sets(experiment: Experiment) -> dict[str, Evaluation]:
+    """Scores of the method as it stands on val, with those of each image, and, where there is one, on test."""
+    sets = {name: images for name, images in experiment.dataset.image_sets.items() if name in ("val", "test")}
+    method = experiment.method
+    with uncompiled():
+        return {
+            name: experiment.evaluator(images)(method.predictor, method.threshold, each=name == "val")
+            for name, images in sets.items()
+        }
