@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from semiseg.config.methods import METHOD_OPTIONS
+from semiseg.config.prototypes import PrototypesOptions
 from semiseg.config.recipe import load_config
 
 PAGES = Path(__file__).parent.parent / "docs" / "methods"
@@ -22,11 +23,13 @@ def test_a_page_has_its_parts_and_names_every_option(name):
     assert text.startswith(f"# {name}\n")
     for part in ("Options", "Differences", "Cost", "Command"):
         assert re.search(rf"^## {part}", text, re.MULTILINE), part
-    options = {field.name for field in fields(METHOD_OPTIONS[name])}
-    shared = {option for option in options if option.startswith("prototype_") or option == "prototypes_per_class"}
-    missing = sorted(option for option in options - shared if f"`{option}`" not in text)
+    missing = [field.name for field in fields(METHOD_OPTIONS[name]) if f"`{field.name}`" not in text]
     assert missing == []
-    assert not shared or "`prototypes`" in text
+
+
+def test_the_section_prototypes_is_explained_once():
+    names = [f"`prototypes.{field.name}`" for field in fields(PrototypesOptions)]
+    assert [name for name in names if name not in page("README") or name not in page("prototype")] == []
 
 
 @pytest.mark.parametrize("name", METHOD_OPTIONS)
