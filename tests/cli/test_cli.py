@@ -4,13 +4,13 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 import semiseg
-import semiseg.data as semiseg_data
 from semiseg import studies as comparison
 from semiseg.cli.main import main
 from semiseg.config.fields import ConfigError, option_help, option_types
@@ -27,10 +27,12 @@ def calls(monkeypatch):
         return lambda *args, **kwargs: (seen.append((name, args, kwargs)), answer)[1]
 
     stands_in = {
-        "experiment": SimpleNamespace(train=keep("train", Path("runs/x"))),
-        "runs": SimpleNamespace(evaluate_run=keep("evaluate_run", {"miou": 0.5, "classes": {"sky": 0.25}})),
-        "inference": SimpleNamespace(predict_images=keep("predict_images", 3), MASKS="masks"),
-        "demo": SimpleNamespace(demo=keep("demo", Path("out/report.html"))),
+        "training.experiment": SimpleNamespace(train=keep("train", Path("runs/x"))),
+        "training.finished": SimpleNamespace(
+            evaluate_run=keep("evaluate_run", {"miou": 0.5, "classes": {"sky": 0.25}})
+        ),
+        "evaluation.segment": SimpleNamespace(predict_images=keep("predict_images", 3), MASKS="masks"),
+        "studies.demo": SimpleNamespace(demo=keep("demo", Path("out/report.html"))),
         "report": SimpleNamespace(
             write_report=lambda run: run / "report.html",
             write_comparison=keep("write_comparison", Path("all.html")),
@@ -38,9 +40,15 @@ def calls(monkeypatch):
         ),
     }
     for name, module in stands_in.items():
-        monkeypatch.setitem(sys.modules, f"semiseg.{name}", module)
-        monkeypatch.setattr(semiseg, name, module, raising=False)
+        stand_in(monkeypatch, f"semiseg.{name}", module)
     return seen
+
+
+def stand_in(monkeypatch, name, module):
+    """Let `import name` find `module`."""
+    parent, _, leaf = name.rpartition(".")
+    monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(import_module(parent), leaf, module, raising=False)
 
 
 def enter(line):
@@ -104,9 +112,9 @@ def test_booleans_are_words_or_flags(calls, typed, value):
 
 
 def test_none_is_a_value(calls):
-    assert enter("train camvid --data.val none --train.threads none --method.grid none") == 0
+    assert enter("train camvid --data.val none --train.threads none --prototypes.grid none") == 0
     config, _ = trained(calls)
-    assert (config.data.val, config.train.threads, config.method_options.grid) == (None, None, None)
+    assert (config.data.val, config.train.threads, config.method_options.prototypes.grid) == (None, None, None)
 
 
 def test_evaluate_hands_on_its_options_and_prints_scores(calls, capsys):
@@ -136,11 +144,10 @@ def test_predict_and_demo(calls, capsys):
 
 def test_shards_are_written_and_indexed(monkeypatch, capsys):
     calls = []
-    for name in ("sharding", "indexing"):
-        monkeypatch.setitem(sys.modules, f"semiseg.data.{name}", SimpleNamespace())
-        monkeypatch.setattr(semiseg_data, name, sys.modules[f"semiseg.data.{name}"], raising=False)
-    semiseg_data.sharding.write_shards = lambda *args, **kwargs: calls.append((args, kwargs)) or "abc"
-    semiseg_data.indexing.index_shards = lambda *args: calls.append(args) or "ab"
+    write = SimpleNamespace(write_shards=lambda *args, **kwargs: calls.append((args, kwargs)) or "abc")
+    index = SimpleNamespace(index_shards=lambda *args: calls.append(args) or "ab")
+    stand_in(monkeypatch, "semiseg.data.shards.write", write)
+    stand_in(monkeypatch, "semiseg.data.shards.index", index)
     assert enter("data shard photos --out tars --shard-size 5000") == 0
     assert enter("data shard l.txt --out tars --root photos --images 7") == 0
     assert main(["data", "index", "my tars"]) == 0
@@ -284,9 +291,7 @@ def failing(monkeypatch, error):
     def train(config, resume):
         raise error
 
-    experiment = SimpleNamespace(train=train)
-    monkeypatch.setitem(sys.modules, "semiseg.training.experiment", experiment)
-    monkeypatch.setattr(semiseg, "experiment", experiment, raising=False)
+    stand_in(monkeypatch, "semiseg.training.experiment", SimpleNamespace(train=train))
     return train
 
 
@@ -387,7 +392,7 @@ def test_what_the_system_says_of_a_file_is_no_traceback(tmp_path, capsys, calls,
         (tmp_path / "file").write_text("")
         (tmp_path / "file/masks").mkdir()
 
-    from semiseg import inference  # the one that stands in
+    from semiseg.evaluation import segment as inference  # the one that stands in
 
     monkeypatch.setattr(inference, "predict_images", taken)
     assert main(["predict", "run", "images", "--out", "masks"]) == 2

@@ -7,8 +7,9 @@ import pytest
 from support.folders import filled
 
 from semiseg.config.fields import ConfigError
+from semiseg.config.layers import flatten
 from semiseg.config.methods import METHOD_OPTIONS
-from semiseg.config.recipe import config_to_dict, flatten
+from semiseg.config.recipe import config_to_dict
 from semiseg.data import open_dataset
 from semiseg.data.loading import training_batches
 from semiseg.data.splits import PUBLISHED

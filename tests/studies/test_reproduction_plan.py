@@ -87,7 +87,7 @@ def test_a_steps_cost_depends_on_its_size_and_not_on_thresholds():
     assert len(same) == 1
     others = (
         {"train__batch_labeled": 8}, {"augment__crop_height": 321}, {"network__encoder": "resnet50s"},
-        {"method__prototypes": 8}, {"method__grid": "none"}, {"train__precision": "fp32"}, {"loss__kind": "ce"},
+        {"prototypes__per_class": 8}, {"prototypes__grid": "none"}, {"train__precision": "fp32"}, {"loss__kind": "ce"},
     )  # fmt: skip
     keys = {key(**other) for other in others}
     assert len(keys) == len(others)

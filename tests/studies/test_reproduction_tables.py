@@ -12,7 +12,8 @@ from support.folders import filled
 
 from semiseg.config.fields import ConfigError
 from semiseg.config.methods import METHOD_OPTIONS
-from semiseg.config.recipe import load_config
+from semiseg.config.prototypes import PrototypesOptions
+from semiseg.config.recipe import load_config, option_values
 from semiseg.data.splits import PUBLISHED
 from semiseg.studies.paper.grid import Reproduction, make_reproduction
 from semiseg.studies.paper.rows import DISCRIMINATION
@@ -78,7 +79,7 @@ def test_every_cell_loads(name, dataset, scale):
         assert (cell.config.method, cell.config.seed) == (row.method, seed)
         assert cell.config.run == made.out / cell.name
         for option, value in row.options.items():
-            assert getattr(cell.config.method_options, option.removeprefix("method.")) == value
+            assert option_values(cell.config)[option] == value
 
 
 @pytest.mark.parametrize("preset", ["release", "paper"])
@@ -174,7 +175,9 @@ def test_a_row_stands_over_what_the_recipe_says_of_its_method(root):
     made = make_reproduction("table6", "folder", "cpu", overrides={"data.root": root})
     options = made.runs["cutout/ours", "8", 0].config.method_options
     recipe = load_config("folder").method_options
-    assert options == replace(recipe, mix="cutout", momentum=0.99)  # the paper's, whatever the recipe has
+    assert options == replace(
+        recipe, mix="cutout", prototypes=PrototypesOptions()
+    )  # the paper's, whatever the recipe has
     assert options.strong
 
 
@@ -182,7 +185,9 @@ def test_at_cpu_scale_the_papers_data_have_the_recipe_of_a_folder():
     made = make_reproduction("table1", scale="cpu", only="prototype,cutmix")
     own = load_config("folder", {"method": "prototype"})
     config = made.runs["prototype", "u2pl/pascal/92", 0].config
-    assert config.method_options == replace(own.method_options, mix="cutmix", momentum=0.99)  # likewise
+    assert config.method_options == replace(
+        own.method_options, mix="cutmix", prototypes=PrototypesOptions()
+    )  # likewise
     assert (config.network, config.augment, config.optim) == (own.network, own.augment, own.optim)
     assert (config.data.dataset, config.data.split, config.train.steps) == ("voc", "u2pl/pascal/92", 600)
 
@@ -190,7 +195,9 @@ def test_at_cpu_scale_the_papers_data_have_the_recipe_of_a_folder():
 def test_at_cpu_scale_camvid_too_has_the_papers_prototypes(root):
     made = make_reproduction("table4", "camvid", "cpu", overrides={"data.root": root})
     options = [cell.config.method_options for cell in made.cells if cell.config.method == "prototype"]
-    assert {(each.mix, each.momentum, each.prototype_weight) for each in options} == {("cutmix", 0.99, 1.0)}
+    assert {each.mix for each in options} == {"cutmix"}
+    used = [each.prototypes for each in options if each.prototypes is not None]
+    assert {(each.momentum, each.weight) for each in used} == {(0.99, 1.0)}
 
 
 # Runs that tables share -----------------------------------------------------------------------------------------------
@@ -220,7 +227,7 @@ def test_names_of_runs(root):
         return [cell.name for cell in make_reproduction(table, "folder", "cpu", seeds="0", overrides=flat).cells]
 
     assert names("table4") == [
-        f"8-prototype{own}-seed0" for own in ("-prototype-off", "-linear-off", "-update-off", "")
+        f"8-prototype{own}-seed0" for own in ("-prototypes-off", "-linear-off", "-update-none", "")
     ]
     assert "8-prototype-threshold0.9-seed0" in names("table7")
     assert "8-u2pl-mix-classmix-seed0" in names("table6")

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import torch
 import torch.distributed as dist
 
-import semiseg
+import semiseg.training
 from semiseg.cli import main as cli
 from semiseg.config.options import require
 

@@ -138,7 +138,7 @@ SCENARIOS = {
     # Adam makes whole steps of roundings where a gradient is 0, as it is where the detector's deepest map is one pixel.
     "gct": Scenario("gct", {**WARM, **DETECTOR, "flaw_threshold": 0.4, "ramp": 0.5}, aux=True, size=(18, 20)),
     "gct in parts": Scenario("gct", {**DETECTOR, "unlabeled_weight": 3.0}, accumulate=2, size=(18, 20)),
-    "cps": Scenario("cps", {**WARM, "prototypes": PrototypesOptions(grid=4, per_class=2)}),
+    "cps": Scenario("cps", {**WARM, "prototypes": PrototypesOptions(grid=4, per_class=2)}, size=(10, 12)),
     "cps in parts": Scenario("cps", {**WARM, "prototypes": PrototypesOptions(grid=None)}, loss=OHEM, accumulate=2),
     "cps without cutmix": Scenario(
         "cps", {**WARM, "cutmix": False, "prototypes": PrototypesOptions()}, checkpoint=True

@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from semiseg.config.layers import flatten
 from semiseg.config.methods import METHOD_OPTIONS
-from semiseg.config.recipe import flatten, load_config, shipped_recipes
+from semiseg.config.recipe import load_config, shipped_recipes
 from semiseg.runtime.launch import is_first, resolve_devices
 
 

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 from cyclopts import Group, Parameter
 
 from semiseg.config.fields import attribute_docs, option_help, option_types
+from semiseg.config.layers import flatten
 from semiseg.config.methods import METHOD_OPTIONS
-from semiseg.config.recipe import Config, config_to_dict, flatten, load_config
+from semiseg.config.recipe import Config, config_to_dict, load_config, option_values
 
 Command = Callable[..., None]
 
@@ -22,8 +23,7 @@ _ORDER = ["", "method", "prototypes", "data", "augment", "network", "loss", "opt
 def with_train_options(command: Command, tokens: Sequence[str]) -> Command:
     """`command` with every option of a config; defaults in the help are those of the recipe that `tokens` name."""
     config = _named_config(tokens) if tokens[:1] == [command.__name__] else Config()
-    values = flatten(config_to_dict(config))
-    values["method"] = values.pop("method.name")
+    values = option_values(config)
     texts = attribute_docs(Config) | option_help(config.method)
     types = {key: kind for key, kind in option_types(config.method).items() if key != "recipe"}
     return _with_options(command, [_parameter(key, kind, texts[key], values.get(key)) for key, kind in types.items()])
@@ -73,7 +73,7 @@ def _options_of_any_method() -> list[inspect.Parameter]:
     owners: dict[str, list[str]] = {}
     for method in METHOD_OPTIONS:
         for key, text in option_help(method).items():
-            if key.startswith("method."):
+            if key.partition(".")[0] in ("method", "prototypes"):
                 texts.setdefault(key, text)
                 owners.setdefault(key, []).append(method)
     return [_parameter(key, str, f"{text} Of {', '.join(owners[key])}.") for key, text in texts.items()]

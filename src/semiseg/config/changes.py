@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from semiseg.config.recipe import Config, config_to_dict, flatten
+from semiseg.config.layers import flatten
+from semiseg.config.recipe import Config, config_to_dict
 
 # Change nothing in the weights; that the images are the same is checked by the lists.
 _FREE = (

@@ -5,10 +5,6 @@ wins:
 
     the recipe < its preset < the overrides (the command line)
 
-Every layer is flattened to dotted keys, `data.scale: 0.5`, and every key is checked against the table of options that
-exist. Three keys of a file stand for more than themselves: `method` is a name or a mapping with a `name`, `methods`
-holds the options of each method in this recipe, and `presets` holds named layers, one of which `preset` chooses.
-
 No torch here: `semiseg --help` reads this file and must answer at once.
 """
 
@@ -21,19 +17,8 @@ from typing import Any
 
 import yaml
 
-from semiseg.config.fields import (
-    RENAMED,
-    ConfigError,
-    check_method,
-    convert,
-    describe,
-    has_prototypes,
-    nearest,
-    option_types,
-    repair,
-    sections,
-    type_hints,
-)
+from semiseg.config.fields import ConfigError, check_method, has_prototypes, nearest, sections, type_hints
+from semiseg.config.layers import Flat, Layer, flatten, mapping_of
 from semiseg.config.methods import METHOD_OPTIONS, UnlabeledOptions
 from semiseg.config.methods.supervised import SupervisedOptions
 from semiseg.config.options import (
@@ -50,9 +35,6 @@ from semiseg.config.yaml_file import read_yaml
 
 RECIPES = Path(__file__).parent / "recipes"
 """Folder of the shipped recipes."""
-
-Flat = dict[str, object]
-"""Dotted key -> value, as it stands in a file or was typed."""
 
 
 @dataclass(frozen=True)
@@ -106,98 +88,6 @@ class Config:
         return self.run or Path("runs") / f"{self.recipe}-{self.method}-seed{self.seed}"
 
 
-# Layers ---------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """Options from one place; `place` stands before a key in a message: `FILE: `, or `--` for the command line."""
-
-    place: str
-    values: Flat
-    method: str | None = None
-    """The method that this layer chooses."""
-    own: Flat = field(default_factory=dict)
-    """What stands under `method`: for the method chosen here or, where none is, for every method that has it."""
-    methods: Mapping[str, Flat] = field(default_factory=dict)
-    """What stands under `methods`: each method's own options."""
-
-    @classmethod
-    def from_document(cls, place: str, document: Mapping[str, object]) -> _Layer:
-        """A recipe, or one of its presets."""
-        rest = dict(document)
-        own = rest.pop("method", None)
-        own = dict(own) if isinstance(own, Mapping) else {"name": own}
-        if "prototypes" in rest:  # a section of the method's own options, as a run's config.yaml writes it
-            own["prototypes"] = rest.pop("prototypes")
-        name = own.pop("name", None)
-        methods = _mapping(rest.pop("methods", None), f"{place}methods")
-        return cls(
-            place,
-            flatten(rest),
-            method=None if name is None else check_method(name, place),
-            own=own,
-            methods={check_method(key, f"{place}methods: "): _mapping(methods[key], place + key) for key in methods},
-        )
-
-    def for_method(self, method: str) -> Flat:
-        """The layer as `method` reads it: options that are meant for other methods are left out."""
-        names = {key: {item.name for item in fields(options)} for key, options in METHOD_OPTIONS.items()}
-        foreign = set().union(*names.values()) - names[method] if self.method is None else set()
-        if has_prototypes(method):  # an old spelling is refused, though another method has an option of this name
-            foreign -= {key.removeprefix("method.") for key in RENAMED}
-        own = self.own if self.method in (None, method) else {}
-        mine = {**self.methods.get(method, {}), **{key: value for key, value in own.items() if key not in foreign}}
-        flat = dict(self.values)
-        for key, value in mine.items():
-            flat |= _prototypes_section(value) if key == "prototypes" else {f"method.{key}": value}
-        if "prototypes" not in flat and any(key.startswith("prototypes.") for key in flat):
-            flat["prototypes"] = True
-        return flat
-
-    def checked(self, method: str) -> Flat:
-        """`for_method` with every value in its option's type. Raises ConfigError where a key or a value is wrong."""
-        types = option_types(method)
-        return {key: self._check(key, value, types) for key, value in self.for_method(method).items()}
-
-    def _check(self, key: str, value: object, types: Mapping[str, Any]) -> object:
-        if key not in types:
-            raise ConfigError(f"{self.place}{key}: there is no such option; {repair(key, types)}")
-        try:
-            return convert(value, types[key])
-        except ValueError:
-            raise ConfigError(f"{self.place}{key} is {value!r}; expected {describe(types[key])}") from None
-
-
-def _prototypes_section(value: object) -> Flat:
-    """The section `prototypes` of a method in dotted keys: a mapping, true, or false and none for off."""
-    if isinstance(value, Mapping):
-        return {"prototypes": True, **flatten(value, "prototypes.")}
-    if isinstance(value, bool) or value in (None, "none", "true", "false"):
-        return {"prototypes": value not in (None, False, "none", "false")}
-    return {"method.prototypes": value}  # the number K in version 0.1: refused with the new spelling
-
-
-def _mapping(value: object, what: str) -> dict[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{what} is {value!r}; expected `name: value` lines")
-    return {str(key): item for key, item in value.items()}
-
-
-def flatten(document: Mapping[str, object], prefix: str = "") -> Flat:
-    """Nested mappings as dotted keys; an empty section (`data:` and nothing more) has none."""
-    flat: Flat = {}
-    for key, value in document.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{name}.")
-        elif value is not None or name not in sections("supervised"):
-            flat[name] = value
-    return flat
-
-
 # Recipe -> Config -> YAML ---------------------------------------------------------------------------------------------
 
 
@@ -216,7 +106,7 @@ def load_config(recipe: str | Path, overrides: Mapping[str, object] | None = Non
     """
     path = find_recipe(recipe)
     return _resolve(
-        _mapping(read_yaml(path), str(path)), f"{path}: ", path.stem, _Layer("--", flatten(overrides or {}))
+        mapping_of(read_yaml(path), str(path)), f"{path}: ", path.stem, Layer("--", flatten(overrides or {}))
     )
 
 
@@ -231,13 +121,13 @@ def find_recipe(recipe: str | Path) -> Path:
     return path
 
 
-def _resolve(document: Mapping[str, Any], place: str, name: str, overrides: _Layer) -> Config:
+def _resolve(document: Mapping[str, Any], place: str, name: str, overrides: Layer) -> Config:
     """Lay the preset and the overrides over a recipe; every layer is checked before the next hides its mistakes."""
     recipe = dict(document)
-    presets = _mapping(recipe.pop("presets", None), f"{place}presets")
+    presets = mapping_of(recipe.pop("presets", None), f"{place}presets")
     preset = overrides.values.get("preset", recipe.get("preset"))
     preset = None if preset in (None, "none") else str(preset)
-    layers = [_Layer.from_document(place, {"recipe": name, **recipe})]
+    layers = [Layer.from_document(place, {"recipe": name, **recipe})]
     # A run's config.yaml names its preset but has none: its options are already in it.
     if presets or "preset" in overrides.values:
         layers += [_preset(presets, preset, place)] if preset is not None else []
@@ -250,12 +140,12 @@ def _resolve(document: Mapping[str, Any], place: str, name: str, overrides: _Lay
     return _build(flat | {"method": method, "preset": preset}, where)
 
 
-def _preset(presets: Mapping[str, Any], name: str, place: str) -> _Layer:
+def _preset(presets: Mapping[str, Any], name: str, place: str) -> Layer:
     if not presets:
         raise ConfigError(f"{place}this recipe has no presets; leave --preset {name} out")
     if name not in presets:
         raise ConfigError(f"{place}there is no preset {name!r}; {nearest(name, presets)}")
-    return _Layer.from_document(f"{place}presets.{name}.", _mapping(presets[name], f"{place}presets.{name}"))
+    return Layer.from_document(f"{place}presets.{name}.", mapping_of(presets[name], f"{place}presets.{name}"))
 
 
 def _build(flat: Mapping[str, Any], place: str) -> Config:
@@ -299,6 +189,16 @@ def config_to_dict(config: Config) -> dict[str, Any]:
     return document | prototypes
 
 
+def option_values(config: Config) -> Flat:
+    """Dotted key -> value of every option of the config's method; those of prototypes that are off are the defaults."""
+    flat = flatten(config_to_dict(config))
+    flat["method"] = flat.pop("method.name")
+    if has_prototypes(config.method):
+        used = getattr(config.method_options, "prototypes", None)
+        flat |= {"prototypes": used is not None, **flatten(asdict(used or PrototypesOptions()), "prototypes.")}
+    return flat
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
@@ -309,7 +209,7 @@ def _plain(value: Any) -> Any:
 
 def config_from_dict(document: Mapping[str, Any]) -> Config:
     """The config that `config_to_dict` wrote. Raises ConfigError where it does not fit this version's options."""
-    return _resolve(document, "saved config: ", "saved", _Layer("--", {}))
+    return _resolve(document, "saved config: ", "saved", Layer("--", {}))
 
 
 def save_config(config: Config, path: Path) -> None:

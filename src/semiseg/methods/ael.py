@@ -9,17 +9,7 @@
     L_con = sum of w CE(student(.), argmax q) where c >= 0.7 / sum of w
     loss  = CE(student(x), y) + L_con(x) + L_con(mix)
 
-Differences from the paper and its code: 1. the bank is summed over all processes and saved; a class that a step does
-not show stays, where the code counts it as confidence 0; it begins with what is seen first, not with a random number;
-2. the labelled partner is the batch rolled by one in its usual weak view, not a second crop scaled by 0.1 to 2, and its
-classes are drawn without return for each image among those that the partner shows, where the code draws for the whole
-step among all, and so often pastes nothing; 3. the background is left out of copy-paste, or what `paste_leave_out` says
-(the code leaves out Cityscapes' 0, 1, 2, 8 and 10 on both datasets); 4. wishes are three steps old, the first are
-random; 5. regions are found on a grid of 64 x 64; 6. random numbers for pixels come from a tile; 7. every unlabelled
-image is mixed, where the code used one of each two; 8. the teacher predicts in eval mode, with averaged BatchNorm
-statistics; 9. padding, and pixels of labelled images that have no label, take no part; 10. losses are not divided by
-the number of GPUs; 11. recipes start with supervised steps; 12. C moves after the step, in the code before its L_con;
-13. labelled and mixed images pass the student together, in the code apart.
+Differences from the paper and its code: docs/methods/ael.md.
 """
 
 from __future__ import annotations

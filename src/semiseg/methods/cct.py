@@ -9,16 +9,7 @@
 Perturbations: VAT, DropOut2d, FeatureDrop, FeatureNoise and, where there is a background, guided CutOut, context
 masking, object masking. The auxiliary decoders are left out of what is saved for use.
 
-Differences from the paper and its code: 1. features are the encoder's deepest map, where the original has the pyramid
-pooling behind it, and the main decoder is the network's own; 2. auxiliary decoders end without ReLU, and go to the
-crop's size from as many doublings as the map's stride has; 3. guided CutOut takes the bounding box of all of a class's
-pixels where the original takes each contour's, found on the host, and erases 40 % of its sides rounded up, in the map;
-4. VAT's power iteration takes a step of 1 % of the features' norm: the original's 1e-6 is lost in float32's rounding;
-its start and FeatureNoise are the same for all images of a batch; 5. VAT divides by each image's own length, as the
-original does, and its gradient is `torch.autograd.grad`'s; 6. labelled and unlabelled images pass the encoder together,
-the decoder apart; 7. padding takes no part; 8. the ramp spans a share of the steps after warm-up, and recipes start
-with supervised steps (`warmup`); 9. plain cross-entropy on labels, without the annealed bootstrapping, an option there;
-10. targets are made with the decoder's dropout, where the original's decoder has none.
+Differences from the paper and its code: docs/methods/cct.md.
 """
 
 from __future__ import annotations

@@ -9,13 +9,7 @@
                 + w/4 (S(student(s)) + KL(q || student(s)) where confidence >= tau + H(f) + 1/2 (S(z(s)) + H(z(u)))))
     tau <- 0.999 tau + 0.001 * mean over the predicted classes of their greatest confidence in the batch
 
-Differences from the paper and the authors' code: 1. those of `fixmatch` but for the prototypes, and 8 and 9 of
-`unimatch`; 2. in the KL term q is mixed as the image is, where the code compares the mixed view with the unmixed
-prediction, inside the boxes that of another picture (`soft_target` unmixed); 3. labels spread before they are mixed,
-so all of an image's regions count and its partner's labels have spread too, where in the code they spread outside the
-box alone; regions are judged by the labels before any of them spread; 4. tau moves after the step, by the confidences
-of all of its images inside the picture; 5. f2 has no bias, which the softmax would not notice; 6. A is of the encoder's
-last map at whatever stride it has, and is computed in parts.
+Differences from the paper and its code: docs/methods/corrmatch.md.
 """
 
 from __future__ import annotations

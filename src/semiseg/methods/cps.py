@@ -5,14 +5,7 @@
     without CutMix:  v  = x and u; yl = argmax left(v), no gradient; yr likewise
     loss = CE(left(x), y) + CE(right(x), y) + w * (CE(left(v), yr) + CE(right(v), yl))
 
-Every pixel teaches, however doubtful. Differences from the paper and its code: 1. the partner u' is the batch rolled by
-one, not a second batch; 2. labelled and unlabelled images pass through a network together, so that BatchNorm normalises
-them together, where the code passes them one after the other; 3. as in the code, the networks label the unmixed images
-in train mode, and BatchNorm's statistics move with them; dropout is on too, which the original's decoder has not
-(`--network.dropout 0`); without CutMix the labels are read off the pass that learns;
-4. padding takes no part, nor do, without CutMix, labelled images' pixels that have no label; 5. the losses are plain
-means: the code divides them once more by the number of GPUs; 6. recipes start with supervised steps (`warmup`) of both
-networks; 7. with `prototypes`, each network has its own, taught by the other network's labels.
+Every pixel teaches, however doubtful. Differences from the paper and its code: docs/methods/cps.md.
 """
 
 from __future__ import annotations

@@ -6,12 +6,7 @@
     m    = mean over the batch's pixels of [max q >= 0.97], one number
     loss = CE(student(x), y) + w * m * mean over pixels of sum over classes of (p - q)^2
 
-Differences from the paper: 1. the partner u' is the batch rolled by one, not a second batch; 2. one backward pass for
-both losses; 3. BatchNorm is trained and averaged into the teacher, which predicts in eval mode, and whose decay is
-ramped up in its first steps, where the code's predicts in train mode, or with BatchNorm frozen in both networks;
-4. padding takes no part in the means; 5. the student's colours are changed as `augment` says, blur included, for all
-methods alike; 6. recipes start with supervised steps (`warmup`); 7. labelled and mixed images pass together, and
-BatchNorm normalises them together.
+Differences from the paper and its code: docs/methods/cutmix.md.
 """
 
 from __future__ import annotations

@@ -4,12 +4,7 @@
     s    = CutMix of strong views of u; label and confidence mixed alike
     loss = 1/2 (CE(student(x), y) + w * CE(student(s), label) where confidence >= tau, over all valid pixels)
 
-Differences from the paper and the authors' code: 1. the partner in CutMix is the batch rolled by one, not a second
-batch; so its labels come from the same pass in train mode as the image's own, where they came from a pass of their own
-in eval mode; 2. the strong view's colours and blur are those of `augment`, for all methods alike; 3. a box that
-is not inside the image after 256 draws is left out; 4. padding takes no part in a mean; 5. the prototype predictor's
-losses may be added (`prototypes`); they are halved like the others; 6. recipes start with supervised steps (`warmup`);
-7. labels are made with the decoder's dropout on; the original's decoder has none (`--network.dropout 0`).
+Differences from the paper and its code: docs/methods/fixmatch.md.
 """
 
 from __future__ import annotations

@@ -9,13 +9,7 @@
     loss of F     = 10 * mean over pixels of x of (F(v, pl) - C(1 - pl[y]))^2, and the same for pr, halved;
                     C blurs, dilates and stretches
 
-The networks' losses leave F alone, and F's loss leaves them alone. Differences from the paper and its code: 1. what
-targets are made of comes from the pass that learns, not from one before it; 2. one backward pass for all three, and
-their optimizers step together: F learns from what the networks predicted before the step, as in the code; 3. a pixel
-without a label has no flaw and does not teach F, where the code gives it half a flaw; 4. padding takes no part in any
-loss, nor do labelled images' pixels without a label; 5. a blur is as wide as a part of the crop's shorter side; 6. F's
-convolutions are padded so that no crop is too small; 7. w(t) rises over a share of the steps (`ramp`); 8. recipes start
-with supervised steps (`warmup`), of both networks and F.
+The networks' losses leave F alone, and F's loss leaves them alone. Differences from the paper and its code: docs/methods/gct.md.
 """
 
 from __future__ import annotations

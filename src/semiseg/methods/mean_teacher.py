@@ -3,10 +3,7 @@
     q    = softmax(teacher(u))
     loss = CE(student(x), y) + w(t) * mean((softmax(student(u + noise)) - q)^2)
 
-Differences from the paper: 1. dense predictions instead of image labels; 2. the ramp spans a share of the steps instead
-of epochs; 3. no strong augmentation, as in the segmentation papers' comparisons, and noise on the student only;
-4. padding takes no part; 5. the teacher predicts in eval mode, in the authors' code in train mode; 6. recipes start
-with supervised steps (`warmup`).
+Differences from the paper and its code: docs/methods/mean_teacher.md.
 """
 
 from __future__ import annotations

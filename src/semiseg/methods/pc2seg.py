@@ -9,12 +9,7 @@ Re-implemented from the description: no code was released, and the constants are
           + w_c * mean over points i of -log(e_ii / (e_ii + N * sum over j of w_ij e_ij))
     e_ij  = exp(phi'_i . phi_j / T);  w_ij ~ 1 - p_i . p_j over the points j of other images, of sum 1
 
-Differences from the description, or what it leaves open: 1. the label distance is the squared one; 2. the weak view is
-a target only, in the contrastive loss too: no gradient goes through it; 3. the negatives are not drawn: their sum is
-replaced by its expectation, N times the weighted mean over all points of other images; 4. w_c = 0.1, T = 0.1, N = 200,
-the projector (two layers, 128 channels) and the grid are ours; 5. features are what the
-classifier reads; 6. colours are changed as `augment` says, for all methods alike; 7. padding takes no part; 8. the weak
-view passes in train mode, labelled and strong images together; 9. recipes start with supervised steps (`warmup`).
+Differences from the paper and its code: docs/methods/pc2seg.md.
 """
 
 from __future__ import annotations

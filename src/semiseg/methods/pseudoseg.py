@@ -9,14 +9,7 @@
 
 `class_activation` has the attention CAM. It and the classifier are left out of what is saved for use.
 
-Differences from the paper and its code: 1. the square's side is a share of the crop (`cutout`), 100 of 513 pixels;
-2. colours are changed as `augment` says, blur included, for all methods alike; 3. padding counts in none of the means,
-that of the joint normalisation neither; 4. on labelled images, pixels without a label are what attention leaves out,
-for no other mask is known, and on the weak view padding alone; 5. Grad-CAM is taken in closed form, and not in a pass
-of its own in eval mode; 6. without a background (`background`) every class has an activation map and no channel is made
-from the others; 7. the classifier learns from crops, so from the classes in them; 8. recipes start with supervised
-steps (`warmup`), in which classifier and attention learn too; 9. labelled and strong images pass together; 10. soft
-labels have the crop's size, not that of the logits.
+Differences from the paper and its code: docs/methods/pseudoseg.md.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
     loss = CE(student(weak(x)), y)
 
-Differences from the paper's rows: U2PL's supervised-only baseline on VOC runs far fewer steps than the methods it is
-compared with; here every method takes the same number of steps on the same labelled batches.
+Differences from the paper and its code: docs/methods/supervised.md.
 """
 
 from __future__ import annotations

@@ -14,16 +14,7 @@
          + 0.25 mean over classes and 256 anchors of -log softmax(cos(z, positive and negatives) / 0.5)[positive]
     the teacher, and its head that makes z', follow the student
 
-Differences from the paper and the authors' code, options where a name follows: 1. the contrastive weight is what the
-code's 1 comes to, which it divides by the number of GPUs (`contrastive_weight`); 2. anchors, positive and queue are
-always of one class, where the code confuses classes as soon as one is missing; 3. percentiles are the whole batch's,
-not a GPU's; 4. t counts steps, not epochs; 5. where more negatives come than a queue holds an even sample joins, not
-the last (`enqueue`); 6. queues hold directions, and are saved (`save_queues`); 7. the teacher answers in eval mode for
-the mixed images too, with averaged BatchNorm statistics (`teacher_bn`); 8. the head is a 3 x 3 and a 1 x 1 convolution
-with GroupNorm, no dropout; 9. the draws of any two anchors of a class are independent, not those of three; 10. padding
-takes no part; 11. the teacher's decay is ramped up from the first step of the run; 12. negatives are the paper's, where
-the code's must have the class's own (pseudo-)label too, so that there are few, and none on labelled images; 13. a step
-that shows one class alone has a contrastive loss, where the code's is 0; 14. H of exactly the percentile still teaches.
+Differences from the paper and its code: docs/methods/u2pl.md.
 """
 
 from __future__ import annotations

@@ -6,11 +6,7 @@
     H(p)   = CE(p, label) where confidence >= tau, over all valid pixels
     loss   = 1/2 (CE(student(x), y) + w * (1/4 H(student(s1)) + 1/4 H(student(s2)) + 1/2 H(f)))
 
-Differences from the paper and the authors' code: 1 to 7, those of `fixmatch`; 8. features of labelled images are
-not perturbed, where the code does it and throws them away, so that BatchNorm in the decoder sees fewer images; 9. every
-map of the pyramid loses channels, which for the paper's decoder, that reads the first and the last, is the same; 10.
-channels are drawn from the step's own generator; 11. with `prototypes`, the prototype predictor learns from the first
-strong view.
+Differences from the paper and its code: docs/methods/unimatch.md.
 """
 
 from __future__ import annotations

@@ -6,13 +6,7 @@
     H(p)   = CE(p, label) where confidence >= tau, over all valid pixels
     loss   = 1/2 (CE(student(x), y) + w/2 * (H(decoder(m1 encoder(s1))) + H(decoder(m2 encoder(s2)))))
 
-Differences from the paper and the authors' code: 1. the partner in CutMix is the batch rolled by one, not reversed; 2.
-labelled images and strong views pass the student together, which matters where there is BatchNorm, not in the paper's
-network; 3. a pyramid whose maps differ in width, as a ResNet's, has a mask for each map; a ViT has one for all, as in
-the paper; 4. the teacher is evaluated, where the paper reports the better of teacher and student; 5. the strong view's
-hue, contrast and blur are those of `augment`; 6. a box that is not inside the image after 256 draws is left out; 7.
-padding takes no part in a mean; 8. with `prototypes`, the prototype predictor learns from the first strong view,
-dropped channels included, and its losses are halved like the others; 9. recipes start with supervised steps (`warmup`).
+Differences from the paper and its code: docs/methods/unimatch_v2.md.
 """
 
 from __future__ import annotations

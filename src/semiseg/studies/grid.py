@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semiseg.config.fields import ConfigError, check_method, option_types, repair
+from semiseg.config.layers import Flat, flatten
 from semiseg.config.methods import METHOD_OPTIONS
-from semiseg.config.recipe import Config, Flat, flatten, load_config
+from semiseg.config.recipe import Config, load_config
 from semiseg.studies.labels import CHOSEN_HERE, LabeledSet, labeled_set, recipes_own
 
 REFERENCE = "supervised"
@@ -159,14 +160,25 @@ def check_method_options(flat: Flat, methods: Iterable[str]) -> None:
     """Raise ConfigError for an option of a method's own that none of `methods` has."""
     valid = {key for method in methods for key in option_types(method)}
     for key in flat:
-        if key.startswith("method.") and key not in valid:
+        if _is_own(key) and key not in valid:
             raise ConfigError(f"--{key}: none of the compared methods has such an option; {repair(key, sorted(valid))}")
 
 
 def for_method(flat: Flat, method: str) -> Flat:
-    """`flat` without the options that are other methods' own: a method takes those that it has."""
+    """`flat` without the `method.*` and `prototypes.*` options that this method does not define.
+
+    `prototypes.*` alone turns nothing on here: unless `prototypes` is given too, it is for methods that have them on.
+    """
     own = option_types(method)
-    return {key: value for key, value in flat.items() if not key.startswith("method.") or key in own}
+    taken = {key: value for key, value in flat.items() if not _is_own(key) or key in own}
+    if "prototypes" in taken or getattr(METHOD_OPTIONS[method](), "prototypes", None) is not None:
+        return taken
+    return {key: value for key, value in taken.items() if not key.startswith("prototypes.")}
+
+
+def _is_own(key: str) -> bool:
+    """Whether an option is not one that every method has."""
+    return key.partition(".")[0] in ("method", "prototypes") and key != "method"
 
 
 # The command ----------------------------------------------------------------------------------------------------------

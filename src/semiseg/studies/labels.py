@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from semiseg.config.fields import ConfigError, nearest
+from semiseg.config.layers import Flat
 from semiseg.config.options import DataOptions
-from semiseg.config.recipe import Flat
 
 _LABELED, _UNLABELED = "labeled.txt", "unlabeled.txt"
 

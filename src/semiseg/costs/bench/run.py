@@ -14,8 +14,8 @@ import torch
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from semiseg.config.layers import flatten
 from semiseg.config.options import require
-from semiseg.config.recipe import flatten
 from semiseg.costs.bench.data import bench_data
 from semiseg.costs.bench.estimate import bench_estimate
 from semiseg.costs.bench.evaluate import bench_evaluate

@@ -17,7 +17,8 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from semiseg.config.recipe import Config, config_to_dict, flatten
+from semiseg.config.layers import flatten
+from semiseg.config.recipe import Config, config_to_dict
 from semiseg.studies.paper.settings import Scale
 
 if TYPE_CHECKING:
@@ -33,12 +34,13 @@ _CLASSES = {
 _FEW = ("background", "1")  # where nothing tells
 
 # What the operations of a step and their sizes follow from...
-_COUNTED = ("method.", "network.", "loss.", "augment.crop_")
+_COUNTED = ("method.", "prototypes", "network.", "loss.", "augment.crop_")
 _COUNTED_OF_TRAIN = ("batch_labeled", "batch_unlabeled", "accumulate", "devices", "precision")
 # ...but these only scale or select.
 _FREE = (
     *("network.weights", "loss.ohem_threshold", "loss.ohem_min_kept", "method.warmup", "method.unlabeled_weight"),
-    *("method.threshold", "method.temperature", "method.momentum", "method.prototype_weight", "method.init_pixels"),
+    *("method.threshold", "method.temperature", "prototypes.temperature", "prototypes.momentum", "prototypes.weight"),
+    *("prototypes.init_pixels", "prototypes.update"),
     *("method.ramp", "method.contrastive_weight", "method.presence_weight", "method.teacher_start", "method.ema_decay"),
 )
 

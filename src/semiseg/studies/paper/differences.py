@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-from semiseg.config.recipe import Config, load_config
+from semiseg.config.recipe import Config, load_config, option_values
 from semiseg.data.splits import PUBLISHED
 from semiseg.studies.paper.grid import Reproduction
 from semiseg.studies.paper.settings import schedule_overrides
@@ -100,7 +100,14 @@ def _of_method(theirs: Config, ours: Config, made: Reproduction) -> Difference:
     """Options of the paper's method, without those that rows set."""
     if ours.method != theirs.method:
         return Difference("method", "", "")
-    free = {key.removeprefix("method.") for row in made.rows for key in row.options}
-    paper, here = (asdict(config.method_options) for config in (theirs, ours))
-    names = [name for name in paper if paper[name] != here[name] and name not in free]
+    free = {key for row in made.rows for key in row.options}
+    paper, here = (
+        {key.removeprefix("method."): value for key, value in option_values(config).items() if _is_own(key, free)}
+        for config in (theirs, ours)
+    )
+    names = [name for name in paper if paper[name] != here[name]]
     return Difference("options of the method", *(_listed(f"{n} {flat[n]}" for n in names) for flat in (paper, here)))
+
+
+def _is_own(key: str, free: set[str]) -> bool:
+    return key.startswith(("method.", "prototypes.")) and key not in free

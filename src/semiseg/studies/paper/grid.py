@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semiseg.config.fields import ConfigError, convert, nearest, option_types
-from semiseg.config.recipe import Config, Flat, config_to_dict, flatten, load_config
+from semiseg.config.layers import Flat, flatten
+from semiseg.config.recipe import Config, load_config, option_values
 from semiseg.studies.grid import (
     Cell,
     check_free,
@@ -214,11 +215,14 @@ def _count(config: Config) -> int:
 
 def _variant(row: Row, plain: Config) -> str:
     """The method with the options in which the row differs from `plain`, for the name of a folder."""
-    types, usual = option_types(row.method), flatten(config_to_dict(plain))
+    types, usual = option_types(row.method), option_values(plain)
     words = [row.method, "short"] if row.short else [row.method]
     for key, value in row.options.items():
         if convert(value, types[key]) != usual[key]:
-            words.append(key.removeprefix("method.") + _value(value))
+            words.append(
+                key.removeprefix("method.").replace("prototypes.per_class", "prototypes").removeprefix("prototypes.")
+                + _value(value)
+            )
     return "-".join(words)
 
 

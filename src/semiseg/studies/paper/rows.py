@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from semiseg.config.recipe import Flat
+from semiseg.config.layers import Flat
 
 Predictor = Literal["headline", "linear", "prototype"]
 
@@ -76,7 +76,7 @@ def main_rows(*methods: str) -> tuple[Row, ...]:
 # Ablations ------------------------------------------------------------------------------------------------------------
 
 _92, _183 = CLASSIC[:2]
-_OFF: Flat = {"method.prototype": False}
+_OFF: Flat = {"prototypes": False}
 _FIGURES = {_92: 70.06, _183: 74.71}
 
 COMPONENTS = (
@@ -88,7 +88,7 @@ COMPONENTS = (
         {"method.linear": False},
         {_92: 65.15, _183: 66.10},
     ),
-    Row("frozen", "Both, prototypes frozen", "prototype", {"method.update": False}, {_92: 67.53, _183: 71.89}),
+    Row("frozen", "Both, prototypes frozen", "prototype", {"prototypes.update": "none"}, {_92: 67.53, _183: 71.89}),
     Row("full", "Both, prototypes updated (ours)", "prototype", {}, _FIGURES),
 )
 """Table 4."""
@@ -140,10 +140,10 @@ THRESHOLDS = tuple(row for words, figures in _BY_THRESHOLD.items() for row in _t
 """Table 7."""
 
 
-def swept(option: str, values: Mapping[str, float | int | None], default: str) -> tuple[Row, ...]:
+def swept(option: str, title: str, values: Mapping[str, float | int | None], default: str) -> tuple[Row, ...]:
     """A row for each value of an option of the paper's method; that of the paper has Table 4's figures."""
     return tuple(
-        Row(key, f"{option} {key}", "prototype", {f"method.{option}": value}, _FIGURES if key == default else {})
+        Row(key, f"{title} {key}", "prototype", {option: value}, _FIGURES if key == default else {})
         for key, value in values.items()
     )
 

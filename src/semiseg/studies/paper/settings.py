@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from semiseg.config.fields import ConfigError
-from semiseg.config.recipe import Flat
+from semiseg.config.layers import Flat
 
 Scale = Literal["full", "half", "cpu"]
 SCALES: tuple[Scale, ...] = ("full", "half", "cpu")
@@ -69,7 +69,7 @@ _CPU_DATA: dict[str, Flat] = {
     "cityscapes": {"data.dataset": "cityscapes", "data.scale": 0.25},
 }
 # The paper's; the recipe `folder` has others, because runs are short there.
-_CPU_PAPER: Flat = {"method.mix": "cutmix", "method.momentum": 0.99, "method.prototype_weight": 1}
+_CPU_PAPER: Flat = {"method.mix": "cutmix", "prototypes.momentum": 0.99, "prototypes.weight": 1}
 # The recipe `folder` weighs means over its two classes; these have 21 and 19.
 _CPU_WEIGHTS: dict[str, Flat] = {
     "mean_teacher": {"method.unlabeled_weight": 10},
