@@ -10,7 +10,9 @@ from semiseg.config.methods import METHOD_OPTIONS
 from semiseg.config.prototypes import PrototypesOptions
 from semiseg.config.recipe import load_config
 
-PAGES = Path(__file__).parent.parent / "docs" / "methods"
+REPOSITORY = Path(__file__).parent.parent
+PAGES = REPOSITORY / "docs" / "methods"
+LINKED = [*PAGES.glob("*.md"), REPOSITORY / "benchmarks/README.md", *(REPOSITORY / "benchmarks/notes").glob("*.md")]
 
 
 def page(name: str) -> str:
@@ -44,3 +46,18 @@ def test_a_pages_commands_are_commands(name):
 
 def test_there_is_no_page_of_a_method_that_is_not_there():
     assert {path.stem for path in PAGES.glob("*.md")} - {"README"} == set(METHOD_OPTIONS)
+
+
+def headings(path: Path) -> set[str]:
+    """The headings of a page as they are linked to: lower case, hyphens for spaces, no other signs."""
+    titles = re.findall(r"^#+ (.*)", path.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("path", LINKED, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_links_lead_to_a_file_and_a_heading(path):
+    for link in re.findall(r"\]\((?!http)([^)\s]+)\)", path.read_text("utf-8")):
+        file, _, heading = link.partition("#")
+        target = path.parent / file if file else path
+        assert target.exists(), link
+        assert not heading or heading in headings(target), link
