@@ -177,7 +177,7 @@ def test_compare_hands_on_a_grid_and_tells_of_what_is_missing(monkeypatch, capsy
     )
     monkeypatch.setitem(sys.modules, "semiseg.studies.run", stands_in)
     monkeypatch.setattr(comparison, "run", stands_in, raising=False)
-    line = "compare demo --methods cutmix,prototype --labeled 5,6 --seeds 0,2 --steps 9 --devices 3 --out there"
+    line = "compare demo --methods cutmix,prototype --labeled 5,6 --seeds 0,2 --steps 9 --jobs 3 --out there"
     assert enter(f"{line} --method.strong true --data.cache false --network.aspp_rates 1 2 3") == 0
     (grid, jobs), document = calls
     assert (jobs, document) == (3, "document")

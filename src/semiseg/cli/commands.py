@@ -21,8 +21,8 @@ from semiseg.runtime.launch import is_first, resolve_devices
 def train(recipe: str, /, *, resume: bool = False, **options: Any) -> None:
     """Train by a recipe.
 
-    `semiseg recipes` lists the recipes, `semiseg methods` the methods; `train RECIPE --method NAME --help` shows that
-    method's options, with the recipe's values as defaults.
+    `semiseg recipes` lists the recipes, `semiseg methods` the methods. `train RECIPE --method NAME --help-all` shows
+    every option of that method, with the recipe's values as defaults; --help those that people change first.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def compare(
     labeled: str | None = None,
     seeds: str = "0",
     out: Path | None = None,
-    jobs: Annotated[int | None, Parameter(name=["--jobs", "--devices"])] = None,
+    jobs: int | None = None,
     **options: Any,
 ) -> None:
     """Hold methods against supervised-only training: same labelled batches, same steps, one table.

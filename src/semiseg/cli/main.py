@@ -7,6 +7,7 @@ by `--help` or by a mistake in the options.
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import traceback
@@ -19,21 +20,30 @@ from semiseg.cli import analyse as analysis_commands
 from semiseg.cli import commands
 from semiseg.cli import reproduce as reproduction_commands
 from semiseg.cli.options import (
+    HELP_ALL,
     join_booleans,
+    named_config,
     with_compare_options,
     with_evaluation_options,
     with_reproduce_options,
     with_train_options,
 )
-from semiseg.config.fields import methods_with, repair
+from semiseg.config.fields import GONE, RENAMED, methods_with, option_types, repair
 from semiseg.runtime.launch import STOPPED, AloneError, first_to_fail, is_first, launch
+
+PIPE_CLOSED = 141  # 128 + SIGPIPE, as of a program that the signal ends
 
 
 def main(tokens: Sequence[str] | None = None) -> int:
     """Run one command, `tokens` after `semiseg`. Returns the exit status: 0, 2 for a mistake, 130 if stopped."""
     tokens = join_booleans(sys.argv[1:] if tokens is None else tokens)
     try:
-        build_app(tokens)(tokens, exit_on_error=False, print_error=False)
+        asked = ["--help" if token == HELP_ALL else token for token in tokens]
+        build_app(tokens)(asked, exit_on_error=False, print_error=False)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as `head`, has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
     except AloneError as alone:
         status = launch(main, tokens, alone.devices)
         return _stopped(tokens) if status == STOPPED else status
@@ -44,7 +54,7 @@ def main(tokens: Sequence[str] | None = None) -> int:
             return 1
         if not _is_users(error):
             raise
-        return _fail(_explain(error))
+        return _fail(_explain(error, tokens))
     return 0
 
 
@@ -84,12 +94,19 @@ def _fail(message: str) -> int:
     return 2
 
 
-def _explain(error: Exception) -> str:
-    """The error's message, unless an option is another method's: then whose."""
-    if isinstance(error, UnknownOptionError) and error.token is not None:
-        key = (error.token.keyword or "").removeprefix("--")
-        if key.startswith("method.") and methods_with(key):
-            return f"--{key}: this method has no such option; {repair(key, ())}"
+def _explain(error: Exception, tokens: Sequence[str]) -> str:
+    """The error's message, unless an option is another method's, has a new spelling, or is of one run: then so."""
+    if not isinstance(error, UnknownOptionError) or error.token is None:
+        return str(error)
+    keyword = error.token.keyword or ""
+    key = keyword.removeprefix("--")
+    if keyword == "--devices" and tokens[:1] in (["compare"], ["reproduce"]):
+        return "--devices: a run here has one device; --jobs says how many run at a time"
+    if key in RENAMED or key in GONE or (key.startswith("method.") and methods_with(key)):
+        valid = option_types(named_config(tokens).method) if tokens[:1] in (["train"], ["estimate"]) else ()
+        return (
+            f"{keyword}: {'this method has' if methods_with(key) else 'there is'} no such option; {repair(key, valid)}"
+        )
     return str(error)
 
 

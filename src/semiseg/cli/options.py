@@ -20,16 +20,30 @@ _SHORT_HERE = {"train.steps": "--steps"}  # of a comparison
 _ORDER = ["", "method", "prototypes", "data", "augment", "network", "loss", "optim", "train", "evaluation"]
 
 
+FIRST = (
+    *("preset", "seed", "run", "method", "prototypes", "data.root", "data.labeled", "augment.crop_height"),
+    *("augment.crop_width", "network.encoder", "optim.lr", "train.steps", "train.batch_labeled"),
+    *("train.batch_unlabeled", "train.devices"),
+)
+"""The fifteen options that people change first: `--help` shows these, `--help-all` every one."""
+HELP_ALL = "--help-all"
+
+
 def with_train_options(command: Command, tokens: Sequence[str]) -> Command:
     """`command` with every option of a config; defaults in the help are those of the recipe that `tokens` name."""
-    config = _named_config(tokens) if tokens[:1] == [command.__name__] else Config()
+    config = named_config(tokens) if tokens[:1] == [command.__name__] else Config()
     values = option_values(config)
     texts = attribute_docs(Config) | option_help(config.method)
     types = {key: kind for key, kind in option_types(config.method).items() if key != "recipe"}
-    return _with_options(command, [_parameter(key, kind, texts[key], values.get(key)) for key, kind in types.items()])
+    everything = HELP_ALL in tokens
+    parameters = [
+        _parameter(key, kind, texts[key], values.get(key), show=everything or key in FIRST, one_group=not everything)
+        for key, kind in types.items()
+    ]
+    return _with_options(command, parameters)
 
 
-def _named_config(tokens: Sequence[str]) -> Config:
+def named_config(tokens: Sequence[str]) -> Config:
     """The config of the recipe, preset and method that the tokens name, as far as one can tell before parsing."""
     recipe = next((token for token in tokens[1:2] if not token.startswith("-")), None)
     words = [*tokens, ""]
@@ -44,7 +58,7 @@ def with_compare_options(command: Command, tokens: Sequence[str]) -> Command:
     """`command` with the options that all runs of a comparison share, and those of any method as words."""
     if tokens[:1] != [command.__name__]:
         return _with_options(command, [])
-    values = flatten(config_to_dict(_named_config([token for token in tokens if not token.startswith("--method")])))
+    values = flatten(config_to_dict(named_config([token for token in tokens if not token.startswith("--method")])))
     return _with_options(command, [*_shared_options(values), *_options_of_any_method()])
 
 
@@ -90,16 +104,25 @@ def with_evaluation_options(command: Command) -> Command:
 
 
 def _parameter(
-    key: str, kind: Any, text: str, default: object = None, short: Mapping[str, str] = _SHORT
+    key: str,
+    kind: Any,
+    text: str,
+    default: object = None,
+    short: Mapping[str, str] = _SHORT,
+    show: bool = True,
+    one_group: bool = False,
 ) -> inspect.Parameter:
     """One option as cyclopts reads it; `default` is for the help only."""
     section, _, name = key.rpartition(".")
     spec = Parameter(
         name=[f"--{key}", short[key]] if key in short else f"--{key}",
         help=text,
-        negative=f"--{section}.no-{name}" if kind is bool else (),
+        show=show,
+        negative=f"--{section}{section and '.'}no-{name}" if kind is bool else (),
         show_default=_shown if default is not None else False,
-        group=Group(section or "run", sort_key=_ORDER.index(section.split(".")[0])),
+        group=Group("Options", sort_key=0)
+        if one_group
+        else Group(section or "run", sort_key=_ORDER.index(section.split(".")[0])),
     )
     return inspect.Parameter(
         key.replace(".", "__"), inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, spec]

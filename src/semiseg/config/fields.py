@@ -82,6 +82,20 @@ def _field_types(options: type, prefix: str) -> dict[str, Any]:
     return types
 
 
+def marked(method: str, mark: str) -> set[str]:
+    """Dotted keys of the options of `method` whose field has the metadata `mark`."""
+    return {key for name, options in sections(method).items() for key in _marked(options, f"{name}.", mark)}
+
+
+def _marked(options: type, prefix: str, mark: str) -> Iterable[str]:
+    hints = type_hints(options)
+    for item in fields(options):
+        if is_dataclass(hints[item.name]):
+            yield from _marked(hints[item.name], f"{prefix}{item.name}.", mark)
+        elif mark in item.metadata:
+            yield prefix + item.name
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """The repair for a mistyped name: the nearest valid one, if one is near, and all of them."""
     names = list(valid)
@@ -152,7 +166,8 @@ def option_help(method: str) -> dict[str, str]:
     """Dotted key -> docstring, for every option in a section."""
     texts = {key: text for name, options in sections(method).items() for key, text in _field_help(options, f"{name}.")}
     if "method.prototypes" in texts:
-        texts["prototypes"] = f"{texts.pop('method.prototypes')} On where any prototypes.* is given."
+        del texts["method.prototypes"]
+        texts["prototypes"] = "The prototype predictor and its losses; true where any prototypes.* is given."
     return texts
 
 

@@ -6,10 +6,10 @@ No torch here: `semiseg --help` reads this file and must answer at once.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from semiseg.config.checks import require
+from semiseg.config.checks import FREE_ON_RESUME, require
 from semiseg.config.registry import check_name
 
 NAMES = [
@@ -51,7 +51,7 @@ class NetworkOptions:
     weights: str = "hub"
     """First weights of the encoder: `hub` (ImageNet, or as its name says; downloaded once), `none` (random), or a file.
     """
-    checkpoint: bool = False
+    checkpoint: bool = field(default=False, metadata=FREE_ON_RESUME)
     """Give the activations inside blocks back and compute them again in the backward pass: a fraction of the memory, a
     third more time, the same numbers."""
 

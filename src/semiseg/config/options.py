@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from semiseg.config.checks import FREE_ON_RESUME
 from semiseg.config.checks import require as require
 from semiseg.config.network import NetworkOptions as NetworkOptions
 from semiseg.config.registry import check_name
@@ -46,13 +47,13 @@ class DataOptions:
     dataset: str = "folder"
     """Layout of the data: your own `folder`; `voc`, PASCAL VOC 2012; `cityscapes`; `scenes`, drawn, no files at all; or
     a name that was added to semiseg.DATASETS."""
-    root: Path = Path(".")
+    root: Path = field(default=Path("."), metadata=FREE_ON_RESUME)
     """Folder of the dataset."""
     labeled: str | None = None
     """List file of the labelled images, one per line, relative to `root` (or to the current folder)."""
     unlabeled: str | None = None
     """List file of the unlabelled images. None: every image that is in no other list."""
-    unlabeled_shards: Path | None = None
+    unlabeled_shards: Path | None = field(default=None, metadata=FREE_ON_RESUME)
     """Folder of tar shards that hold the unlabelled images instead (`semiseg data shard`), those in other lists not."""
     val: str | None = None
     """List file of the validation images. None: a seeded part of the images with masks."""
@@ -60,7 +61,7 @@ class DataOptions:
     """List file of the test images, scored once at the end. None: no test set."""
     split: str | None = None
     """A published split by name, such as `u2pl/pascal/92`; instead of `labeled` and `unlabeled`."""
-    split_folder: Path | None = None
+    split_folder: Path | None = field(default=None, metadata=FREE_ON_RESUME)
     """Folder that holds the published lists. None: a cache, filled from their source on first use."""
     split_seed: int = 0
     """Seed of an automatic split."""
@@ -70,7 +71,7 @@ class DataOptions:
     """Use only so many labelled images in an automatic split; the others become unlabelled. None: all."""
     scale: float = 1.0
     """Work on images resized by this factor; predictions come back at native size."""
-    cache: bool = False
+    cache: bool = field(default=False, metadata=FREE_ON_RESUME)
     """Keep decoded images in memory; for sets that fit there."""
     pad_label: Literal[255, 0] = 255
     """Label of the frame around a crop that leaves the image: 255 ignores it, 0 trains it as class 0 as U2PL did."""
@@ -198,7 +199,7 @@ class TrainOptions:
     compile: bool = False
     """Student and teacher under torch.compile in the steps, not where whole images are predicted. Measured: 5 % less
     time per step of a ResNet-18 on a CPU (`semiseg bench options`), after a minute or two of compiling; no GPU yet."""
-    workers: int = 2
+    workers: int = field(default=2, metadata=FREE_ON_RESUME)
     """Processes that load images; 0 loads in the training process."""
     threads: int | None = None
     """CPU threads of the training process. None: all cores."""
@@ -207,11 +208,11 @@ class TrainOptions:
     of them. `--devices N` starts them on this machine; under torchrun, which starts its own, leave it out."""
     device: str = "auto"
     """`auto` (a GPU if there is one), `cpu`, or `cuda:N`."""
-    log_every: int = 20
+    log_every: int = field(default=20, metadata=FREE_ON_RESUME)
     """Steps between two lines in metrics.jsonl."""
     evaluate_every: int = 1000
     """Steps between two evaluations; the last step is always evaluated."""
-    checkpoint_every: int = 500
+    checkpoint_every: int = field(default=500, metadata=FREE_ON_RESUME)
     """Steps between two checkpoints; the last step always has one."""
 
     def __post_init__(self) -> None:
@@ -251,7 +252,7 @@ class EvaluationOptions:
     """Windows of an image that are predicted as one batch."""
     images: int | None = None
     """Score only the first so many validation images during training; the final scores take all. None: all."""
-    hidden: int = 16
+    hidden: int = field(default=16, metadata=FREE_ON_RESUME)
     """Measure pseudo-labels, at evaluations, on so many unlabelled images that have masks; nothing learns. 0: none."""
 
     def __post_init__(self) -> None:
