@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 from semiseg.config.methods import METHOD_OPTIONS
+from semiseg.config.prototypes import PrototypesOptions
 from semiseg.config.recipe import load_config
 
-PAGES = Path(__file__).parent.parent / "docs" / "methods"
+REPOSITORY = Path(__file__).parent.parent
+PAGES = REPOSITORY / "docs" / "methods"
+LINKED = [*PAGES.glob("*.md"), REPOSITORY / "benchmarks/README.md", *(REPOSITORY / "benchmarks/notes").glob("*.md")]
 
 
 def page(name: str) -> str:
@@ -22,11 +25,13 @@ def test_a_page_has_its_parts_and_names_every_option(name):
     assert text.startswith(f"# {name}\n")
     for part in ("Options", "Differences", "Cost", "Command"):
         assert re.search(rf"^## {part}", text, re.MULTILINE), part
-    options = {field.name for field in fields(METHOD_OPTIONS[name])}
-    shared = {option for option in options if option.startswith("prototype_") or option == "prototypes_per_class"}
-    missing = sorted(option for option in options - shared if f"`{option}`" not in text)
+    missing = [field.name for field in fields(METHOD_OPTIONS[name]) if f"`{field.name}`" not in text]
     assert missing == []
-    assert not shared or "`prototypes`" in text
+
+
+def test_the_section_prototypes_is_explained_once():
+    names = [f"`prototypes.{field.name}`" for field in fields(PrototypesOptions)]
+    assert [name for name in names if name not in page("README") or name not in page("prototype")] == []
 
 
 @pytest.mark.parametrize("name", METHOD_OPTIONS)
@@ -41,3 +46,18 @@ def test_a_pages_commands_are_commands(name):
 
 def test_there_is_no_page_of_a_method_that_is_not_there():
     assert {path.stem for path in PAGES.glob("*.md")} - {"README"} == set(METHOD_OPTIONS)
+
+
+def headings(path: Path) -> set[str]:
+    """The headings of a page as they are linked to: lower case, hyphens for spaces, no other signs."""
+    titles = re.findall(r"^#+ (.*)", path.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("path", LINKED, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_links_lead_to_a_file_and_a_heading(path):
+    for link in re.findall(r"\]\((?!http)([^)\s]+)\)", path.read_text("utf-8")):
+        file, _, heading = link.partition("#")
+        target = path.parent / file if file else path
+        assert target.exists(), link
+        assert not heading or heading in headings(target), link

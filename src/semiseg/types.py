@@ -39,7 +39,7 @@ class UnlabeledBatch(NamedTuple):
     valid: Tensor  # (B, H, W) bool, False where the crop left the image
     index: Tensor  # pyright: ignore  # (B,) int64, position in the unlabelled list
     partner: UnlabeledBatch | None = None
-    """As many images that the method asked for (`Method.wanted`), one for each; None: it asked for none."""
+    """As many images that the method asked for (`WantsImages.wanted`), one for each; None: it asked for none."""
 
     def each(self, change: Callable[[Tensor], Tensor]) -> UnlabeledBatch:
         """The batch of what `change` makes of every tensor, the partner's too."""

@@ -18,7 +18,6 @@ from support.folders import fails, opened
 from support.shard_files import QUIET, awkward, png, save_noise, write_tar
 
 from semiseg.config.options import AugmentOptions, DataOptions, TrainOptions
-from semiseg.data import order
 from semiseg.data.loading import Stream, ViewKey, Views, training_batches
 from semiseg.data.shards import read as shards
 from semiseg.data.shards.index import index_shards
@@ -68,10 +67,8 @@ def test_images_and_names_are_those_of_the_files(root, out):
         tars.mask(0)
 
 
-@pytest.mark.parametrize("drawn", [order.DRAWN, 0])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_batches_are_those_of_the_files_wherever_they_begin(root, out, monkeypatch, workers, drawn):
-    monkeypatch.setattr(order, "DRAWN", drawn)
+def test_batches_are_those_of_the_files_wherever_they_begin(root, out, workers):
     expected = batches(opened(root))
     dataset = opened(root, unlabeled_shards=out)
     assert_same(batches(dataset, workers=workers), expected)

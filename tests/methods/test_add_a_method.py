@@ -4,6 +4,7 @@ import math
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,14 +28,15 @@ def script(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def names(script: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
-    """What the file defines; the two dicts get their lines back after the test."""
-    for registry in (METHODS, METHOD_OPTIONS):
-        monkeypatch.setitem(registry, "entropy", None)
+def names(script: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict]:
+    """What the file defines; its method leaves the registry after the test."""
     found: dict = {"__name__": "entropy"}
     monkeypatch.setitem(sys.modules, "entropy", type(sys)("entropy"))
     exec(compile(script.read_text("utf-8"), str(script), "exec"), found)
-    return found
+    assert METHOD_OPTIONS["entropy"] is found["EntropyOptions"]
+    yield found
+    del METHODS["entropy"]
+    assert "entropy" not in METHOD_OPTIONS
 
 
 def test_its_loss_is_the_mean_entropy_of_valid_pixels(names):

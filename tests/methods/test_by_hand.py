@@ -11,6 +11,7 @@ from semiseg.config.prototypes import PrototypesOptions
 from semiseg.methods import METHODS, UniMatch
 from semiseg.methods.fixmatch import FixMatch
 from semiseg.methods.prototype import Prototype
+from semiseg.parts.partners import WantsImages
 from semiseg.parts.prototypes import Prototypes
 from semiseg.parts.pseudo_labels import pseudo_label
 from semiseg.types import IGNORE
@@ -28,7 +29,7 @@ def test_every_method_is_made_from_a_network_and_learns(name):
     assert method.options == METHOD_OPTIONS[name](**{key: keywords[key] for key in keywords if key == "warmup"})
     labeled, unlabeled = batches()
     method.prepare(one_by_one(labeled), clock())
-    if method.uses_partner:
+    if isinstance(method, WantsImages):
         unlabeled = unlabeled._replace(partner=unlabeled)
     before = [parameter.detach().clone() for parameter in method.student.parameters()]
     result = train_step(method, optimizer_of(method), (labeled, unlabeled), clock(0))

@@ -10,6 +10,7 @@ from semiseg.config.methods import METHOD_OPTIONS, UnlabeledOptions
 from semiseg.config.prototypes import PrototypesOptions
 from semiseg.methods import METHODS
 from semiseg.methods.method import Method
+from semiseg.parts.partners import WantsImages
 from semiseg.training.optim import Optimizer
 
 STEPS = 6
@@ -130,6 +131,25 @@ def test_losses_are_finite_scalars_and_the_loss_is_their_sum(variant):
 
 
 @every_variant
+def test_every_step_is_taken_in_bf16_too(variant):
+    """The precision of the published recipes: losses are finite and float32, and gradients reach the encoder."""
+    method = method_of(variant)
+    optimizer = optimizer_of(method)
+    train(method, optimizer, 0, STEPS - 1)
+    for step in (0, STEPS - 1):  # supervised, and with unlabelled images
+        method.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", torch.bfloat16):
+            result = method(*batches(seed=step), clock(step, STEPS))
+        assert all(loss.isfinite() and loss.dtype == torch.float32 for loss in result.losses.values())
+        result.loss.backward()
+        gradients = [parameter.grad for parameter in method.student.encoder_parameters()]
+        assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
+    optimizer.step()
+    method.after_step(clock(STEPS - 1, STEPS))
+    assert all(tensor.isfinite().all() for tensor in method.state_dict().values())
+
+
+@every_variant
 def test_gradients_reach_what_learns_and_no_teacher(variant):
     method = method_of(variant)
     train(method, optimizer_of(method), 0, STEPS - 1)
@@ -241,22 +261,20 @@ def test_a_method_says_whether_it_uses_unlabelled_images(name):
             method(batches()[0], None, clock(STEPS - 1, STEPS))
     else:
         assert method(batches()[0], None, clock(STEPS - 1, STEPS)).loss.isfinite()
-    assert method.uses_partner == (name == "ael")
+    assert isinstance(method, WantsImages) == (name == "ael")
 
 
-@every_method
+@pytest.mark.parametrize("name", [name for name in METHODS if issubclass(METHODS[name], WantsImages)])
 def test_what_a_method_wants_is_there_to_be_had(name):
     method = method_of(name)
     train(method, optimizer_of(method), 0, STEPS - 1)
     assert [method.wanted(step) for step in range(WARMUP)] == [None] * WARMUP
     wish = method.wanted(STEPS)
-    assert (wish is not None) == method.uses_partner
-    if wish is not None:
-        assert (wish.dtype, wish.shape) == (torch.int64, (method.setting.batch_unlabeled,))
-        assert 0 <= wish.min() <= wish.max() < method.setting.num_unlabeled
-        labeled, unlabeled = batches()
-        with pytest.raises(AssertionError, match="wanted"):
-            method(labeled, unlabeled._replace(partner=None), clock(STEPS - 1, STEPS))
+    assert (wish.dtype, wish.shape) == (torch.int64, (method.setting.batch_unlabeled,))
+    assert 0 <= wish.min() <= wish.max() < method.setting.num_unlabeled
+    labeled, unlabeled = batches()
+    with pytest.raises(AssertionError, match="wanted"):
+        method(labeled, unlabeled._replace(partner=None), clock(STEPS - 1, STEPS))
 
 
 @every_variant

@@ -23,7 +23,6 @@ from semiseg.methods.details.u2pl_contrast import (
     drawn_places,
     even_sample,
     negative_masks,
-    shifted_draws,
 )
 from semiseg.parts.pseudo_labels import entropy, quantiles
 from semiseg.parts.sampling import nearest_pixels
@@ -269,18 +268,6 @@ def test_queues_may_stay_out_of_checkpoints():
     assert ClassQueues([2], 3, persistent=False).state_dict() == {}
 
 
-def test_draws_of_anchors_are_uniform_and_uncorrelated():
-    draws = shifted_draws(4, 200, 30, generator(), torch.device("cpu"))
-    assert draws.shape == (4, 200, 30)
-    assert draws.dtype == torch.float64
-    assert draws.min() >= 0
-    assert draws.max() < 1
-    assert torch.histc(draws.float(), 10, 0, 1).tolist() == pytest.approx([2400] * 10, rel=0.1)
-    for one, other in ((draws[:, ::2], draws[:, 1::2]), (draws[..., ::2], draws[..., 1::2])):
-        together = torch.stack([one.flatten(), other.flatten()])
-        assert abs(float(together.corrcoef()[0, 1])) < 0.06
-
-
 # ---- the loss ----
 
 
@@ -299,7 +286,7 @@ def made_contrast(absent: int | None = None, empty: int | None = None) -> tuple[
     place, here = drawn_places(anchors, torch.rand(CLASSES, 7, generator=generator(4), dtype=torch.float64))
     own = (pixels.label == torch.arange(CLASSES)[:, None]) & pixels.reliable
     positive, counts = class_means(taught, own)
-    draws = shifted_draws(CLASSES, 7, 3, generator(5), torch.device("cpu"))
+    draws = torch.rand(CLASSES, 7, 3, generator=generator(5), dtype=torch.float64)
     usable = (anchors.total > 0) & (queues.written > 0)
     return Contrast(place, here, positive, draws, usable, (counts > 0).sum()), queues, rows, taught
 

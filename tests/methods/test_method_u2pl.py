@@ -115,10 +115,12 @@ def test_a_step_is_its_algorithm(mix, step):
         positives[name] = np.mean(reliable_rows, axis=0)
         assert 0 < len(queues[name]) <= 60
     torch.rand(3, generator=draws, dtype=torch.float64)  # starts of the even samples, which take everything here
-    which, shift, base = (torch.rand(3, many, generator=draws, dtype=torch.float64).numpy() for many in (9, 9, 4))
+    which, of_negatives = (
+        torch.rand(3, *many, generator=draws, dtype=torch.float64).numpy() for many in ((9,), (9, 4))
+    )
     drawn = {name: [anchors[name][int(draw * len(anchors[name]))] for draw in which[name]] for name in range(3)}
     against = {
-        name: [[queues[name][int((own + each) % 1 * len(queues[name]))] for each in base[name]] for own in shift[name]]
+        name: [[queues[name][int(draw * len(queues[name]))] for draw in of_anchor] for of_anchor in of_negatives[name]]
         for name in range(3)
     }
     contrastive = slow.contrastive_loss(drawn, positives, against, [0, 1, 2], 0.5)

@@ -31,37 +31,6 @@ def guides(seed: int = 0) -> Tensor:
     return guide
 
 
-# ---- random numbers ----
-
-
-def splitmix64(state: int) -> int:
-    """One output of SplitMix64 in Python's unlimited integers."""
-    z = state % 2**64
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) % 2**64
-    return z ^ (z >> 31)
-
-
-def test_the_hash_is_splitmix64():
-    assert splitmix64(0x9E3779B97F4A7C15) == 0xE220A8397B1DCDAF  # its published first output for the seed 0
-    found = perturbations.uniform(maps(), seeded(4))
-    seed = int(torch.randint(2**62, (1,), generator=seeded(4)))
-    expected = [splitmix64(seed + (i + 1) * 0x9E3779B97F4A7C15) >> 40 for i in range(CHANNELS * HEIGHT * WIDTH)]
-    assert found.shape == (1, CHANNELS, HEIGHT, WIDTH)
-    assert (found.flatten() * 2**24).long().tolist() == expected
-
-
-def test_its_numbers_are_uniform_and_differ_from_draw_to_draw():
-    like, generator = torch.empty(1, 64, 40, 40), seeded()
-    first, second = (perturbations.uniform(like, generator).flatten() for _ in range(2))
-    for found in (first, second):
-        assert 0 <= found.min() < 1e-4
-        assert 1 - 1e-4 < found.max() < 1
-        np.testing.assert_allclose(np.histogram(found, 10, (0, 1))[0] / found.numel(), 0.1, atol=0.005)
-    assert abs(np.corrcoef(first, second)[0, 1]) < 0.02
-    assert abs(np.corrcoef(first[1:], first[:-1])[0, 1]) < 0.02
-
-
 # ---- factors ----
 
 
@@ -163,7 +132,7 @@ def divergence(decoder: nn.Module, features: Tensor, shift: Tensor) -> Tensor:
 def test_the_adversarial_shift_is_the_gradient_by_differences():
     decoder, features = Decoder(), maps()
     found = perturbations.adversarial_shift(decoder, features, 2.0, seeded(3))
-    start = 2 * perturbations.uniform(features, seeded(3)).double() - 1
+    start = 2 * torch.rand(1, *features.shape[1:], generator=seeded(3)).double() - 1
     start = start / start.norm()
     decoder, features = decoder.double(), features.double()
     for b in range(BATCH):

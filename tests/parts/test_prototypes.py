@@ -276,6 +276,6 @@ def test_processes_pool_what_they_assigned(monkeypatch):
     alone.update(assign(head, features, label, kept), 0.9, "per_pixel")
     mine, theirs = (assign(head, features[part], label[part], kept[part]) for part in (slice(0, 9), slice(9, 20)))
     remote = iter(theirs)
-    monkeypatch.setattr(semiseg.parts.prototype_predictor, "sum_over_ranks", lambda tensor: tensor + next(remote))
+    monkeypatch.setattr(semiseg.parts.prototype_predictor, "sum_over_ranks_", lambda tensor: tensor + next(remote))
     head.update(mine, 0.9, "per_pixel")
     torch.testing.assert_close(head.state_dict(), alone.state_dict())

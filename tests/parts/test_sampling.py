@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from semiseg.parts.sampling import ClassSample, all_points, grid_points, pick, pick_pixels
+from semiseg.parts.sampling import ClassSample, all_points, device_random, grid_points, pick, pick_pixels
 from semiseg.types import IGNORE
 
 
@@ -215,3 +215,29 @@ def test_an_empty_stream_and_an_absent_class():
     assert (len(features), len(classes)) == (0, 0)
     sample.add_image(coordinates(2, 2), torch.full((2, 2), 1), most=9)
     assert sample.result()[1].tolist() == [1, 1, 1, 1]
+
+
+# Random numbers on a device -------------------------------------------------------------------------------------------
+
+
+def test_numbers_on_a_device_are_uniform_and_follow_from_the_clocks_generator():
+    generator = torch.Generator().manual_seed(3)
+    first, second = (device_random((64, 40, 40), generator, torch.device("cpu")).flatten() for _ in range(2))
+    again = device_random((64, 40, 40), torch.Generator().manual_seed(3), torch.device("cpu")).flatten()
+    assert again.equal(first)
+    for found in (first, second):
+        assert 0 <= found.min() < 1e-4
+        assert 1 - 1e-4 < found.max() < 1
+        np.testing.assert_allclose(np.histogram(found, 10, (0, 1))[0] / found.numel(), 0.1, atol=0.005)
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.02
+    assert abs(np.corrcoef(first[1:], first[:-1])[0, 1]) < 0.02
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="a GPU draws by itself")
+def test_a_gpu_takes_one_number_of_the_clocks_generator_whatever_its_size():
+    states = []
+    for shape in [(1,), (50, 60)]:
+        generator = torch.Generator().manual_seed(0)
+        assert device_random(shape, generator, torch.device("cuda"), torch.float64).is_cuda
+        states.append(generator.get_state())
+    assert states[0].equal(states[1])

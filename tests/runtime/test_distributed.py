@@ -210,7 +210,7 @@ def test_batch_norm_is_shared_on_gpus_and_keeps_weights_names_and_activations(mo
 
 def test_alone_everything_is_the_identity(tmp_path: Path):
     tensor = torch.randn(3, 2)
-    for same in (distributed.sum_over_ranks, distributed.mean_over_ranks, distributed.joined, distributed.own_rows):
+    for same in (distributed.sum_over_ranks_, distributed.mean_over_ranks, distributed.joined, distributed.own_rows):
         assert torch.equal(same(tensor.clone()), tensor)
     assert torch.equal(distributed.rolled(tensor), tensor[[1, 2, 0]])
     assert distributed.gathered("x") == ["x"]

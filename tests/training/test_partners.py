@@ -11,6 +11,7 @@ from torch import Tensor
 
 from semiseg.data.loading import PartnerLoader, Sample, ViewKey, Views
 from semiseg.data.order import Stream
+from semiseg.parts.partners import WantsImages
 from semiseg.runtime import distributed
 from semiseg.training.partners import Partners
 from semiseg.training.trainer import State
@@ -77,7 +78,7 @@ def test_a_file_that_cannot_be_read_is_named():
 # ---- the way ----
 
 
-class Wishing(tiny_trainer.Plain):
+class Wishing(tiny_trainer.Plain, WantsImages):
     """Decides after step t - 3 what it wants for step t: image 10 t + slot. The trainer has it from step 2 on."""
 
     begin = 0

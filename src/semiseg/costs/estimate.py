@@ -22,6 +22,7 @@ from torch.utils.flop_counter import flop_registry
 from semiseg.config.recipe import Config
 from semiseg.costs.speed import Cost, measured_speed, published_speed
 from semiseg.methods import Method
+from semiseg.parts.partners import WantsImages
 from semiseg.parts.segmentor import Segmentor
 from semiseg.runtime.distributed import pick_device
 from semiseg.training.experiment import build_method
@@ -116,7 +117,7 @@ def _step(config: Config, method: Method, optimizer: Optimizer) -> None:
     for _ in range(train.accumulate):
         labeled = _labeled(config, train.batch_labeled // shares)
         unlabeled = _unlabeled(config, train.batch_unlabeled // shares) if method.uses_unlabeled else None
-        if unlabeled is not None and method.uses_partner:
+        if unlabeled is not None and isinstance(method, WantsImages):
             unlabeled = unlabeled._replace(partner=_unlabeled(config, len(unlabeled.image)))
         method(labeled, unlabeled, clock).loss.backward()
     optimizer.step()

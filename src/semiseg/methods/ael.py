@@ -27,15 +27,15 @@ from semiseg.methods.teacher_method import TeacherMethod
 from semiseg.parts.augment import strong_view
 from semiseg.parts.losses import share, weighted_cross_entropy
 from semiseg.parts.mixing import french_boxes, paste
+from semiseg.parts.partners import WantsImages
 from semiseg.parts.pseudo_labels import pseudo_label
 from semiseg.parts.segmentor import Segmentor
-from semiseg.types import IGNORE, Clock, LabeledBatch, PseudoLabel, SegmentationOutput, StepResult, UnlabeledBatch
+from semiseg.types import IGNORE, Clock, LabeledBatch, PseudoLabel, StepResult, UnlabeledBatch
 
 
-class AEL(TeacherMethod):
+class AEL(TeacherMethod, WantsImages):
     """A mean teacher that favours the classes the student is unsure of, four times over."""
 
-    uses_partner = True
     pasted_classes: Tensor  # (C,) bool, those that copy-paste may take
 
     Options = AELOptions
@@ -61,6 +61,7 @@ class AEL(TeacherMethod):
         together = torch.cat([labeled.image, mixed])
         self.teacher.observe(together)
         on_labeled, on_unlabeled = split_output(self.student(together), len(labeled.image))
+        self.bank.observe(on_labeled.logits, labeled.label)
         losses = self.supervised(on_labeled, labeled)
         weight_x = self.weight(on_labeled.logits, on_x, clock)
         weight_mix = self.weight(on_unlabeled.logits, on_mix, clock)
@@ -68,15 +69,22 @@ class AEL(TeacherMethod):
         losses["consistency"] = self.consistency(on_unlabeled.logits, on_mix, weight_mix)
         return StepResult(losses, {"kept": share(on_mix.kept(self.options.threshold) & (weight_mix > 0), on_mix.valid)})
 
-    def supervised(self, output: SegmentationOutput, labeled: LabeledBatch) -> dict[str, Tensor]:
-        """Eq. 5; in passing the bank observes the student, in the warm-up too."""
+    def supervised_step(self, labeled: LabeledBatch) -> StepResult:
+        """Warm-up: the bank observes the student already."""
+        output = self.student(labeled.image)
         self.bank.observe(output.logits, labeled.label)
-        return super().supervised(output, labeled)
+        return StepResult(self.supervised(output, labeled), {})
 
     def pasted(self, labeled: LabeledBatch, clock: Clock) -> LabeledBatch:
         """Adaptive copy-paste. Pixels without a label may get one, so a part of a step counts its own."""
-        drawn = (self.options.paste_classes, self.options.paste_probability, clock.generator)
-        shown = hard_classes(labeled.label, self.bank.hardness, self.pasted_classes, *drawn)
+        shown = hard_classes(
+            labeled.label,
+            self.bank.hardness,
+            self.pasted_classes,
+            self.options.paste_classes,
+            self.options.paste_probability,
+            clock.generator,
+        )
         return labeled._replace(image=paste(labeled.image, shown), label=paste(labeled.label, shown), pixels=None)
 
     @torch.no_grad()

@@ -9,7 +9,8 @@
     loss of F     = 10 * mean over pixels of x of (F(v, pl) - C(1 - pl[y]))^2, and the same for pr, halved;
                     C blurs, dilates and stretches
 
-The networks' losses leave F alone, and F's loss leaves them alone. Differences from the paper and its code: docs/methods/gct.md.
+The networks' losses leave F alone, and F's loss leaves them alone.
+Differences from the paper and its code: docs/methods/gct.md.
 """
 
 from __future__ import annotations

@@ -58,8 +58,6 @@ class Method(nn.Module):
     uses_unlabeled: bool = True
     reads_pyramid: bool = False
     """Whether it works on the encoder's maps themselves, which a wrapped network does not show."""
-    uses_partner: bool = False
-    """Whether it gets, beside its unlabelled batch, the images it asks for by `wanted`."""
     prototypes: Prototypes | None
     """The prototypes of the network that is evaluated; None in a method that has none."""
     prepare_at: int | None
@@ -121,16 +119,6 @@ class Method(nn.Module):
 
     def after_step(self, clock: Clock) -> None:
         """Called after each optimizer step."""
-
-    def wanted(self, step: int) -> Tensor | None:
-        """The unlabelled images that the batch of `step` is to have as `UnlabeledBatch.partner`; None: none.
-
-        Positions in the unlabelled list, (B,) int64 on the device, one for each slot of the batch of all processes,
-        which must agree. They are asked for two steps before they are used, or later, so they must be known by then,
-        and be kept in a buffer until they are used, so that a resumed run asks for the same. They are read when the
-        device has gone on: not even this makes a step wait (`semiseg.training.partners`).
-        """
-        return None
 
     @property
     def threshold(self) -> float | None:

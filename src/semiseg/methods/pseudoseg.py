@@ -7,7 +7,7 @@
     loss = CE(student(x), y) + CE(attention CAM(encoder(x)), y) + w_p * BCE(classifier(encoder(x)), classes in y)
          + w * mean over pixels outside of the square of CE(student(s), q)
 
-`class_activation` has the attention CAM. It and the classifier are left out of what is saved for use.
+`details.pseudoseg_attention` has the attention CAM. It and the classifier are left out of what is saved for use.
 
 Differences from the paper and its code: docs/methods/pseudoseg.md.
 """

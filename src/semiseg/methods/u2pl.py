@@ -39,7 +39,6 @@ from semiseg.methods.details.u2pl_contrast import (
     contrastive_loss,
     drawn_places,
     negative_masks,
-    shifted_draws,
 )
 from semiseg.methods.method import Setting, split_output
 from semiseg.methods.teacher_method import TeacherMethod
@@ -48,7 +47,7 @@ from semiseg.parts.augment import strong_view
 from semiseg.parts.losses import kept_cross_entropy, share
 from semiseg.parts.mixing import mix_batch
 from semiseg.parts.pseudo_labels import entropy, quantiles
-from semiseg.parts.sampling import nearest_pixels
+from semiseg.parts.sampling import device_random, nearest_pixels
 from semiseg.parts.segmentor import Segmentor
 from semiseg.parts.teacher import average_into
 from semiseg.types import IGNORE, Clock, LabeledBatch, PseudoLabel, SegmentationOutput, StepResult, UnlabeledBatch
@@ -143,7 +142,7 @@ class U2PL(WithPrototypes, TeacherMethod):
             place,
             here,
             positive,
-            draws=shifted_draws(classes, options.anchors, options.negatives, generator, rows.device),
+            draws=device_random((classes, options.anchors, options.negatives), generator, rows.device, torch.float64),
             usable=(anchors.total > 0) & (self.queues.written > 0),
             present=(counts > 0).sum(),
         )

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semiseg.config.options import LossOptions
-from semiseg.runtime.distributed import joined, sum_over_ranks, world_size
+from semiseg.runtime.distributed import joined, sum_over_ranks_, world_size
 from semiseg.types import IGNORE
 
 
@@ -20,12 +20,12 @@ def pixels(weight: Tensor, least: float = 1.0) -> Tensor:
 
     weight: any shape, bool or float, 1 or True where a pixel counts. With several processes, the mean of their totals.
     """
-    return sum_over_ranks(weight.sum()).clamp(min=least) / world_size()
+    return sum_over_ranks_(weight.sum()).clamp(min=least) / world_size()
 
 
 def share(mask: Tensor, of: Tensor) -> Tensor:
     """Share of the pixels of `of` that are in `mask` too; 0 without any. Scalar"""
-    return sum_over_ranks((mask & of).sum()) / sum_over_ranks(of.sum()).clamp(min=1)
+    return sum_over_ranks_((mask & of).sum()) / sum_over_ranks_(of.sum()).clamp(min=1)
 
 
 def _summed_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ def unlabeled_denominator(kept: Tensor, valid: Tensor, denominator: str) -> Tens
     if denominator == "kept":
         return pixels(kept)
     assert denominator == "u2pl", denominator
-    n_kept, n_valid = (sum_over_ranks(mask.sum()).float() for mask in (kept, valid))
+    n_kept, n_valid = (sum_over_ranks_(mask.sum()).float() for mask in (kept, valid))
     return torch.where(n_kept > 0, n_kept.square() / n_valid.clamp(min=1), 1.0) / world_size()
 
 

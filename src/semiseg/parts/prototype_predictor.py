@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semiseg.runtime.distributed import sum_over_ranks
+from semiseg.runtime.distributed import sum_over_ranks_
 from semiseg.runtime.precision import full_precision
 from semiseg.types import IGNORE
 
@@ -131,7 +131,7 @@ class PrototypePredictor(nn.Module):
         closed form, P <- a^n P + (1 - a^n) mean, which is its mean over all orders of the pixels. `none`: not at all
         (Table 4, row 3); usage is counted all the same.
         """
-        sums, counts = (sum_over_ranks(tensor) for tensor in assigned)
+        sums, counts = (sum_over_ranks_(tensor) for tensor in assigned)
         if rule != "none":
             self._move(sums / counts.clamp(min=1)[..., None], counts, momentum, rule)
         self._count(counts)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from semiseg.runtime.distributed import joined, sum_over_ranks
+from semiseg.runtime.distributed import joined, sum_over_ranks_
 from semiseg.types import PseudoLabel
 
 
@@ -33,7 +33,7 @@ def calibrated_fusion(logits: Tensor, others: Tensor, valid: Tensor, temperature
     """
     both = torch.stack([logits, others]).float()  # (2, B, C, H, W)
     squares = (both.square().sum((0, 2)) * valid).sum()  # a number each, summed in one exchange
-    total, count = sum_over_ranks(torch.stack([squares, valid.sum() * 2.0 * logits.shape[1]]))
+    total, count = sum_over_ranks_(torch.stack([squares, valid.sum() * 2.0 * logits.shape[1]]))
     return sharpened_fusion(both, total / count.clamp(min=1), temperature)
 
 
@@ -66,7 +66,7 @@ def quantiles(values: Tensor, counted: Tensor, *shares: float) -> list[Tensor]:
     """
     largest = torch.finfo(torch.float32).max
     every = joined(values.float().masked_fill(~counted, largest).flatten()).sort().values
-    last = (sum_over_ranks(counted.sum()) - 1).clamp(min=0).double()
+    last = (sum_over_ranks_(counted.sum()) - 1).clamp(min=0).double()
     return [_between(every, last * share) for share in shares]
 
 

@@ -5,11 +5,27 @@ A full-size map of 512 channels costs 0.5 GB per image of 513 x 513 pixels; the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from semiseg.runtime.precision import full_precision
+
+
+def device_random(
+    shape: Sequence[int], generator: torch.Generator, device: torch.device, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """U(0, 1) of `shape`, made on `device`: for draws that are too many to be carried there.
+
+    A CPU draws from the clock's `generator`, a GPU from its own, seeded with one number of the clock's; nothing waits
+    for the device. Every rank draws the same: draw for the whole batch and take `own_rows`.
+    """
+    if device.type == "cpu":
+        return torch.rand(tuple(shape), generator=generator, dtype=dtype)
+    seed = int(torch.randint(2**62, (1,), generator=generator))  # read on the CPU
+    return torch.rand(tuple(shape), generator=torch.Generator(device).manual_seed(seed), device=device, dtype=dtype)
 
 
 def grid_points(height: int, width: int, grid: int, generator: torch.Generator) -> Tensor:

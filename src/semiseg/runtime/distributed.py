@@ -136,7 +136,7 @@ def _rolled(maps: Tensor) -> Tensor:
 # Sums and copies ------------------------------------------------------------------------------------------------------
 
 
-def sum_over_ranks(tensor: Tensor) -> Tensor:
+def sum_over_ranks_(tensor: Tensor) -> Tensor:
     """`tensor` summed over all processes, in place."""
     if is_active():
         dist.all_reduce(tensor, op=dist.ReduceOp.SUM)
@@ -145,7 +145,7 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
 
 def mean_over_ranks(tensor: Tensor) -> Tensor:
     """The mean of all processes' `tensor`."""
-    return sum_over_ranks(tensor) / world_size() if is_active() else tensor
+    return sum_over_ranks_(tensor) / world_size() if is_active() else tensor
 
 
 def joined(tensor: Tensor) -> Tensor:

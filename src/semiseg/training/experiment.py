@@ -23,6 +23,7 @@ from semiseg.data.loading import PartnerLoader, Views, labeled_images, training_
 from semiseg.evaluation.evaluator import Evaluation, Evaluator, hidden_labels
 from semiseg.methods import METHODS, Method, Setting
 from semiseg.networks import ViTEncoder, build, check_segmentor, with_shared_statistics
+from semiseg.parts.partners import WantsImages
 from semiseg.parts.segmentor import Segmentor
 from semiseg.runtime.distributed import gathered, pick_device, process_group, rank
 from semiseg.runtime.launch import resolve_devices
@@ -257,5 +258,7 @@ def build_trainer(experiment: Experiment, optimizer: Optimizer, state: State, ba
         split=dataset.split,
         progress=bar,
         state=state,
-        request=PartnerLoader(views, config.train, experiment.device) if experiment.method.uses_partner else None,
+        request=PartnerLoader(views, config.train, experiment.device)
+        if isinstance(experiment.method, WantsImages)
+        else None,
     )

@@ -1,8 +1,4 @@
-"""Where the device's memory is too small for a step: smaller parts while a run begins, a clear error later.
-
-How much a step needs shows in the first steps of a process, and in the first with unlabelled images. One of these that
-does not fit is taken back and done again in twice as many micro-batches, to the bit as if it had begun so.
-"""
+"""Whether a step fits into the device's memory, tried before the first one; smaller parts where it does not."""
 
 from __future__ import annotations
 
@@ -10,7 +6,6 @@ import contextlib
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +13,6 @@ from torch import Tensor, nn
 from semiseg.runtime.distributed import world_size
 from semiseg.types import Clock
 
-Result = TypeVar("Result")
-
-FIRST_STEPS = 10  # by then gradients, the optimizer's state and the allocator's blocks are all there
 LEAST = 2  # images in a part: the decoder's image pooling normalises over them
 
 
@@ -28,62 +20,74 @@ class MemoryShortError(ValueError):
     """The device's memory is too small for a step; the message says what to do."""
 
 
-@dataclass
-class Attempt:
-    """A step that is taken in `parts` micro-batches or, where memory is short and the step is among the first, more."""
+def probe(
+    passes: Callable[[int], object], method: nn.Module, clock: Clock, sizes: Sequence[int], parts: int, slots: int
+) -> int:
+    """The number of micro-batches with which a step fits: `parts`, doubled until it does.
 
-    method: nn.Module
-    clock: Clock
-    sizes: Sequence[int]  # images of each of the step's batches
-    starts: Sequence[int]  # steps with which something begins: the process, the unlabelled images
-    parts: int
+    passes: forward and backward pass of all of a step in so many micro-batches, the largest that the run will take.
+    sizes: images of each of the step's batches. slots: tensors of every parameter's size that the optimizer will keep;
+    they are held meanwhile. Nothing of the method is changed. Raises MemoryShortError where no number of parts fits;
+    with several ranks already where `parts` does not, for the passes of one rank wait for those of the others.
+    """
+    while True:
+        if _fits(passes, method, clock, parts, slots):
+            return parts
+        obstacle = _obstacle(sizes, parts)
+        if obstacle is not None:
+            raise MemoryShortError(advice(sizes, parts, obstacle))
+        parts *= 2
 
-    def take(self, passes: Callable[[int], Result]) -> Result:
-        """What `passes(parts)` gives, with `parts` doubled until it fits. Raises torch.OutOfMemoryError if it cannot.
 
-        passes: all of a step until the weights change; it changes nothing but gradients, buffers and generators.
-        """
-        while self.obstacle() is None:
-            before = Before.of(self.method, self.clock.generator)
-            result = _unless_short(lambda: passes(self.parts))
-            if result is not None:
-                return result
-            before.restore()
-            self.parts *= 2
-        return passes(self.parts)
+def _fits(passes: Callable[[int], object], method: nn.Module, clock: Clock, parts: int, slots: int) -> bool:
+    """Whether the passes fit. Behind this the error is gone, and with it the activations that its frames held."""
+    before = Before.of(method, clock.generator)
+    try:
+        reserved = [torch.empty_like(each) for each in method.parameters() for _ in range(slots) if each.requires_grad]
+        passes(parts)
+        del reserved
+        return True
+    except torch.OutOfMemoryError:
+        return False
+    finally:
+        before.restore()
 
-    def obstacle(self) -> str | None:
-        """Why the step cannot be taken in twice as many parts; None where it can."""
-        if not any(0 <= self.clock.step - start < FIRST_STEPS for start in self.starts):
-            return "steps of this size did fit before, so something else may be using the memory"
-        if world_size() > 1:
-            return "of several processes none can take smaller parts than the others"
-        for size in self.sizes:
-            if size % (2 * self.parts):
-                return f"a batch of {size} images has no {2 * self.parts} parts of one size"
-            if size // (2 * self.parts) < LEAST:
-                return f"in {2 * self.parts} parts, a batch of {size} images leaves fewer than {LEAST} for each"
-        return None
 
-    @contextlib.contextmanager
-    def explained(self, last_good: Callable[[], str]) -> Iterator[None]:
-        """Raises MemoryShortError where memory is too small in here; `last_good` tells of the last checkpoint."""
-        try:
-            yield
-        except torch.OutOfMemoryError as error:
-            images = " and ".join(str(size // self.parts) for size in self.sizes)
-            raise MemoryShortError(
-                f"the device's memory is too small for step {self.clock.step + 1} with {images} images at a time: "
-                f"{self.obstacle() or 'it ran out behind the passes, where smaller parts are no help'}. What needs "
-                "less: --network.checkpoint true (the same numbers, and --resume takes it), a larger "
-                "--train.accumulate, a smaller --augment.crop_height and --augment.crop_width, or "
-                f"smaller batches. {last_good()}"
-            ) from error
+def _obstacle(sizes: Sequence[int], parts: int) -> str | None:
+    """Why the step cannot be taken in twice as many parts; None where it can."""
+    if world_size() > 1:
+        return "of several processes none can take smaller parts than the others"
+    for size in sizes:
+        if size % (2 * parts):
+            return f"a batch of {size} images has no {2 * parts} parts of one size"
+        if size // (2 * parts) < LEAST:
+            return f"in {2 * parts} parts, a batch of {size} images leaves fewer than {LEAST} for each"
+    return None
+
+
+def advice(sizes: Sequence[int], parts: int, why: str, last_good: str = "") -> str:
+    """What was too large, and what needs less memory; `last_good` tells of the last checkpoint."""
+    images = " and ".join(str(size // parts) for size in sizes)
+    return (
+        f"the device's memory is too small for a step with {images} images at a time: {why}. What needs less: "
+        "--network.checkpoint true (the same numbers, and --resume takes it), a larger --train.accumulate, a smaller "
+        f"--augment.crop_height and --augment.crop_width, or smaller batches. {last_good}"
+    ).rstrip()
+
+
+@contextlib.contextmanager
+def explained(sizes: Sequence[int], parts: int, last_good: Callable[[], str]) -> Iterator[None]:
+    """Raises MemoryShortError where memory runs out in here, in a step that did fit when it was tried."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        why = "a step of this size was tried before the first, so something else may be using the memory"
+        raise MemoryShortError(advice(sizes, parts, why, last_good())) from error
 
 
 @dataclass(frozen=True)
 class Before:
-    """What the passes of a step change, as it was before them. Gradients there are none then."""
+    """What the passes of a step change, as it was before them. There are no gradients then."""
 
     module: nn.Module
     buffers: list[tuple[Tensor, Tensor]]  # each with its value
@@ -109,11 +113,3 @@ class Before:
         gc.collect()
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
-
-
-def _unless_short(call: Callable[[], Result]) -> Result | None:
-    """None where memory was too small. Behind this the error is gone, and with it the activations its frames held."""
-    try:
-        return call()
-    except torch.OutOfMemoryError:
-        return None

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from semiseg.methods.method import Method
+from semiseg.parts.partners import WantsImages
 from semiseg.types import UnlabeledBatch
 
 Wait = Callable[[], UnlabeledBatch]
@@ -42,7 +42,7 @@ class Reading:
 class Partners:
     """The partners of each of `steps` steps, asked of a method and of a loader in time."""
 
-    def __init__(self, method: Method, request: Request, steps: int) -> None:
+    def __init__(self, method: WantsImages, request: Request, steps: int) -> None:
         self.method, self.request, self.steps = method, request, steps
         self._read: dict[int, Reading] = {}  # by the step that uses it
         self._loading: dict[int, Wait] = {}

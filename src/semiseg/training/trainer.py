@@ -16,6 +16,7 @@ from semiseg.config.options import OptimOptions, TrainOptions
 from semiseg.evaluation.evaluator import Evaluation
 from semiseg.methods.method import Method
 from semiseg.parts.losses import pixels
+from semiseg.parts.partners import WantsImages
 from semiseg.runtime.distributed import (
     average_statistics,
     averaging,
@@ -28,7 +29,7 @@ from semiseg.runtime.precision import precision_context
 from semiseg.runtime.progress import Progress
 from semiseg.training.checkpoint import BEST, LAST, save_checkpoint
 from semiseg.training.compilation import uncompiled
-from semiseg.training.memory import Attempt
+from semiseg.training.memory import explained, probe
 from semiseg.training.optim import Optimizer, learning_rate, set_learning_rate
 from semiseg.training.partners import Partners, Request
 from semiseg.training.record import Record
@@ -76,14 +77,14 @@ class Trainer:
     split: dict[str, Any]  # likewise: `Dataset.split`
     progress: Progress
     state: State = field(default_factory=State)
+    probes: bool | None = None  # whether to try if a step fits into memory before the first; None: on a GPU
     request: Request | None = None  # loads what the method asks for; None: the batches have all that there is
     _partners: Partners | None = None
     _replica: torch.nn.Module = field(init=False)  # the method as it is called, under DDP with several processes
     _pending: Results = field(default_factory=list)  # since the last log, on the device
-    _starts: list[int] = field(init=False)  # steps from which memory may need more than before
 
     def __post_init__(self) -> None:
-        self._starts = [self.state.step, *([] if self.method.prepare_at is None else [self.method.prepare_at])]
+        self.probes = self.device.type == "cuda" if self.probes is None else self.probes
         self._replica = replicated(self.method.to(self.device).train())
 
     def run(self) -> State:
@@ -93,12 +94,15 @@ class Trainer:
         was interrupted.
         """
         started = time.monotonic() - self.state.seconds
-        batches = self.batches(self.state.step)
-        for step in range(self.state.step, self.train.steps):
+        batches, first = self.batches(self.state.step), self.state.step
+        for step in range(first, self.train.steps):
             clock = self.clock(step)
             if step == self.method.prepare_at:
                 self.prepare(clock)
-            self.step(*self.batch(batches, step), clock)
+            labeled, unlabeled = self.batch(batches, step)
+            if step == first and self.probes:
+                self.fit_to_memory(labeled, unlabeled, clock)
+            self.step(labeled, unlabeled, clock)
             self.state.step, self.state.seconds = step + 1, time.monotonic() - started
             evaluate, checkpoint = self._due(self.train.evaluate_every), self._due(self.train.checkpoint_every)
             if evaluate or checkpoint or self._due(self.train.log_every):
@@ -114,7 +118,7 @@ class Trainer:
     def batch(self, batches: Batches, step: int) -> tuple[LabeledBatch, UnlabeledBatch | None]:
         """The next of `batches`, which is that of `step`, with the partners that the method asked for."""
         labeled, unlabeled = next(batches)
-        if unlabeled is not None and self.request is not None:
+        if unlabeled is not None and self.request is not None and isinstance(self.method, WantsImages):
             self._partners = self._partners or Partners(self.method, self.request, self.train.steps)
             unlabeled = unlabeled._replace(partner=self._partners.of(step))
         return labeled, unlabeled
@@ -137,31 +141,43 @@ class Trainer:
         copy_from_first(self.method)
 
     def step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch | None, clock: Clock) -> None:
-        """One optimizer step; where memory is short, one of the first goes on in smaller parts."""
+        """One optimizer step. Raises MemoryShortError."""
         set_learning_rate(self.optimizer, learning_rate(clock.step, clock.total_steps, self.optim))
-        sizes = [len(batch.image) for batch in (labeled, unlabeled) if batch is not None]
-        attempt = Attempt(self.method, clock, sizes, self._starts, self.accumulate)
-        with attempt.explained(self._last_good):
-            self._pending += attempt.take(lambda parts: self.passes(labeled, unlabeled, clock, parts))
+        with explained(_sizes(labeled, unlabeled), self.accumulate, self._last_good):
+            self._pending += self.passes(labeled, unlabeled, clock, self.accumulate)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
             average_statistics(self.method)
             self.method.after_step(clock)
-        if attempt.parts != self.accumulate:
-            self._in_smaller_parts(attempt.parts, clock.step + 1)
 
     @property
     def accumulate(self) -> int:
         """Micro-batches per step."""
         return self.state.accumulate or self.train.accumulate
 
-    def _in_smaller_parts(self, accumulate: int, step: int) -> None:
-        self.state.accumulate = accumulate
-        self.record.add("memory", step, {"accumulate": accumulate})
-        self.progress.say(
-            f"step {step} did not fit into the device's memory: from here on as with --train.accumulate {accumulate} "
-            "(BatchNorm normalises by the images of a part)"
+    def fit_to_memory(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch | None, clock: Clock) -> None:
+        """Try the largest step, one with unlabelled images, and double the micro-batches until it fits.
+
+        Raises MemoryShortError.
+        """
+        if isinstance(self.method, WantsImages) and unlabeled is not None and unlabeled.partner is None:
+            unlabeled = unlabeled._replace(partner=unlabeled)
+        largest = clock.at(max(clock.step, self.method.prepare_at or 0))
+        parts = probe(
+            lambda parts: self.passes(labeled, unlabeled, largest, parts),
+            self.method,
+            largest,
+            _sizes(labeled, unlabeled),
+            self.accumulate,
+            slots=2 if self.optim.kind == "adamw" else 1,
         )
+        if parts != self.accumulate:
+            self.state.accumulate = parts
+            self.record.add("memory", clock.step, {"accumulate": parts})
+            self.progress.say(
+                f"a step does not fit into the device's memory: taken in {parts} parts, as with --train.accumulate "
+                f"{parts} (BatchNorm normalises by the images of a part)"
+            )
 
     def passes(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch | None, clock: Clock, parts: int) -> Results:
         """Forward and backward pass of each of `parts` micro-batches; the gradients stay with the weights."""
@@ -236,6 +252,11 @@ class Trainer:
         }
         if rank() == 0:
             save_checkpoint(self.folder / name, state)
+
+
+def _sizes(labeled: LabeledBatch, unlabeled: UnlabeledBatch | None) -> list[int]:
+    """Images of each batch of a step."""
+    return [len(batch.image) for batch in (labeled, unlabeled) if batch is not None]
 
 
 def micro_batches(labeled: LabeledBatch, unlabeled: UnlabeledBatch | None, parts: int) -> Batches:

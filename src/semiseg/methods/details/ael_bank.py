@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semiseg.runtime.distributed import joined, sum_over_ranks
+from semiseg.runtime.distributed import joined, sum_over_ranks_
 from semiseg.types import IGNORE, PseudoLabel
 
 NOTICE = 3
@@ -68,7 +68,7 @@ class ConfidenceBank(nn.Module):
         confidence <- m confidence + (1 - m) mean, with m = min(1 - 1 / (n + 1), momentum) at the class's n-th time from
         0: it starts with what is seen first.
         """
-        sums, counts = sum_over_ranks(self.sums), sum_over_ranks(self.counts)
+        sums, counts = sum_over_ranks_(self.sums), sum_over_ranks_(self.counts)
         kept = (1 - 1 / (self.seen + 1.0)).clamp(max=momentum)
         moved = kept * self.confidence + (1 - kept) * (sums / counts.clamp(min=1)).float()
         self.confidence.copy_(torch.where(counts > 0, moved, self.confidence))

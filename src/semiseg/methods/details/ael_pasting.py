@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from semiseg.parts.sampling import device_random
 from semiseg.runtime.distributed import own_rows, rolled, world_size
 from semiseg.types import IGNORE, PseudoLabel
 
 GRID = 64  # cells along the longer side, in which regions are looked for
 ROUNDS = 20  # of joining cells to regions: more than any shape on such a grid was seen to need
-TILE = 64  # side of the square of random numbers that pixels share
 
 
 def hard_classes(
@@ -93,11 +93,7 @@ def regions(cells: Tensor) -> Tensor:
 def pixel_dice(images: Tensor, generator: torch.Generator) -> Tensor:
     """For each pixel of (B, ..., H, W) a number that is uniform in [0, 1). (B, H, W)
 
-    Pixels TILE apart have one number, and an image the numbers of another plus one of its own, modulo 1: to draw a
-    number for each pixel of a batch would take longer than its losses.
+    Drawn for the whole batch, of which this rank takes its images.
     """
-    height, width = images.shape[-2:]
-    tile = torch.rand(TILE, TILE, generator=generator).to(images.device, non_blocking=True)
-    own = own_rows(torch.rand(len(images) * world_size(), generator=generator)).to(images.device, non_blocking=True)
-    field = tile.repeat(-(-height // TILE), -(-width // TILE))[:height, :width]
-    return (field + own[:, None, None]).remainder(1)
+    whole = (len(images) * world_size(), *images.shape[-2:])
+    return own_rows(device_random(whole, generator, images.device))

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semiseg.parts.channel_dropout import channel_factors
+from semiseg.parts.sampling import device_random
 from semiseg.runtime.distributed import own_rows, world_size
 from semiseg.runtime.precision import full_precision
 
@@ -22,9 +23,6 @@ DROP_ABOVE = (0.7, 0.9)  # FeatureDrop's threshold, as a share of the strongest 
 NOISE = 0.3  # FeatureNoise: features change by at most this share of themselves
 ERASED = 0.4  # guided CutOut: share of a bounding box's sides
 STEP = 0.01  # of VAT's power iteration, as a share of the features' norm
-
-_BITS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))  # of SplitMix64 (Steele, Lea & Flood 2014)
-_GOLDEN = 0x9E3779B97F4A7C15
 
 
 def channel_dropout(features: Tensor, generator: torch.Generator) -> Tensor:
@@ -45,7 +43,7 @@ def feature_drop(features: Tensor, generator: torch.Generator) -> Tensor:
 
 def feature_noise(features: Tensor, generator: torch.Generator) -> Tensor:
     """FeatureNoise: 1 + U(-0.3, 0.3) for every value of a map, the same for all images. (1, X, h, w)"""
-    return 1 + NOISE * (2 * uniform(features, generator) - 1)
+    return 1 + NOISE * (2 * device_random((1, *features.shape[1:]), generator, features.device) - 1)
 
 
 def context_masking(guide: Tensor) -> Tensor:
@@ -101,7 +99,7 @@ def adversarial_shift(
     with full_precision(features.device), torch.enable_grad():
         fixed = features.detach().float()
         length = STEP * torch.linalg.vector_norm(fixed, dim=(1, 2, 3), keepdim=True)
-        shift = (length * _unit(2 * uniform(fixed, generator) - 1)).requires_grad_()
+        shift = (length * _unit(2 * device_random((1, *fixed.shape[1:]), generator, fixed.device) - 1)).requires_grad_()
         with torch.no_grad():
             target = decoder(fixed).softmax(1)
         divergence = F.kl_div(decoder(fixed + shift).log_softmax(1), target, reduction="sum")
@@ -113,26 +111,3 @@ def _unit(maps: Tensor) -> Tensor:
     """(B, X, h, w), each image's values divided by their length; 0 stays 0."""
     length = torch.linalg.vector_norm(maps, dim=(1, 2, 3), keepdim=True)
     return maps / length.clamp(min=torch.finfo(maps.dtype).tiny)
-
-
-def uniform(like: Tensor, generator: torch.Generator) -> Tensor:
-    """U(0, 1) for every value of one image of (B, X, h, w), made on its device from one seed. (1, X, h, w) float32
-
-    The host would take 0.1 s for a map of 2,048 channels. So each value is a hash of its place and the seed
-    (SplitMix64), the same on every device.
-    """
-    seed = torch.randint(2**62, (1,), generator=generator).to(like.device, non_blocking=True)
-    bits = (torch.arange(like[:1].numel(), device=like.device) + 1) * _signed(_GOLDEN) + seed
-    for shift, factor in _BITS:
-        bits = (bits ^ _shifted(bits, shift)) * _signed(factor)
-    bits = bits ^ _shifted(bits, 31)
-    return (_shifted(bits, 40).float() / 2**24).view(1, *like.shape[1:])
-
-
-def _shifted(bits: Tensor, count: int) -> Tensor:
-    """64 bits moved right, zeros from the left; int64's own shift repeats the sign."""
-    return (bits >> count) & (2 ** (64 - count) - 1)
-
-
-def _signed(bits: int) -> int:
-    return bits - 2**64 if bits >= 2**63 else bits

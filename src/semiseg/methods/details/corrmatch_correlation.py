@@ -62,9 +62,11 @@ class CorrelationHead(nn.Module):
         height, width = logits.shape[-2:]
         grid = (deepest.shape[-2], deepest.shape[-1])
         parts = self.project(deepest).split(list(batches))
-        projected = torch.cat([drop_channels(part, DROPPED, generator) for part in parts])
+        projected = torch.cat(
+            [drop_channels(part, DROPPED, generator) for part in parts]
+        ).float()  # bf16 under autocast
         with full_precision(deepest.device):
-            giving, taking = (f(projected).float().flatten(2) for f in (self.giving, self.taking))
+            giving, taking = (f(projected).flatten(2) for f in (self.giving, self.taking))
             handed = hand_on(resize(logits.detach().float(), grid).flatten(2), giving, taking)
             return Correlation(resize(handed.unflatten(2, grid), (height, width)), giving, taking, grid)
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semiseg.runtime.distributed import joined, rank, sum_over_ranks, world_size
+from semiseg.runtime.distributed import joined, rank, sum_over_ranks_, world_size
 from semiseg.runtime.precision import full_precision
 from semiseg.types import IGNORE
 
@@ -86,8 +86,8 @@ def class_means(rows: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     0 where there is none.
     """
     with full_precision(rows.device):
-        sums = sum_over_ranks(masks.float() @ rows.float())
-    counts = sum_over_ranks(masks.sum(1))
+        sums = sum_over_ranks_(masks.float() @ rows.float())
+    counts = sum_over_ranks_(masks.sum(1))
     return sums / counts.clamp(min=1)[:, None], counts
 
 
@@ -171,7 +171,7 @@ class ClassQueues(nn.Module):
         for name, size in enumerate(self.sizes):
             count = size if most is None else min(most, size)
             place, here = counted.find(name, even_sample(counted.total[name], count, starts[name]))
-            found = sum_over_ranks(F.normalize(rows[place].float(), dim=1) * here[:, None])
+            found = sum_over_ranks_(F.normalize(rows[place].float(), dim=1) * here[:, None])
             self._write(name, found, counted.total[name].clamp(max=count))
 
     def _write(self, name: int, rows: Tensor, count: Tensor) -> None:
@@ -224,16 +224,3 @@ def anchor_losses(anchors: Tensor, positive: Tensor, negatives: Tensor, temperat
         anchors, positive = F.normalize(anchors.float(), dim=1), F.normalize(positive.float(), dim=0)
         cosines = torch.cat([(anchors @ positive)[:, None], torch.einsum("ad,amd->am", anchors, negatives)], 1)
         return -(cosines / temperature).log_softmax(1)[:, 0]
-
-
-def shifted_draws(
-    classes: int, anchors: int, negatives: int, generator: torch.Generator, device: torch.device
-) -> Tensor:
-    """Uniform draws in [0, 1), independent for each anchor and between any two of a class. (C, A, M) float64
-
-    Each anchor's are those of its class, shifted around the circle by a number of its own: 300 numbers per class go to
-    the device in place of 13,000, which could make the host wait.
-    """
-    shift, base = (torch.rand(classes, many, generator=generator, dtype=torch.float64) for many in (anchors, negatives))
-    shift, base = (draws.to(device, non_blocking=True) for draws in (shift, base))
-    return (shift[:, :, None] + base[:, None]) % 1
