@@ -140,13 +140,15 @@ def _maker(options: dict[str, Any], num_classes: int, network: Segmentor | Make 
     """What makes the networks of a model, each time a new one."""
     name = options["name"]
     if network is not None:
-        make = (lambda: deepcopy(network)) if isinstance(network, nn.Module) else network
-        try:
-            with torch.random.fork_rng(devices=[]):
-                check_segmentor(make(), num_classes)
-        except ValueError as error:
-            raise _OtherNetworkError(str(error)) from None
-        return make
+
+        def given() -> Segmentor:
+            made = deepcopy(network) if isinstance(network, nn.Module) else network()
+            try:
+                return check_segmentor(made, num_classes)
+            except ValueError as error:
+                raise _OtherNetworkError(str(error)) from None
+
+        return given
     if name not in NETWORKS:
         which = "of your own, which was given as an object" if name == CUSTOM else f"{name!r}, unknown in this process"
         raise _OtherNetworkError(

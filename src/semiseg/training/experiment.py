@@ -112,14 +112,14 @@ def build_method(
     return METHODS[config.method](another(), config.method_options, setting)
 
 
-def _maker(network: Network, config: Config) -> Callable[[], Segmentor]:
+def _maker(network: Network, config: Config) -> Callable[[], object]:
     """What gives the networks of a method: a copy of `network` once, or as many as `network` makes."""
     require(not config.network.checkpoint, "network.checkpoint is for networks by name: leave it off")
     if not isinstance(network, nn.Module):
         return network
     copies = iter([copy.deepcopy(network)])
 
-    def one() -> Segmentor:
+    def one() -> object:
         for made in copies:
             return made
         raise ValueError(
