@@ -13,6 +13,7 @@ import pytest
 import semiseg
 from semiseg import studies as comparison
 from semiseg.cli.main import main
+from semiseg.cli.options import FIRST
 from semiseg.config.fields import ConfigError, option_help, option_types
 from semiseg.config.methods import METHOD_OPTIONS
 from semiseg.config.recipe import load_config, shipped_recipes
@@ -203,7 +204,7 @@ def test_methods_and_recipes_are_listed(capsys):
 @pytest.mark.parametrize("method", METHOD_OPTIONS)
 def test_help_lists_every_option_of_the_method_with_its_docstring(capsys, monkeypatch, method):
     monkeypatch.setenv("COLUMNS", "400")  # an option and all of its text on one line
-    assert main(["train", "--method", method, "--help"]) == 0
+    assert main(["train", "--method", method, "--help-all"]) == 0
     out = capsys.readouterr().out
     for key in option_types(method):
         assert key == "recipe" or f"--{key} " in out, key
@@ -214,10 +215,52 @@ def test_help_lists_every_option_of_the_method_with_its_docstring(capsys, monkey
     assert not [key for key in others if f"--{key} " in out]
 
 
+@pytest.mark.parametrize("command", ["train", "estimate"])
+def test_help_shows_what_people_change_first_on_one_screen(capsys, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "100")
+    assert main([command, "folder", "--help"]) == 0
+    out = capsys.readouterr().out
+    shown = [key for key in option_types("prototype") if f"--{key} " in out]
+    assert len(FIRST) == 15
+    assert shown == [key for key in option_types("prototype") if key in FIRST]
+    assert "--help-all" in out or command == "estimate"
+    assert len(out.splitlines()) < 60
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("train demo --method.grid 3", "--method.grid: this method has no such option; it is now prototypes.grid"),
+        (
+            "train demo --method.momentum 0.9",
+            "--method.momentum: there is no such option; it is now prototypes.momentum",
+        ),
+        ("train demo --method.temperature 2", "it is now prototypes.temperature"),
+        ("train demo --method u2pl --method.prototypes true", "it is now prototypes (true or false)"),
+        ("train demo --method cutmix --method.temperature 2", "it belongs to --method pseudoseg or pc2seg or u2pl"),
+        ("train demo --loss.slices 2", "--loss.slices: there is no such option; it saved 0.7 of 18 GB and is gone"),
+        ("compare demo --devices 2", "--devices: a run here has one device; --jobs says how many run at a time"),
+        ("reproduce table4 --devices 2", "--devices: a run here has one device; --jobs says how many run at a time"),
+    ],
+)
+def test_what_was_called_otherwise_is_answered_with_its_name(capsys, line, message):
+    assert enter(line) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_reader_that_has_enough_is_no_mistake():
+    """As `semiseg train demo --help-all | head -1`: the help is longer than a pipe holds, its reader is gone."""
+    command = f"{sys.executable} -m semiseg.cli train demo --help-all | head -1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[0].startswith("Usage: semiseg train")
+    assert done.stdout.splitlines()[-1] in ("0", "141")
+    assert done.stderr == ""
+
+
 def test_help_shows_the_recipes_values(capsys):
-    enter("train cityscapes --help")
+    enter("train cityscapes --help-all")
     cityscapes = words(capsys.readouterr().out)
-    enter("train cityscapes --preset=paper --help")
+    enter("train cityscapes --preset=paper --help-all")
     paper = words(capsys.readouterr().out)
     assert "(Table 7). [default: 0.65]" in cityscapes
     assert "(Table 7). [default: 0.8]" in paper

@@ -5,6 +5,8 @@ A method of one's own joins by one line, `semiseg.METHODS["mine"] = Mine`: its `
 
 from __future__ import annotations
 
+from collections import UserDict
+
 from semiseg.config.methods import METHOD_OPTIONS
 from semiseg.methods.ael import AEL
 from semiseg.methods.cct import CCT
@@ -24,7 +26,7 @@ from semiseg.methods.unimatch import UniMatch
 from semiseg.methods.unimatch_v2 import UniMatchV2
 
 
-class Methods(dict[str, type[Method]]):
+class Methods(UserDict[str, type[Method]]):
     """Name -> class. A class that is added brings its options along."""
 
     def __setitem__(self, name: str, method: type[Method]) -> None:
