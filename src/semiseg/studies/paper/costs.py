@@ -33,13 +33,14 @@ _CLASSES = {
 _FEW = ("background", "1")  # where nothing tells
 
 # What the operations of a step and their sizes follow from...
-_COUNTED = ("method.", "network.", "loss.", "augment.crop_")
+_COUNTED = ("method.", "prototypes", "network.", "loss.", "augment.crop_")
 _COUNTED_OF_TRAIN = ("batch_labeled", "batch_unlabeled", "accumulate", "devices", "precision")
 # ...but these only scale or select.
 _FREE = (
     *("network.weights", "loss.ohem_threshold", "loss.ohem_min_kept", "method.warmup", "method.unlabeled_weight"),
     *("method.threshold", "method.temperature", "method.momentum", "method.prototype_weight", "method.init_pixels"),
     *("method.ramp", "method.contrastive_weight", "method.presence_weight", "method.teacher_start", "method.ema_decay"),
+    *("prototypes.temperature", "prototypes.momentum", "prototypes.weight", "prototypes.init_pixels"),
 )
 
 

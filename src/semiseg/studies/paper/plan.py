@@ -12,11 +12,9 @@ from semiseg.costs.speed import Speed, measured_speed
 from semiseg.runtime.distributed import pick_device
 from semiseg.runtime.provenance import device_name
 from semiseg.studies.folders import is_finished, steps_done
-from semiseg.studies.grid import Cell
 from semiseg.studies.paper.costs import cost_of
-from semiseg.studies.paper.differences import differences, warning
-from semiseg.studies.paper.grid import Reproduction
 from semiseg.studies.paper.missing import missing
+from semiseg.studies.study import Cell, Study
 
 HEAD = ("row", "runs to do", "steps to do", "TFLOP per step", "PFLOP", "hours here", "GB here")
 
@@ -49,7 +47,7 @@ class _Line:
         )
 
 
-def plan(made: Reproduction) -> str:
+def plan(made: Study) -> str:
     """The plan as text. Nothing is run, fetched or written."""
     device = pick_device(made.config.train.device)
     precisions = dict.fromkeys(cell.config.train.precision for cell in made.cells)
@@ -59,8 +57,8 @@ def plan(made: Reproduction) -> str:
     lacking = missing(made)
     return "\n".join(
         [
-            made.table.title,
-            *([words] if (words := warning(differences(made))) else []),
+            made.table.headline or made.table.title,
+            *([made.warning] if made.warning else []),
             f"{len(made.cells)} runs in {made.out}, {done} finished: {len(made.rows)} rows x {len(made.labels)} sets "
             f"of labels x {len(made.seeds)} seeds, rows of the same runs once",
             "steps of a run: " + "; ".join(f"{labels}: {_steps(made, labels):,}" for labels in made.labels),
@@ -75,7 +73,7 @@ def plan(made: Reproduction) -> str:
     )
 
 
-def _lines(made: Reproduction, speeds: dict[str, Speed]) -> list[_Line]:
+def _lines(made: Study, speeds: dict[str, Speed]) -> list[_Line]:
     found, seen = [], set()
     for row in made.rows:
         cells = [made.runs[row.key, labels, seed] for labels in made.labels for seed in made.seeds]
@@ -112,7 +110,7 @@ def _large(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _steps(made: Reproduction, labels: str) -> int:
+def _steps(made: Study, labels: str) -> int:
     """Of the rows that are not cut short."""
     return max(made.runs[row.key, labels, made.seeds[0]].config.train.steps for row in made.rows)
 

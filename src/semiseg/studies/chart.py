@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from semiseg.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, tick_step, ticks
+from semiseg.studies.result import Result, Section
 
 SPAN = 1.0  # mIoU in per cent
 
@@ -70,9 +69,9 @@ class Sweep:
         return step * math.floor(low / step), step * math.ceil(high / step - 1e-9)
 
 
-def sweep(document: Mapping[str, Any], section: Mapping[str, Any]) -> Sweep | None:
+def sweep(result: Result, section: Section) -> Sweep | None:
     """The chart of a section of a sweep; None for other tables, and before a run is finished."""
-    seeds = [list(row["last"]["by_seed"].values()) for row in section["rows"]]
-    if document["axis"] is None or not any(seeds):
+    seeds = [list(row.last.by_seed.values()) for row in section.rows]
+    if result.axis is None or not any(seeds):
         return None
-    return Sweep(f"{section['name']} labels", document["axis"], [row["key"] for row in section["rows"]], seeds)
+    return Sweep(f"{section.name} labels", result.axis, [row.key for row in section.rows], seeds)
