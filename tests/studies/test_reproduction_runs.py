@@ -224,12 +224,15 @@ def test_a_sweep_has_a_chart(root, tmp_path):
     finish(made, lambda name: (0.9 if "prototypes8" in name else 0.6, 0.5))
     result = build_result(made, {}, 1)
     page = html(result, tmp_path / "out")
-    assert page.count("<circle") == 6 + 2  # each seed, and the differences of two rows
-    assert page.count("<polyline") == 1
-    points = page.partition('<polyline points="')[2].partition('"')[0].split()
+    chart = page.partition('<figure class="chart">')[2].partition("</figure>")[0]
+    assert chart.count("<circle") == 3 * 3  # two seeds and their mean
+    points = chart.partition('<polyline class="hue1" points="')[2].partition('"')[0].split()
+    assert len(points) == 3
     heights = [float(point.partition(",")[2]) for point in points]
     assert heights[2] < heights[0]  # higher up
-    assert "mIoU by prototypes per class" in page
+    assert "mIoU by prototypes per class" in chart
+    means = {row.key: f"{row.key}: {row.last.mean:.2f}" for row in result.labeled[0].rows}
+    assert "; ".join(means.values()) in chart  # for those who cannot see it
 
 
 # What is made of the runs ---------------------------------------------------------------------------------------------

@@ -169,18 +169,16 @@ ABLATIONS: dict[int, dict[str, tuple[float, ...]]] = {
         "classmix/ours": (69.36,),
     },
     7: {
-        "0.95/linear": (71.01,),
-        "0.95/prototype": (70.72,),
-        "0.90/linear": (70.97,),
-        "0.90/prototype": (70.74,),
-        "0.85/linear": (70.30,),
-        "0.85/prototype": (70.10,),
-        "0.80/linear": (70.06,),
-        "0.80/prototype": (69.89,),
-        "0.75/linear": (69.43,),
-        "0.75/prototype": (68.92,),
-        "0.70/linear": (64.89,),
-        "0.70/prototype": (64.68,),
+        f"{threshold}/{predictor}": (miou,)
+        for threshold, *figures in (
+            ("0.95", 71.01, 70.72),
+            ("0.90", 70.97, 70.74),
+            ("0.85", 70.30, 70.10),
+            ("0.80", 70.06, 69.89),
+            ("0.75", 69.43, 68.92),
+            ("0.70", 64.89, 64.68),
+        )
+        for predictor, miou in zip(("linear", "prototype"), figures, strict=True)
     },
 }
 """The paper's tables on VOC's first classic lists, by table and row: 92 labels, then 183."""

@@ -10,9 +10,10 @@ from pathlib import Path
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from semiseg.report.charts import HEIGHT, WIDTH
 from semiseg.report.page import REPORT, TEMPLATES
 from semiseg.report.texts import list_words, markdown_table, origin, write_views
-from semiseg.studies.chart import HEIGHT, WIDTH, sweep
+from semiseg.studies.chart import sweep
 from semiseg.studies.notes import signed
 from semiseg.studies.reports import report_name
 from semiseg.studies.result import NOT_YET, Difference, Result, RowResult, Scores, Section

@@ -18,7 +18,6 @@ from semiseg.studies.study import Cell, Study
 
 HEAD = ("row", "runs to do", "steps to do", "TFLOP per step", "PFLOP", "hours here", "GB here")
 
-
 _ROUNDS = 3  # of measuring: a second on a CPU
 
 
@@ -30,18 +29,20 @@ class _Line:
     runs: int
     of: int
     steps: int
-    flops: int  # of a step
+    tera: str  # operations of a step
+    flops: int  # of all steps
     seconds: float
     memory: int  # bytes
 
     def words(self) -> tuple[str, ...]:
         """Under HEAD."""
+        peta = self.flops / 1e15
         return (
             self.title,
             f"{self.runs} of {self.of}",
             f"{self.steps:,}",
-            f"{self.flops / 1e12:.4g}",
-            _large(self.steps * self.flops / 1e15),
+            self.tera,
+            f"{peta:,.0f}" if peta >= 100 else f"{peta:.3g}",
             f"{self.seconds / 3600:,.1f}",
             f"{self.memory / 1e9:.1f}",
         )
@@ -63,10 +64,10 @@ def plan(made: Study) -> str:
             f"of labels x {len(made.seeds)} seeds, rows of the same runs once",
             "steps of a run: " + "; ".join(f"{labels}: {_steps(made, labels):,}" for labels in made.labels),
             "",
-            *_table([HEAD, *(line.words() for line in lines), _total(lines)]),
+            *_table([HEAD, *(line.words() for line in [*lines, _total(lines)])]),
             "",
             *_device_words(device, speeds, max(line.memory for line in lines)),
-            *_counted_words(made.cells),
+            f"operations and memory: {_how_counted(made.cells)}, on tensors without values (semiseg estimate)",
             "",
             *(["missing:", *(f"  {words}" for words in lacking)] if lacking else ["nothing is missing"]),
         ]
@@ -90,24 +91,15 @@ def _line(title: str, cells: Sequence[Cell], speeds: dict[str, Speed]) -> _Line:
     config = cells[0].config
     cost, _ = cost_of(config)
     seconds = steps * speeds[config.train.precision].seconds(cost)
-    return _Line(title, len(left), len(cells), steps, cost.flops, seconds, cost.memory)
+    tera = f"{cost.flops / 1e12:.4g}"
+    return _Line(title, len(left), len(cells), steps, tera, steps * cost.flops, seconds, cost.memory)
 
 
-def _total(lines: Iterable[_Line]) -> tuple[str, ...]:
-    lines = list(lines)
-    return (
-        "all, one at a time",
-        f"{sum(line.runs for line in lines)} of {sum(line.of for line in lines)}",
-        f"{sum(line.steps for line in lines):,}",
-        "",
-        _large(sum(line.steps * line.flops for line in lines) / 1e15),
-        f"{sum(line.seconds for line in lines) / 3600:,.1f}",
-        f"{max(line.memory for line in lines) / 1e9:.1f}",
+def _total(lines: Sequence[_Line]) -> _Line:
+    runs, of, steps, flops, seconds = (
+        sum(getattr(line, name) for line in lines) for name in ("runs", "of", "steps", "flops", "seconds")
     )
-
-
-def _large(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return _Line("all, one at a time", runs, of, steps, "", flops, seconds, max(line.memory for line in lines))
 
 
 def _steps(made: Study, labels: str) -> int:
@@ -137,19 +129,16 @@ def _memory(device: torch.device) -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _counted_words(cells: Iterable[Cell]) -> list[str]:
+def _how_counted(cells: Iterable[Cell]) -> str:
     known = all(cost_of(cell.config)[1] for cell in cells)
-    how = "counted beforehand for these very steps" if known else "counted now, where not known beforehand"
-    return [f"operations and memory: {how}, on tensors without values (semiseg estimate)"]
+    return "counted beforehand for these very steps" if known else "counted now, where not known beforehand"
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Columns in line: the first to the left, figures to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(
-            f"{word:<{width}}" if column == 0 else f"{word:>{width}}"
-            for column, (word, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    aligned = [
+        [first.ljust(widths[0]), *(word.rjust(width) for word, width in zip(rest, widths[1:], strict=True))]
+        for first, *rest in rows
     ]
+    return ["  ".join(row).rstrip() for row in aligned]
