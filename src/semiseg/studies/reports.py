@@ -21,8 +21,8 @@ def shown_seed(section: Section, reference: str) -> int | None:
     """
     folders = {row.key: row.folders for row in section.rows}
     counts = {seed: sum(seed in found for found in folders.values()) for seed in folders[reference]}
-    seed = max(counts, key=lambda seed: counts[seed], default=None)
-    return None if seed is None or counts[seed] < 2 else seed
+    most = max(counts.values(), default=0)
+    return next((seed for seed, count in counts.items() if count == most), None) if most >= 2 else None
 
 
 def write_reports(result: Result, out: Path) -> list[Path]:

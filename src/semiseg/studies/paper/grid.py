@@ -129,11 +129,7 @@ class _Maker:
 
     def labeled_sets(self, words: str | None) -> list[LabeledSet]:
         base = load_config(self.recipe, self.shared("supervised"))
-        if words is not None:
-            return labeled_sets(words, base)
-        if self.columns.splits:
-            return labeled_sets(self.columns.splits, base)
-        return labeled_sets(_filling_split(base), base)
+        return labeled_sets(words or self.columns.splits or _filling_split(base), base)
 
     def shared(self, method: str) -> Flat:
         """What all runs of a method have in common."""
@@ -177,7 +173,7 @@ def _variant(row: Row, plain: Config) -> str:
     types, usual = option_types(row.method), flatten(config_to_dict(plain))
     words = [row.method, "short"] if row.short else [row.method]
     for key, value in row.options.items():
-        if convert(value, types[key]) != usual[key]:
+        if convert(value, types[key]) != usual.get(key):
             words.append(key.rpartition(".")[2] + _value(value))
     return "-".join(words)
 
