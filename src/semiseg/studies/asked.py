@@ -76,7 +76,7 @@ def check_options(flat: Flat, methods: Iterable[str]) -> None:
 
 
 def for_method(flat: Flat, method: str) -> Flat:
-    """`flat` without the options that are other methods' own: a method takes those that it has.
+    """`flat` without the options that are other methods' own: a method takes what it has.
 
     `prototypes.*` are for the methods that have prototypes by default, for they would turn them on in others; with
     `prototypes` true they are for every method that can have them.

@@ -46,7 +46,8 @@ def make_comparison(
     }
     rows = tuple(Row(method, method, method) for method in names)
     preset = f" ({base.preset})" if base.preset else ""
-    title = f"Comparison: {base.recipe}{preset}, {base.train.steps:,} steps, seeds {', '.join(map(str, numbers))}"
+    words = f"{'seeds' if len(numbers) > 1 else 'seed'} {', '.join(map(str, numbers))}"
+    title = f"Comparison: {base.recipe}{preset}, {base.train.steps:,} steps, {words}"
     return Study(
         table=Table(
             name="compare",

@@ -60,9 +60,12 @@ def score_table(runs: list[Run]) -> Table:
     table = Table("class", title="IoU on the validation scenes, last step, %")
     for name in (*(run.label for run in runs), "difference"):
         table.add_column(name, justify="right")
-    for name, cells in class_rows(runs):  # the mean comes last
+    rows = class_rows(runs)
+    for name, cells in rows:
         style = {"gain": "green", "loss": "red"}.get(cells[-1][2], "none")
-        table.add_row(name, *(value for value, _, _ in cells), f"[{style}]{cells[-1][1]}[/]")
+        table.add_row(
+            name, *(value for value, _, _ in cells), f"[{style}]{cells[-1][1]}[/]", end_section=name == rows[-2][0]
+        )
     return table
 
 

@@ -18,8 +18,8 @@ _SCORES = (
     "flatters."
 )
 _BLENDERS = (
-    "This table holds both meanings of `blender`, that of U2PL's lists and that of CPS's, ST++'s and UniMatch's. Their "
-    "rows do not compare, even where the number of labels is the same."
+    "This table holds both meanings of `blender`: U2PL's lists, and the lists of CPS, ST++ and UniMatch. Their rows do "
+    "not compare, even where the number of labels is the same."
 )
 _PUBLISHED = (
     "Published: what the source says of this row and split, with its own code, network and steps, of its best epoch "

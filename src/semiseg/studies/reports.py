@@ -15,7 +15,7 @@ def report_name(section: Section) -> str:
 
 
 def shown_seed(section: Section, reference: str) -> int | None:
-    """The seed whose runs are shown: of those that the reference has finished, the first that most rows have too.
+    """The seed whose runs are shown: of the seeds that the reference has finished, the first that most rows have too.
 
     None where there is nothing to be held against the reference.
     """

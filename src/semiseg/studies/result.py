@@ -67,7 +67,7 @@ class RowResult:
     runs: list[str]
     """Folders of its runs, one for each seed."""
     folders: dict[int, str]
-    """Those that are finished, by seed."""
+    """Folders of the finished runs, by seed."""
     steps: int
     last: Scores
     best: Scores

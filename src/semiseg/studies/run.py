@@ -45,8 +45,8 @@ def compare(
         out: folder of the runs, and of compare.json, .md, .html and a report for each set of labels. None:
             runs/compare-RECIPE.
         jobs: runs at a time. None: one on each GPU, or one on the CPU.
-        overrides: options of all runs, as for `load_config`; a method takes those of `method.` that it has, and those
-            of `prototypes.` where it has prototypes by default.
+        overrides: options of all runs, as for `load_config`; a method takes the options `method.` that it
+            has, and the options `prototypes.` where it has prototypes by default or `prototypes` is true.
         console: where progress goes.
 
     Returns a `semiseg.studies.result.Result`, which is what compare.json holds, with the runs that are missing and

@@ -33,7 +33,7 @@ class Row:
     title: str
     method: str
     options: Flat = field(default_factory=dict)
-    """Over those of the recipe, of scale and of the command line."""
+    """They stand over the options of the recipe, of the scale and of the command line."""
     published: Mapping[str, Published] = field(default_factory=dict)
     """By published split; of a row without options `semiseg.studies.published` has the method's."""
     predictor: Predictor = "headline"
@@ -68,7 +68,7 @@ class Table:
     verdicts: tuple[str, str] = ("higher", "lower")
     """What a row is called whose interval lies above or below 0."""
     columns: tuple[Column, ...] = ("seeds", "reference", "published difference")
-    """Those that not every table has; with `method` the first is called so."""
+    """Columns that not every table has; with `method` the first column is called so."""
     reports: bool = False
     """Whether the runs of one seed are shown side by side, on a page for each set of labels."""
     notes: tuple[str, ...] = ()
@@ -119,7 +119,7 @@ class Study:
 
     table: Table
     rows: tuple[Row, ...]
-    """Those of the table that were asked for."""
+    """The rows of the table that were asked for."""
     labels: tuple[str, ...]
     seeds: tuple[int, ...]
     runs: Mapping[Key, Cell]
@@ -146,7 +146,7 @@ class Study:
 
     @property
     def config(self) -> Config:
-        """Of the first run: in a comparison data, network, schedule and evaluation are those of all."""
+        """The first run's; in a comparison all runs share data, network, schedule and evaluation."""
         return self.cells[0].config
 
     def split(self, labels: str) -> str | None:

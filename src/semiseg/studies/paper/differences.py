@@ -70,7 +70,7 @@ def _ours(made: Study) -> Config:
 
 
 def _steps(made: Study) -> list[int]:
-    """For each set of labels, those of the first row that is not cut short."""
+    """Steps of each set of labels, in the first row that is not cut short."""
     row = next((row for row in made.rows if not row.short), made.rows[0])
     return [made.runs[row.key, labels, made.seeds[0]].config.train.steps for labels in made.labels]
 
@@ -85,7 +85,7 @@ def _listed(words: Iterable[str]) -> str:
 
 
 def _of_method(theirs: Config, ours: Config, made: Study) -> Departure:
-    """Options of the paper's method, without those that rows set."""
+    """Options of the paper's method, without the options that rows set."""
     if ours.method != theirs.method:
         return Departure("method", "", "")
     free = {key for row in made.rows for key in row.options}

@@ -23,7 +23,7 @@ _ROUNDS = 3  # of measuring: a second on a CPU
 
 @dataclass(frozen=True)
 class _Line:
-    """The runs of one row that are not finished, without those that an earlier row has too."""
+    """The runs of one row that are not finished, without the runs that an earlier row has too."""
 
     title: str
     runs: int

@@ -97,13 +97,14 @@ THRESHOLDS = tuple(map(_threshold_row, ABLATIONS[7]))
 
 
 def swept(option: str, values: Mapping[str, float | int | None], default: str) -> tuple[Row, ...]:
-    """A row for each value of an option of the paper's method; the paper's own value has Table 4's figures."""
+    """A row for each value of an option (`method.grid`) of the paper's method; its own value has Table 4's figures."""
+    name = option.rpartition(".")[2]
     return tuple(
         Row(
             key,
-            f"{option} {key}",
+            f"{name} {key}",
             "prototype",
-            {f"method.{option}": value},
+            {option: value},
             _figures(4, "full") if key == default else {},
         )
         for key, value in values.items()

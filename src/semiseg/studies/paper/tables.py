@@ -36,7 +36,7 @@ def find_table(name: str) -> Table:
 # Their data -----------------------------------------------------------------------------------------------------------
 
 _MAIN_NOTES = (
-    "The published supervised figures are those of U2PL's code, which trains this row for far fewer steps than the "
+    "The published supervised figures come from U2PL's code, which trains this row for far fewer steps than the "
     "others (480 of 52,480 with 92 labels): row supervised-short does the same. Row supervised has as many steps as "
     "all others, and is what they are held against.",
     "Methods that are not in the paper stand apart, at its network, steps and crops, not at their own.",
@@ -121,7 +121,7 @@ _ALL = (
     _table(
         "figure3",
         f"{PAPER}, Figure 3: prototypes per class",
-        swept("prototypes", {str(k): k for k in (1, 2, 3, 4, 5, 6, 8)}, "4"),
+        swept("method.prototypes", {str(k): k for k in (1, 2, 3, 4, 5, 6, 8)}, "4"),
         reference="1",
         data=_ABLATION,
         axis="prototypes per class",
@@ -134,7 +134,9 @@ _ALL = (
     _table(
         "temperature",
         "Temperature of the prototype predictor, a sweep the paper lacks",
-        swept("temperature", {words: float(words) for words in ("0.02", "0.05", "0.1", "0.2", "0.5", "1")}, "0.1"),
+        swept(
+            "method.temperature", {words: float(words) for words in ("0.02", "0.05", "0.1", "0.2", "0.5", "1")}, "0.1"
+        ),
         reference="0.1",
         axis="temperature",
         notes=("The paper has 0.1 throughout.",),
@@ -142,7 +144,7 @@ _ALL = (
     _table(
         "points",
         "Points per image in the prototype losses, a sweep the paper lacks",
-        swept("grid", {"8": 8, "16": 16, "32": 32, "64": 64, "dense": None}, "32"),
+        swept("method.grid", {"8": 8, "16": 16, "32": 32, "64": 64, "dense": None}, "32"),
         reference="32",
         axis="cells a side, one point in each",
         notes=("The authors' configuration has 32; the text's sums run over every pixel, which is dense.",),
