@@ -83,12 +83,17 @@ def build_result(study: Study, failures: Mapping[str, str], places: int) -> Resu
         notes=notes(study, sections),
         command=study.command,
         config=config_to_dict(config),
-        method_options={cell.method: config_to_dict(cell.config)["method"] for cell in study.cells},
+        method_options={cell.method: _method_options(cell) for cell in study.cells},
         versions=_distinct(results, "versions"),
         hardware=_distinct(results, "hardware"),
         commit=_merged(result["commit"] for result in results),
         date={"first": min(dates, default=None), "last": max(dates, default=None)},
     )
+
+
+def _method_options(cell: Cell) -> dict[str, Any]:
+    options = config_to_dict(cell.config)
+    return options["method"] | {key: options[key] for key in ("prototypes",) if key in options}
 
 
 def _read_outcome(cell: Cell, row: Row) -> Outcome:
