@@ -66,5 +66,5 @@ def make_comparison(
         out=folder,
         command=command_line("compare", str(recipe), typed, flat),
         reference_added=REFERENCE not in asked,
-        published_splits={chosen.name: runs[REFERENCE, chosen.name, numbers[0]].config.data.split for chosen in sets},
+        published_splits={cell.labels: cell.config.data.split for cell in runs.values()},
     )

@@ -35,7 +35,8 @@ def write_reports(result: Result, out: Path) -> list[Path]:
         seed = shown_seed(section, result.reference)
         if seed is not None:
             rows = [row for row in section.rows if seed in row.folders]
-            rows.sort(key=lambda row: (row.key != result.reference, row.last.by_seed[seed]))
+            scores = {row.key: row.last.by_seed[seed] for row in rows}
+            rows.sort(key=lambda row: (row.key != result.reference, scores[row.key]))
             runs = [out / row.folders[seed] for row in rows]
             title = f"Comparison: {result.recipe}, {section.name} labels, seed {seed}"
             found.append(write_comparison(runs, out / report_name(section), title, _verdict(rows[0], rows[-1], seed)))
