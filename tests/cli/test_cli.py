@@ -173,17 +173,18 @@ def test_report_of_one_run_and_of_several(calls, capsys):
 def test_compare_hands_on_a_grid_and_tells_of_what_is_missing(monkeypatch, capsys):
     calls = []
     stands_in = SimpleNamespace(
-        run_grid=lambda grid, jobs: calls.append((grid, jobs)) or "document",
-        require_all=lambda document: calls.append(document),
+        run_study=lambda study, jobs: calls.append((study, jobs)) or "result",
+        require_all=lambda result: calls.append(result),
     )
     monkeypatch.setitem(sys.modules, "semiseg.studies.run", stands_in)
     monkeypatch.setattr(comparison, "run", stands_in, raising=False)
     line = "compare demo --methods cutmix,prototype --labeled 5,6 --seeds 0,2 --steps 9 --jobs 3 --out there"
     assert enter(f"{line} --method.strong true --data.cache false --network.aspp_rates 1 2 3") == 0
-    (grid, jobs), document = calls
-    assert (jobs, document) == (3, "document")
-    assert (grid.methods, grid.labels, grid.seeds) == (("supervised", "cutmix", "prototype"), ("5", "6"), (0, 2))
-    config = grid.cells[-1].config
+    (study, jobs), result = calls
+    assert (jobs, result) == (3, "result")
+    assert [row.method for row in study.rows] == ["supervised", "cutmix", "prototype"]
+    assert (study.labels, study.seeds) == (("5", "6"), (0, 2))
+    config = study.cells[-1].config
     assert (config.train.steps, config.data.cache, config.network.aspp_rates) == (9, False, (1, 2, 3))
     assert (config.method, config.seed, config.method_options.strong) == ("prototype", 2, True)
     assert config.run_folder == Path("there/6-prototype-seed2")

@@ -2,15 +2,14 @@
 
 import json
 import math
-import re
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from support.pages import OUTSIDE, Page
 
 from semiseg.config.recipe import load_config, save_config
 from semiseg.data.sets.scenes import CLASSES
@@ -22,10 +21,6 @@ from semiseg.report.page import class_rows
 from semiseg.report.pictures import Prediction, choose, image_score
 from semiseg.report.runs import read_run, read_runs
 
-OUTSIDE = re.compile(
-    r"https?://|//[a-z]|<script\b[^>]|<link(?! rel=\"icon\" href=\"data:,\")|@import|url\(", re.IGNORECASE
-)
-VOID = {"meta", "link", "img", "br", "hr", "input"}
 STEPS = 100
 COUNTS = np.arange(36).reshape(6, 6) ** 2 * np.array([[1], [1], [1], [0], [1], [1]])  # (C, C); no pixel of class 3
 
@@ -85,31 +80,6 @@ def write_run(folder, method="supervised", mious=(40.0, 52.5, 50.25), finished=T
         (folder / "result.json").write_text(json.dumps(result), "utf-8")
         np.savez_compressed(folder / "confusions.npz", names=["a", "b"], linear=np.stack([COUNTS, 2 * COUNTS]))
     return folder
-
-
-class Page(HTMLParser):
-    """Checks that tags close, and keeps the text and what a reader who cannot see is told."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.open, self.text, self.figures = [], [], []
-        self.feed(page)
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "img" or ("role", "img") in attrs:
-            self.figures.append(dict(attrs).get("alt") or dict(attrs).get("aria-label"))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_startendtag(self, tag, attrs):
-        pass
-
-    def handle_data(self, data):
-        self.text.append(data)
 
 
 def words(path):

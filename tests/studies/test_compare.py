@@ -8,6 +8,7 @@ import re
 import signal
 import statistics
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,18 +17,21 @@ import pytest
 import torch
 from rich.console import Console
 from support import tiny_run
-from test_report import OUTSIDE, Page
+from support.pages import OUTSIDE, Page
 
 from semiseg.cli import main as cli
 from semiseg.config.changes import changed_options
 from semiseg.config.recipe import load_config, save_config
 from semiseg.evaluation.metrics import ConfusionMatrix
+from semiseg.runtime.files import plain
 from semiseg.studies import running
-from semiseg.studies.grid import Grid, make_grid
+from semiseg.studies.comparison import make_comparison
+from semiseg.studies.published import Published
 from semiseg.studies.reports import shown_seed
-from semiseg.studies.run import MissingRunsError, require_all, run_grid
+from semiseg.studies.result import NOT_YET, Missing, Result, RowResult
+from semiseg.studies.run import MissingRunsError, require_all, run_study
 from semiseg.studies.running import find_places
-from semiseg.studies.table import NOT_YET
+from semiseg.studies.study import Study
 from semiseg.studies.views import html, markdown
 from semiseg.training.checkpoint import load_checkpoint
 from semiseg.training.record import read_record
@@ -44,24 +48,29 @@ def recipe(tmp_path_factory) -> Path:
     return path
 
 
-def grid_of(recipe: Path, out: Path, methods: str = "cutmix", **overrides) -> Grid:
-    return make_grid(recipe, methods, "4", SEEDS, out, {k.replace("__", "."): v for k, v in overrides.items()})
+def study_of(recipe: Path, out: Path, methods: str = "cutmix", **overrides) -> Study:
+    return make_comparison(recipe, methods, "4", SEEDS, out, {k.replace("__", "."): v for k, v in overrides.items()})
 
 
 @pytest.fixture(scope="module")
 def done(recipe, tmp_path_factory):
-    """A finished comparison: its grid, document, and what it printed."""
+    """A finished comparison: its study, document, and what it printed."""
     printed = io.StringIO()
-    grid = grid_of(recipe, tmp_path_factory.mktemp("comparison") / "out")
-    document = run_grid(grid, 2, Console(file=printed, width=400))
-    return SimpleNamespace(grid=grid, document=document, printed=printed.getvalue(), out=grid.out)
+    study = study_of(recipe, tmp_path_factory.mktemp("comparison") / "out")
+    result = run_study(study, 2, Console(file=printed, width=400))
+    return SimpleNamespace(study=study, result=result, printed=printed.getvalue(), out=study.out)
 
 
-def results(grid: Grid) -> dict[tuple[str, int], dict]:
+def results(study: Study) -> dict[tuple[str, int], dict]:
     return {
         (cell.method, cell.seed): json.loads((cell.config.run_folder / "result.json").read_text())
-        for cell in grid.cells
+        for cell in study.cells
     }
+
+
+def rows_of(result: Result) -> list[RowResult]:
+    (section,) = result.labeled
+    return section.rows
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
@@ -75,7 +84,7 @@ def test_each_run_is_an_ordinary_run_with_its_log(done):
     folders = {f"4-{method}-seed{seed}" for method in ("supervised", "cutmix") for seed in SEEDS}
     pages = {"compare.html", "compare.json", "compare.md", "report-4.html"}
     assert {path.name for path in done.out.iterdir()} == folders | pages
-    for cell in done.grid.cells:
+    for cell in done.study.cells:
         folder = cell.config.run_folder
         expected = {
             "checkpoints",
@@ -97,16 +106,16 @@ def test_each_run_is_an_ordinary_run_with_its_log(done):
 
 
 def test_it_says_what_it_does(done):
-    assert "4 runs of 4 steps in " in done.printed
+    assert "4 runs, 16 steps, in " in done.printed
     assert "2 at a time; 0 are finished" in done.printed
     assert "supervised was added: it is what the others are held against" in done.printed
-    for cell in done.grid.cells:
+    for cell in done.study.cells:
         assert f"done: {cell.title}" in done.printed
     assert "compare.html, .md and .json" in done.printed
 
 
 def test_a_run_of_a_comparison_is_the_run_that_train_would_make(done, tmp_path):
-    cell = done.grid.cells[1]
+    cell = done.study.cells[1]
     threads = torch.get_num_threads()
     alone = tiny_run.train(
         load_config(cell.config.run_folder / "config.yaml", {"run": tmp_path / "alone"}), console=tiny_run.QUIET
@@ -120,8 +129,8 @@ def test_finished_runs_are_used_as_they_are(done, monkeypatch):
     before = contents(done.out)
     monkeypatch.setattr(running, "train_into", None)  # no process is to be started
     printed = io.StringIO()
-    again = run_grid(done.grid, 2, Console(file=printed, width=400))
-    assert again == done.document
+    again = run_study(done.study, 2, Console(file=printed, width=400))
+    assert again == done.result
     assert "4 are finished" in printed.getvalue()
     assert contents(done.out) == before
 
@@ -131,28 +140,28 @@ def test_runs_with_other_options_are_refused_and_left(done, recipe):
     with pytest.raises(
         ValueError, match=r"4-supervised-seed0 holds a run with other options: optim.lr was 0.02 and is"
     ):
-        run_grid(grid_of(recipe, done.out, optim__lr=0.5), None, tiny_run.QUIET)
+        run_study(study_of(recipe, done.out, optim__lr=0.5), None, tiny_run.QUIET)
     assert contents(done.out) == before
 
 
 def test_runs_on_other_images_are_refused(done, recipe):
-    result = done.grid.cells[0].config.run_folder / "result.json"
+    result = done.study.cells[0].config.run_folder / "result.json"
     before = result.read_text()
     try:
         document = json.loads(before)
         document["split"]["val"]["sha256"] = "ab" * 32
         result.write_text(json.dumps(document))
         with pytest.raises(ValueError, match="the val images are not those of the run in"):
-            run_grid(done.grid, None, tiny_run.QUIET)
+            run_study(done.study, None, tiny_run.QUIET)
     finally:
         result.write_text(before)
 
 
 def test_killed_runs_go_on_and_end_the_same(done, recipe, tmp_path):
     """Of four runs one was killed on the way, one finished, two were never begun."""
-    grid = grid_of(recipe, tmp_path / "out")
+    study = study_of(recipe, tmp_path / "out")
     context = multiprocessing.get_context("forkserver")
-    killed = grid.cells[1]
+    killed = study.cells[1]
     record = killed.config.run_folder / "metrics.jsonl"
     process = context.Process(target=train_and_die_at, args=(killed.config, 2))
     process.start()
@@ -160,11 +169,11 @@ def test_killed_runs_go_on_and_end_the_same(done, recipe, tmp_path):
     assert process.exitcode == -signal.SIGKILL
     assert max(entry["step"] for entry in read_record(record)) == 2
     assert load_checkpoint(killed.config.run_folder / "checkpoints/last.pt")["state"]["step"] == 2
-    document = run_grid(grid, 2, tiny_run.QUIET)
-    for row, expected in zip(*(each["labeled"][0]["rows"] for each in (document, done.document)), strict=True):
-        assert row["last"] == expected["last"]
-        assert row["difference"] == expected["difference"]
-    for ours, theirs in zip(grid.cells, done.grid.cells, strict=True):
+    result = run_study(study, 2, tiny_run.QUIET)
+    for row, expected in zip(rows_of(result), rows_of(done.result), strict=True):
+        assert row.last == expected.last
+        assert row.difference == expected.difference
+    for ours, theirs in zip(study.cells, done.study.cells, strict=True):
         weights = "model/model.safetensors"
         assert (ours.config.run_folder / weights).read_bytes() == (theirs.config.run_folder / weights).read_bytes()
 
@@ -185,19 +194,19 @@ def train_and_die_at(config, step: int) -> None:
 
 def test_a_run_that_fails_is_named_and_the_others_go_on(recipe, tmp_path):
     """An infinite weight of the loss on unlabelled images, which supervised does not have."""
-    grid = grid_of(recipe, tmp_path / "out", method__unlabeled_weight="1e39", method__warmup="0")
+    study = study_of(recipe, tmp_path / "out", method__unlabeled_weight="1e39", method__warmup="0")
     printed = io.StringIO()
-    document = run_grid(grid, 2, Console(file=printed, width=400))
-    supervised, cutmix = document["labeled"][0]["rows"]
-    assert (len(supervised["last"]["by_seed"]), supervised["missing"]) == (2, [])
-    assert [each["seed"] for each in cutmix["missing"]] == [0, 1]
-    assert all("is not finite at step" in each["why"] for each in cutmix["missing"])
-    assert cutmix["last"]["mean"] is cutmix["difference"] is None
+    result = run_study(study, 2, Console(file=printed, width=400))
+    supervised, cutmix = rows_of(result)
+    assert (len(supervised.last.by_seed), supervised.missing) == (2, [])
+    assert [each.seed for each in cutmix.missing] == [0, 1]
+    assert all("is not finite at step" in each.why for each in cutmix.missing)
+    assert cutmix.last.mean is cutmix.difference is None
     assert "failed: cutmix, 4 labels, seed 0" in printed.getvalue()
-    assert "cutmix, seed 1, is missing: the loss" in (grid.out / "compare.md").read_text()
-    assert "nothing to compare yet" in (grid.out / "compare.md").read_text()
+    assert "cutmix, seed 1, is missing: the loss" in (study.out / "compare.md").read_text()
+    assert "nothing to compare yet" in (study.out / "compare.md").read_text()
     with pytest.raises(MissingRunsError, match=r"2 of 4 runs did not finish, .* cutmix, seed 0, is missing: the loss"):
-        require_all(document)
+        require_all(result)
 
 
 # Ends before the end --------------------------------------------------------------------------------------------------
@@ -263,66 +272,65 @@ def test_no_run_outlives_a_killed_comparison(recipe, tmp_path):
 
 
 def test_the_figures_are_those_of_the_results(done):
-    found = results(done.grid)
-    (section,) = done.document["labeled"]
-    for row in section["rows"]:
-        runs = [found[row["method"], seed] for seed in SEEDS]
+    found = results(done.study)
+    (section,) = done.result.labeled
+    for row in section.rows:
+        runs = [found[row.method, seed] for seed in SEEDS]
         for which in ("last", "best"):
             first, second = (run[which]["val"]["miou"] for run in runs)
-            assert row[which]["mean"] == pytest.approx((first + second) / 2)
-            assert row[which]["deviation"] == pytest.approx(abs(first - second) / np.sqrt(2))
-            assert row[which]["by_seed"] == {"0": first, "1": second}
+            assert getattr(row, which).mean == pytest.approx((first + second) / 2)
+            assert getattr(row, which).deviation == pytest.approx(abs(first - second) / np.sqrt(2))
+            assert getattr(row, which).by_seed == {0: first, 1: second}
         for key in ("seconds", "images_per_second", "peak_bytes"):
-            assert row[key] == pytest.approx(statistics.mean(run[key] for run in runs))
-        assert row["parameters"] == runs[0]["parameters"]
-        assert row["predictor"] == "linear"
-        assert row["published"] is None
-    assert section["split"] == found["cutmix", 0]["split"]
-    assert done.document["versions"]["torch"] == torch.__version__
-    assert done.document["commit"] == found["cutmix", 0]["commit"]
-    assert done.document["steps"] == 4
-    assert done.document["command"].startswith("semiseg compare ")
+            assert getattr(row, key) == pytest.approx(statistics.mean(run[key] for run in runs))
+        assert row.parameters == runs[0]["parameters"]
+        assert row.predictor == "linear"
+        assert row.published is None
+    assert section.split == found["cutmix", 0]["split"]
+    assert done.result.versions["torch"] == torch.__version__
+    assert done.result.commit == found["cutmix", 0]["commit"]
+    assert done.result.steps == 4
+    assert done.result.command.startswith("semiseg compare ")
 
 
 def test_ious_by_class_are_the_results_and_their_differences_those_of_the_seeds_that_both_have(done):
-    found = results(done.grid)
+    found = results(done.study)
 
     def mean(method, name, seeds):
         scores = [found[method, seed]["last"]["val"] for seed in seeds]
         values = [each[each["headline"]]["iou"][name] for each in scores]
         return statistics.fmean(value for value in values if value is not None)
 
-    (section,) = done.document["labeled"]
-    reference, ours = section["rows"]
-    shown = [name for name, value in ours["iou"].items() if value is not None]
+    reference, ours = rows_of(done.result)
+    shown = [name for name, value in ours.iou.items() if value is not None]
     assert shown
-    assert reference["iou_difference"] is None
+    assert reference.iou_difference is None
     for name in shown:
-        assert ours["iou"][name] == pytest.approx(mean("cutmix", name, SEEDS))
-        expected = ours["iou"][name] - mean("supervised", name, SEEDS)
-        assert ours["iou_difference"][name] == pytest.approx(expected)
-    page = html(done.document)
-    assert all(f'<th scope="col">{name}</th>' in page for name in ours["iou"])
-    assert f'<td class="">{reference["iou"][shown[0]]:.1f} <small></small></td>' in page
+        assert ours.iou[name] == pytest.approx(mean("cutmix", name, SEEDS))
+        expected = ours.iou[name] - mean("supervised", name, SEEDS)
+        assert ours.iou_difference[name] == pytest.approx(expected)
+    page = html(done.result)
+    assert all(f'<th scope="col">{name}</th>' in page for name in ours.iou)
+    assert f'<td class="">{reference.iou[shown[0]]:.1f} <small></small></td>' in page
 
 
 def test_reports_of_runs_are_linked_where_they_are(done, tmp_path):
-    name = done.grid.cells[0].name
-    assert "report.html" not in html(done.document, tmp_path)
+    name = done.study.cells[0].name
+    assert "report.html" not in html(done.result, tmp_path)
     (tmp_path / name).mkdir()
     (tmp_path / name / "report.html").touch()
-    assert html(done.document, tmp_path).count(f'<a href="{name}/report.html">') == 1
+    assert html(done.result, tmp_path).count(f'<a href="{name}/report.html">') == 1
 
 
 def test_runs_of_one_seed_are_shown_side_by_side(done):
     link = '<a href="report-4.html">'
     assert link in (done.out / "compare.html").read_text("utf-8")
-    assert link not in html(done.document)
+    assert link not in html(done.result)
     page = (done.out / "report-4.html").read_text("utf-8")
     for heading in ("IoU by class", "Pictures", "Curves", "Calibration", "Confusion", "Configuration and versions"):
         assert f"<h2>{heading}</h2>" in page
     scores = {
-        method: f"{results(done.grid)[method, 0]['last']['val']['miou']:.1f}" for method in ("supervised", "cutmix")
+        method: f"{results(done.study)[method, 0]['last']['val']['miou']:.1f}" for method in ("supervised", "cutmix")
     }
     for method, score in scores.items():
         assert f"{method}: {score} mIoU on the validation images at step 4" in page
@@ -332,36 +340,37 @@ def test_runs_of_one_seed_are_shown_side_by_side(done):
     ("reference", "other", "expected"),
     [
         ({}, {}, None),
-        ({"0": "a"}, {}, None),
-        ({"0": "a"}, {"1": "b"}, None),
-        ({"0": "a", "1": "b"}, {"0": "c", "1": "d"}, "0"),
-        ({"0": "a", "1": "b"}, {"1": "d"}, "1"),
+        ({0: "a"}, {}, None),
+        ({0: "a"}, {1: "b"}, None),
+        ({0: "a", 1: "b"}, {0: "c", 1: "d"}, 0),
+        ({0: "a", 1: "b"}, {1: "d"}, 1),
     ],
 )
-def test_the_seed_shown_is_one_that_can_be_held_against_the_reference(reference, other, expected):
-    section = {"rows": [{"method": "cutmix", "folders": other}, {"method": "supervised", "folders": reference}]}
-    assert shown_seed(section, "supervised") == expected
+def test_the_seed_shown_is_one_that_can_be_held_against_the_reference(done, reference, other, expected):
+    first, second = rows_of(done.result)
+    rows = [replace(second, folders=other), replace(first, folders=reference)]
+    assert shown_seed(replace(done.result.labeled[0], rows=rows), "supervised") == expected
 
 
 def test_the_difference_is_between_the_means_and_its_interval_holds_every_draw(done):
-    found = results(done.grid)
-    supervised, cutmix = done.document["labeled"][0]["rows"]
-    difference = cutmix["difference"]
+    found = results(done.study)
+    supervised, cutmix = rows_of(done.result)
+    difference = cutmix.difference
     by_seed = [found["cutmix", s]["last"]["val"]["miou"] - found["supervised", s]["last"]["val"]["miou"] for s in SEEDS]
-    assert supervised["difference"] is None
-    assert difference["miou"] == pytest.approx(statistics.mean(by_seed))
-    assert list(difference["by_seed"].values()) == pytest.approx(by_seed)
-    every = resampled(done.grid)
-    assert np.percentile(every, 1.5) - 1e-9 <= difference["low"] <= np.percentile(every, 3.5) + 1e-9
-    assert np.percentile(every, 96.5) - 1e-9 <= difference["high"] <= np.percentile(every, 98.5) + 1e-9
-    verdict = "helped" if difference["low"] > 0 else "hurt" if difference["high"] < 0 else "no reliable difference"
-    assert difference["verdict"] == verdict
+    assert supervised.difference is None
+    assert difference.miou == pytest.approx(statistics.mean(by_seed))
+    assert list(difference.by_seed.values()) == pytest.approx(by_seed)
+    every = resampled(done.study)
+    assert np.percentile(every, 1.5) - 1e-9 <= difference.low <= np.percentile(every, 3.5) + 1e-9
+    assert np.percentile(every, 96.5) - 1e-9 <= difference.high <= np.percentile(every, 98.5) + 1e-9
+    verdict = "helped" if difference.low > 0 else "hurt" if difference.high < 0 else "no reliable difference"
+    assert difference.verdict == verdict
 
 
-def resampled(grid: Grid) -> np.ndarray:
+def resampled(study: Study) -> np.ndarray:
     """The difference in per cent for each of the 27 ways to draw three images and of the 4 to draw two seeds."""
     counts = {}
-    for cell in grid.cells:
+    for cell in study.cells:
         with np.load(cell.config.run_folder / "confusions.npz") as arrays:
             counts[cell.method, cell.seed] = arrays["linear"]
 
@@ -374,21 +383,21 @@ def resampled(grid: Grid) -> np.ndarray:
 
 
 def test_the_three_views_say_the_same(done):
-    document = json.loads((done.out / "compare.json").read_text())
-    assert document == done.document
+    result = done.result
+    assert json.loads((done.out / "compare.json").read_text()) == plain(asdict(result))
     text, page = ((done.out / f"compare.{ending}").read_text() for ending in ("md", "html"))
-    assert (text, page) == (markdown(document), html(document, done.out))
-    row = document["labeled"][0]["rows"][1]
-    shown = f"{row['last']['mean']:.2f} ± {row['last']['deviation']:.2f}"
+    assert (text, page) == (markdown(result), html(result, done.out))
+    row = rows_of(result)[1]
+    shown = f"{row.last.mean:.2f} ± {row.last.deviation:.2f}"
     assert f"| cutmix | {shown} | " in text
     seen = " ".join(" ".join(Page(page).text).split())
-    for words in (shown, row["difference"]["verdict"], document["command"], torch.__version__):
+    for words in (shown, row.difference.verdict, result.command, torch.__version__):
         assert words in seen
         assert words in text
-    for split in document["labeled"][0]["split"].values():
+    for split in result.labeled[0].split.values():
         assert split["sha256"] in text
         assert split["sha256"] in seen
-    for note in document["notes"]:
+    for note in result.notes:
         assert note in text
         assert note in seen
 
@@ -402,15 +411,14 @@ def test_the_page_asks_nothing_of_the_network_and_fits_a_phone_and_the_dark(done
 
 
 def test_what_is_published_stands_in_a_column_of_its_name_with_its_source(done):
-    document = json.loads(json.dumps(done.document))
-    section = document["labeled"][0]
-    section["rows"][1]["published"] = {"miou": 52.16, "source": "Somebody, Table 1"}
-    section["meaning"] = "classic: 92 labelled images"
-    text = markdown(document)
-    heads, _, _, row = (line for line in text.splitlines() if line.startswith("|"))
+    row = replace(rows_of(done.result)[1], published=Published(52.16, "Somebody, Table 1"))
+    section = replace(done.result.labeled[0], rows=[row], meaning="classic: 92 labelled images")
+    result = replace(done.result, labeled=[section])
+    text = markdown(result)
+    heads, _, row = (line for line in text.splitlines() if line.startswith("|"))
     assert row.split("|")[heads.split("|").index(" published ")] == " 52.16 "
     assert "- published cutmix 52.16: Somebody, Table 1" in text
-    assert "Somebody, Table 1" in html(document)
+    assert "Somebody, Table 1" in html(result)
     assert "classic: 92 labelled images." in text
 
 
@@ -452,10 +460,11 @@ def test_progress_tells_what_runs(done):
 
 
 def test_the_page_names_runs_that_failed_and_counts_those_to_come(done):
-    document = json.loads(json.dumps(done.document))
-    rows = document["labeled"][0]["rows"]
-    rows[0]["missing"], rows[1]["missing"] = ([{"seed": 7, "why": why}] for why in (NOT_YET, "no memory left"))
-    page = html(document)
+    rows = [
+        replace(row, missing=[Missing(7, f"4-{row.key}-seed7", why)])
+        for row, why in zip(rows_of(done.result), (NOT_YET, "no memory left"), strict=True)
+    ]
+    page = html(replace(done.result, labeled=[replace(done.result.labeled[0], rows=rows)]))
     assert "cutmix, seed 7, is missing: no memory left" in page
     assert "Not finished yet: 1 run." in page
     assert "supervised, seed 7" not in page

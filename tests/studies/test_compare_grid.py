@@ -1,8 +1,8 @@
 """Which runs a comparison is made of, what its words may name, and what is published for a row."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from support.folders import filled
 
@@ -15,13 +15,10 @@ from semiseg.data.loading import training_batches
 from semiseg.data.splits import PUBLISHED
 from semiseg.methods import METHODS
 from semiseg.runtime.distributed import pick_device
-from semiseg.studies.grid import Grid, make_grid
-from semiseg.studies.published import _MEANINGS, _TABLES, is_blender, meaning, published
-
-NAMES = (
-    "supervised", "mean_teacher", "cutmix", "pseudoseg", "cct", "gct", "cps", "pc2seg", "ael", "u2pl", "fixmatch",
-    "unimatch", "unimatch_v2", "corrmatch", "prototype",
-)  # fmt: skip
+from semiseg.studies import asked
+from semiseg.studies.comparison import make_comparison
+from semiseg.studies.published import is_blender, meaning, published
+from semiseg.studies.study import Study
 
 
 @pytest.fixture
@@ -37,34 +34,34 @@ def root(tmp_path) -> Path:
     return tmp_path
 
 
-def of_folder(root: Path, labeled: str | None = "2", methods: str = "all", seeds: str = "0,1", **overrides) -> Grid:
+def of_folder(root: Path, labeled: str | None = "2", methods: str = "all", seeds: str = "0,1", **overrides) -> Study:
     flat = {"data.root": root, **{key.replace("__", "."): value for key, value in overrides.items()}}
-    return make_grid("folder", methods, labeled, seeds, None, flat)
+    return make_comparison("folder", methods, labeled, seeds, None, flat)
 
 
 # The runs -------------------------------------------------------------------------------------------------------------
 
 
 def test_there_is_a_run_for_each_method_labels_and_seed_the_references_first(root):
-    grid = of_folder(root, "2,4", "cutmix,supervised")
-    names = [cell.name for cell in grid.cells]
+    study = of_folder(root, "2,4", "cutmix,supervised")
+    names = [cell.name for cell in study.cells]
     assert names == [
         f"{labels}-{method}-seed{seed}" for seed in (0, 1) for labels in (2, 4) for method in ("supervised", "cutmix")
     ]
-    assert grid.out == Path("runs/compare-folder")
-    assert all(cell.config.run_folder == grid.out / cell.name for cell in grid.cells)
-    assert not grid.reference_added
+    assert study.out == Path("runs/compare-folder")
+    assert all(cell.config.run_folder == study.out / cell.name for cell in study.cells)
+    assert not study.reference_added
     assert of_folder(root, methods="cutmix").reference_added
-    assert of_folder(root, methods="cutmix").methods == ("supervised", "cutmix")
+    assert [row.key for row in of_folder(root, methods="cutmix").rows] == ["supervised", "cutmix"]
 
 
 def test_all_are_all_methods(root):
-    assert set(of_folder(root).methods) == set(METHOD_OPTIONS)
+    assert {row.method for row in of_folder(root).rows} == set(METHOD_OPTIONS)
 
 
 def test_runs_differ_in_what_was_asked_for_and_in_nothing_else(root):
-    grid = of_folder(root, "2,4", train__steps=7)
-    flat = [flatten(config_to_dict(cell.config)) for cell in grid.cells]
+    study = of_folder(root, "2,4", train__steps=7)
+    flat = [flatten(config_to_dict(cell.config)) for cell in study.cells]
     shared = [{k: v for k, v in each.items() if not k.startswith("method.")} for each in flat]
     differing = {key for key in shared[0] if len({repr(each[key]) for each in shared}) > 1}
     assert differing == {"seed", "run", "data.labeled", "data.unlabeled"}
@@ -72,9 +69,9 @@ def test_runs_differ_in_what_was_asked_for_and_in_nothing_else(root):
 
 
 def test_every_method_gets_the_same_labelled_batches_for_a_seed_and_as_many(root):
-    grid = of_folder(root, train__steps=5, train__workers=0, augment__crop_height=32, augment__crop_width=32)
+    study = of_folder(root, train__steps=5, train__workers=0, augment__crop_height=32, augment__crop_width=32)
     seen = {}
-    for cell in grid.cells:
+    for cell in study.cells:
         config = cell.config
         batches = training_batches(
             open_dataset(config.data), config.data, config.augment, config.train,
@@ -88,14 +85,39 @@ def test_every_method_gets_the_same_labelled_batches_for_a_seed_and_as_many(root
 
 
 def test_a_method_takes_the_options_that_it_has(root):
-    grid = of_folder(root, methods="cutmix,mean_teacher,prototype", seeds="0", method__threshold="0.5")
-    found = {cell.method: getattr(cell.config.method_options, "threshold", None) for cell in grid.cells}
+    study = of_folder(root, methods="cutmix,mean_teacher,prototype", seeds="0", method__threshold="0.5")
+    found = {cell.method: getattr(cell.config.method_options, "threshold", None) for cell in study.cells}
     assert found == {"supervised": None, "cutmix": 0.5, "mean_teacher": None, "prototype": 0.5}
 
 
+@pytest.mark.parametrize(
+    ("given", "fixmatch"),
+    [({}, set()), ({"prototypes": "true"}, {"prototypes", "prototypes.grid"}), ({"prototypes": False}, {"prototypes"})],
+)
+def test_options_of_prototypes_turn_none_on_where_they_are_off(monkeypatch, given, fixmatch):
+    """Of three methods one has prototypes by default, one can have them, and one cannot."""
+    options = {"prototype": SimpleNamespace(prototypes=object()), "fixmatch": SimpleNamespace(prototypes=None)}
+    known = {
+        "prototype": {"prototypes", "prototypes.grid"},
+        "fixmatch": {"prototypes", "prototypes.grid"},
+        "cct": set(),
+    }
+    monkeypatch.setattr(asked, "METHOD_OPTIONS", {name: lambda name=name: options.get(name) for name in known})
+    monkeypatch.setattr(asked, "option_types", lambda name: dict.fromkeys(known[name]))
+    flat = {"train.steps": 3, "prototypes.grid": "8", **given}
+    taken = {name: set(asked.for_method(flat, name)) - {"train.steps"} for name in known}
+    assert taken == {"prototype": {"prototypes.grid", *given}, "fixmatch": fixmatch, "cct": set()}
+    asked.check_options(flat, ["prototype", "cct"])
+    if "prototypes" not in given:
+        with pytest.raises(ConfigError, match=r"--prototypes.grid: .*by default; add --prototypes true"):
+            asked.check_options(flat, ["fixmatch", "cct"])
+
+
 def test_the_command_makes_the_same_grid(root):
-    grid = make_grid("folder", ["cutmix"], ["2"], [0, 1], Path("my runs"), {"data.root": root, "data.cache": True})
-    assert grid.command == (
+    study = make_comparison(
+        "folder", ["cutmix"], ["2"], [0, 1], Path("my runs"), {"data.root": root, "data.cache": True}
+    )
+    assert study.command == (
         f"semiseg compare folder --methods cutmix --labeled 2 --seeds 0,1 --out 'my runs' --data.root {root} "
         "--data.cache true"
     )
@@ -104,8 +126,8 @@ def test_the_command_makes_the_same_grid(root):
 # What names labels ----------------------------------------------------------------------------------------------------
 
 
-def lists(grid: Grid) -> dict[str, list[str]]:
-    dataset = open_dataset(grid.cells[0].config.data)
+def lists(study: Study) -> dict[str, list[str]]:
+    dataset = open_dataset(study.cells[0].config.data)
     return {name: sorted(images.names) for name, images in dataset.image_sets.items()}
 
 
@@ -116,11 +138,11 @@ def test_a_split_of_the_folder_brings_its_unlabelled_images_and_val_txt_validate
 
 def test_a_list_file_is_a_set_of_labels_too(root):
     (root / "mine.txt").write_text("m5\n")
-    grid = of_folder(root, "mine.txt,splits/4/labeled.txt")
-    assert grid.labels == ("mine", "4")
-    assert lists(grid)["labeled"] == ["m5"]
-    assert len(lists(grid)["unlabeled"]) == 12  # every image in no other list
-    assert grid.cells[-1].config.data.unlabeled == "splits/4/unlabeled.txt"
+    study = of_folder(root, "mine.txt,splits/4/labeled.txt")
+    assert study.labels == ("mine", "4")
+    assert lists(study)["labeled"] == ["m5"]
+    assert len(lists(study)["unlabeled"]) == 12  # every image in no other list
+    assert study.cells[-1].config.data.unlabeled == "splits/4/unlabeled.txt"
 
 
 def test_unlabelled_images_that_were_named_stay(root):
@@ -137,17 +159,17 @@ def test_without_splits_a_number_is_how_many_and_without_words_the_recipe_says(t
 
 def test_published_splits_by_name_or_by_its_end():
     for words in ("u2pl/pascal/183", "183"):
-        grid = make_grid("voc-classic", "cutmix", words)
-        assert (grid.labels, grid.config.data.split) == (("u2pl/pascal/183",), "u2pl/pascal/183")
-        assert grid.cells[0].name == "u2pl-pascal-183-supervised-seed0"
-    assert make_grid("voc-classic", "cutmix", "1_8").config.data.split == "unimatch/pascal/1_8"
-    assert make_grid("cityscapes", "cutmix", "372").config.data.split == "u2pl/cityscapes/372"
-    assert make_grid("voc-classic", "cutmix").labels == ("u2pl/pascal/92",)
+        study = make_comparison("voc-classic", "cutmix", words)
+        assert (study.labels, study.config.data.split) == (("u2pl/pascal/183",), "u2pl/pascal/183")
+        assert study.cells[0].name == "u2pl-pascal-183-supervised-seed0"
+    assert make_comparison("voc-classic", "cutmix", "1_8").config.data.split == "unimatch/pascal/1_8"
+    assert make_comparison("cityscapes", "cutmix", "372").config.data.split == "u2pl/cityscapes/372"
+    assert make_comparison("voc-classic", "cutmix").labels == ("u2pl/pascal/92",)
 
 
 def test_scenes_are_drawn():
-    assert make_grid("demo", "cutmix", "5").config.data.scenes.labeled == 5
-    assert make_grid("demo", "cutmix").labels == ("12",)
+    assert make_comparison("demo", "cutmix", "5").config.data.scenes.labeled == 5
+    assert make_comparison("demo", "cutmix").labels == ("12",)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +198,7 @@ def test_wrong_words_are_told_with_their_repair(root, words, pattern):
     flat = {"data.root": root, **{key.replace("__", "."): value for key, value in words.items() if key not in ASKED}}
     asked = {"labeled": "2", **{key: value for key, value in words.items() if key in ASKED}}
     with pytest.raises(ConfigError, match=pattern):
-        make_grid("folder", overrides=flat, **asked)
+        make_comparison("folder", overrides=flat, **asked)
 
 
 ASKED = ("methods", "labeled", "seeds")
@@ -193,7 +215,7 @@ ASKED = ("methods", "labeled", "seeds")
 )
 def test_wrong_labels_of_other_data(recipe, labeled, pattern):
     with pytest.raises(ConfigError, match=pattern):
-        make_grid(recipe, "cutmix", labeled)
+        make_comparison(recipe, "cutmix", labeled)
 
 
 def test_a_number_is_wanted_where_a_folder_has_no_splits(tmp_path):
@@ -207,36 +229,10 @@ def test_a_number_is_wanted_where_a_folder_has_no_splits(tmp_path):
 # What is published ----------------------------------------------------------------------------------------------------
 
 
-def test_published_figures_are_of_published_splits_and_known_methods():
-    assert set(METHOD_OPTIONS) <= set(NAMES)
-    for splits, source, rows in _TABLES:
-        assert set(splits) <= set(PUBLISHED)
-        assert source
-        assert set(rows) <= set(NAMES)
-        for row in rows.values():
-            assert len(row) == len(splits)
-            assert all(miou is None or 40 < miou < 95 for miou in row)
-    cells = [(method, split) for splits, _, rows in _TABLES for method in rows for split in splits]
-    assert len(set(cells)) == len(cells)  # no figure hides another
-
-
-@pytest.mark.parametrize(
-    ("method", "split", "miou", "source"),
-    [
-        ("prototype", "u2pl/pascal/92", 70.06, "Table 1"),
-        ("pseudoseg", "u2pl/pascal/1464", 73.23, "Table 1"),
-        ("ael", "u2pl/pascal/2646", 78.06, "Table 2"),
-        ("gct", "u2pl/cityscapes/372", 72.66, "Table 3"),
-        ("unimatch", "unimatch/pascal/1_8", 77.4, "UniMatch"),
-        ("unimatch", "u2pl/pascal/1323", 81.92, "UniMatch"),
-        ("unimatch_v2", "u2pl/pascal/183", 87.9, "DINOv2-B"),
-    ],
-)
-def test_some_figures_as_they_stand_in_their_source(method, split, miou, source):
-    found = published(method, split)
+def test_a_figure_is_found_by_its_method_and_split():
+    found = published("unimatch", "unimatch/pascal/1_8")
     assert found is not None
-    assert found.miou == miou
-    assert source in found.source
+    assert (found.miou, found.source.partition(",")[0]) == (77.4, "UniMatch")
 
 
 def test_nothing_is_published_for_other_rows():
@@ -252,7 +248,4 @@ def test_the_two_blenders_are_told_apart_and_every_split_has_words():
     assert "of 662 labelled images 93 are finely annotated" in meaning("unimatch/pascal/1_16")
     assert meaning("u2pl/pascal/92").startswith("classic: 92 labelled images")
     assert meaning("u2pl/cityscapes/372") == "372 labelled images, U2PL's list of 13 May 2022"
-    for splits, words in _MEANINGS.items():
-        counts = [str(PUBLISHED[split].labeled.count) for split in splits]
-        assert all(count in each for count, each in zip(counts, words, strict=True))
-    assert np.all([meaning(split) for split in PUBLISHED])
+    assert all(str(split.labeled.count) in meaning(name) for name, split in PUBLISHED.items())

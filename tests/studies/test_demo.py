@@ -5,25 +5,26 @@ import re
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from rich.console import Console
 
 from semiseg.data.sets.scenes import CLASSES
 from semiseg.report import save_sheet
 from semiseg.report.runs import read_run
-from semiseg.studies.demo import demo, demo_config, verdict
+from semiseg.studies.demo import demo, demo_study, verdict
+
+
+def runs_in(out):
+    return [read_run(out / f"12-{method}-seed1") for method in ("supervised", "prototype")]
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     """A demo of four steps, and what it printed."""
     out = tmp_path_factory.mktemp("demo") / "runs"
-    threads = torch.get_num_threads()
     printed = io.StringIO()
     report = demo(out, steps=4, seed=1, console=Console(file=printed, width=200))
-    yield out, report, printed.getvalue()
-    torch.set_num_threads(threads)
+    return out, report, printed.getvalue()
 
 
 def test_it_prints_every_class_the_verdict_and_the_report(done):
@@ -32,7 +33,7 @@ def test_it_prints_every_class_the_verdict_and_the_report(done):
     assert str(report) in printed
     for name in (*CLASSES, "mean"):
         assert re.search(rf"{name} .*\d\.\d", printed)
-    runs = [read_run(out / method) for method in ("supervised", "prototype")]
+    runs = runs_in(out)
     assert f"Verdict: {verdict(runs[1].miou - runs[0].miou)}" in printed
     assert "scores are those of the last step" in printed
 
@@ -40,7 +41,7 @@ def test_it_prints_every_class_the_verdict_and_the_report(done):
 def test_the_report_has_the_verdict_the_classes_the_pictures_and_no_address(done):
     out, report, _ = done
     page = report.read_text("utf-8")
-    runs = [read_run(out / method) for method in ("supervised", "prototype")]
+    runs = runs_in(out)
     assert f'aria-level="2">{verdict(runs[1].miou - runs[0].miou)}<' in page
     assert all(name in page for name in CLASSES)
     assert len(re.findall(r'<img src="data:image/(?:png|jpeg);base64,', page)) >= 3 * 4
@@ -50,27 +51,27 @@ def test_the_report_has_the_verdict_the_classes_the_pictures_and_no_address(done
 
 def test_both_runs_have_the_same_labels_steps_and_seed(done):
     out, _, _ = done
-    first, second = (read_run(out / method) for method in ("supervised", "prototype"))
+    first, second = runs_in(out)
     assert first.result["split"] == second.result["split"]
     assert (first.step, second.step, first.config.seed, second.config.seed) == (4, 4, 1, 1)
     for part in ("data", "augment", "network", "optim", "train", "evaluation"):
         assert getattr(first.config, part) == getattr(second.config, part)
 
 
-def test_a_finished_demo_is_scored_again_and_says_so_and_another_one_is_refused(done):
+def test_a_finished_demo_is_used_as_it_is_and_one_of_other_steps_is_refused(done):
     out, _, _ = done
     before = {path: path.read_bytes() for path in out.rglob("metrics.jsonl")}
     printed = io.StringIO()
     demo(out, steps=4, seed=1, console=Console(file=printed, width=200))
-    assert printed.getvalue().count("holds a finished run") == 2
+    assert "2 are finished" in printed.getvalue()
     assert before == {path: path.read_bytes() for path in out.rglob("metrics.jsonl")}
-    with pytest.raises(ValueError, match=r"started with other options: seed was 1 and is 2"):
-        demo(out, steps=4, seed=2, console=Console(quiet=True))
+    with pytest.raises(ValueError, match=r"other options: train.steps was 4 and is 5"):
+        demo(out, steps=5, seed=1, console=Console(quiet=True))
 
 
 def test_the_sheet_for_the_readme(done, tmp_path):
     out, _, _ = done
-    path = save_sheet([out / "supervised", out / "prototype"], ["supervised", "ours"], tmp_path / "docs/demo.png", 120)
+    path = save_sheet([run.folder for run in runs_in(out)], ["supervised", "ours"], tmp_path / "docs/demo.png", 120)
     sheet = Image.open(path)
     assert sheet.width == 4 * 120 + 3 * 8 + 16
     assert sheet.height > 3 * 96
@@ -91,5 +92,5 @@ def test_the_verdict_says_what_was_measured(difference, words):
 
 
 def test_steps_default_to_the_recipes(tmp_path):
-    assert demo_config(tmp_path, "prototype", None, 0).train.steps > 100
-    assert demo_config(tmp_path, "prototype", 7, 0).train.steps == 7
+    assert demo_study(tmp_path, None, 0).config.train.steps > 100
+    assert demo_study(tmp_path, 7, 0).config.train.steps == 7

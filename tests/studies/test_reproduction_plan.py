@@ -115,7 +115,7 @@ def test_hours_are_steps_times_what_a_step_costs_at_the_measured_speed(known_spe
     assert float(peta.replace(",", "")) == pytest.approx(steps * cost.flops / 1e15, rel=1e-3)
     assert float(hours.replace(",", "")) == pytest.approx(steps * seconds / 3600, abs=0.06)
     assert float(memory) == pytest.approx(cost.memory / 1e9, abs=0.06)
-    assert figures(text, "Supervised only, as few steps as U2PL's code")[3] == f"{480 + 960:,}"
+    assert figures(text, "Labelled images only, as few steps as U2PL's code")[3] == f"{480 + 960:,}"
     assert figures(text, "all, one at a time")[:4] == ["6", "of", "6", f"{2 * steps + 1440:,}"]
     assert "u2pl/pascal/92: 52,480; u2pl/pascal/183: 52,000" in text
     assert "2 TFLOP/s, 3e+03 GB/s" in text
@@ -131,9 +131,9 @@ def test_what_is_done_is_not_counted(known_speed, tmp_path):
         (folders[0] / name).touch()
     text = planning.plan(made)
     assert f"4 runs in {tmp_path}, 1 finished" in text
-    assert figures(text, "Supervised only")[:4] == ["0", "of", "1", "0"]
+    assert figures(text, "Labelled images only")[:4] == ["0", "of", "1", "0"]
     assert figures(text, "CutMix-Seg")[:4] == ["1", "of", "1", "51,000"]
-    assert figures(text, "Ours")[:4] == ["1", "of", "1", "52,480"]
+    assert figures(text, "Prototype-based consistency regularization")[:4] == ["1", "of", "1", "52,480"]
 
 
 def test_rows_of_one_run_are_counted_once(known_speed):

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,17 +10,20 @@ import numpy as np
 import pytest
 from rich.console import Console
 from support.folders import filled
-from test_report import OUTSIDE, Page
+from support.pages import OUTSIDE, Page
 
 import semiseg.analysis
 from semiseg.config.recipe import save_config
 from semiseg.evaluation.metrics import ConfusionMatrix
-from semiseg.studies.paper import run as running
+from semiseg.runtime.files import plain
 from semiseg.studies.paper.analysis import analyse
-from semiseg.studies.paper.document import build_document
-from semiseg.studies.paper.grid import Reproduction, make_reproduction
-from semiseg.studies.paper.views import html, markdown, write_pages
+from semiseg.studies.paper.grid import make_reproduction
+from semiseg.studies.result import Missing, Result, RowResult, Runs
+from semiseg.studies.run import MissingRunsError, require_all, run_study
 from semiseg.studies.statistics import paired_interval
+from semiseg.studies.study import Study
+from semiseg.studies.table import build_result
+from semiseg.studies.views import html, markdown, write_pages
 
 IMAGES = 12
 SMALL = {
@@ -52,7 +56,7 @@ def scores(matrix: np.ndarray) -> float:
     return 100 * ConfusionMatrix(matrix.sum(0)).miou()
 
 
-def finish(made: Reproduction, quality) -> None:
+def finish(made: Study, quality) -> None:
     """Write what a finished run leaves, for every run; `quality` maps its name to those of its two predictors."""
     for number, cell in enumerate(made.cells):
         folder = cell.config.run_folder
@@ -63,10 +67,11 @@ def finish(made: Reproduction, quality) -> None:
             name: counts(share, number) for name, share in zip(("linear", "prototype"), quality(cell.name), strict=True)
         }
         val = {"headline": "linear", "miou": scores(found["linear"])}
-        val |= {name: {"miou": scores(matrix)} for name, matrix in found.items()}
+        val |= {name: {"miou": scores(matrix), "iou": {"ground": 50.0}} for name, matrix in found.items()}
         split = {name: {"name": name, "count": 2, "sha256": name} for name in ("labeled", "unlabeled", "val")}
         result = {
             "last": {"step": 3, "val": val}, "best": {"step": 3, "val": val}, "split": split, "seconds": 60.0,
+            "images_per_second": 9.0, "peak_bytes": None, "parameters": {"trained": 2, "used": 1},
             "versions": {"python": "3.11"}, "hardware": {"device": "a processor"}, "commit": "abc",
             "date": f"2026-01-0{number % 9 + 1}",
         }  # fmt: skip
@@ -75,7 +80,7 @@ def finish(made: Reproduction, quality) -> None:
         np.savez(folder / "confusions.npz", names=names, **found)
 
 
-def made_of(table: str, root: Path, out: Path, **given) -> Reproduction:
+def made_of(table: str, root: Path, out: Path, **given) -> Study:
     flat = {"data.root": root, **given.pop("overrides", {})}
     return make_reproduction(table, "folder", "cpu", labeled="2", out=out, overrides=flat, **given)
 
@@ -85,30 +90,30 @@ def components(root, tmp_path):
     """Table 4 with all runs there, the full method the best."""
     made = made_of("table4", root, tmp_path / "out")
     finish(made, lambda name: (0.95, 0.9) if name.startswith("2-prototype-seed") else (0.8, 0.85))
-    return SimpleNamespace(made=made, document=build_document(made, {}, 1), out=tmp_path / "out")
+    return SimpleNamespace(made=made, result=build_result(made, {}, 1), out=tmp_path / "out")
 
 
-def row_of(document: dict, key: str) -> dict:
-    return next(row for row in document["labeled"][0]["rows"] if row["key"] == key)
+def row_of(made: Result, key: str) -> RowResult:
+    return next(row for row in made.labeled[0].rows if row.key == key)
 
 
 # What the table says --------------------------------------------------------------------------------------------------
 
 
 def test_a_row_has_ours_beside_the_papers(components):
-    document = components.document
-    found, full = row_of(document, "linear"), row_of(document, "full")
-    seeds = [result(components.made, "linear", seed)["last"]["val"]["miou"] for seed in (0, 1)]
-    assert list(found["last"]["by_seed"].values()) == seeds
-    assert found["last"]["mean"] == pytest.approx(np.mean(seeds))
-    assert found["last"]["deviation"] == pytest.approx(np.std(seeds, ddof=1))
-    assert found["published"]["miou"] == 67.95
-    assert found["published_difference"] == pytest.approx(67.95 - 70.06)
-    assert full["difference"] is None
-    assert full["published"]["miou"] == 70.06
+    result = components.result
+    found, full = row_of(result, "linear"), row_of(result, "full")
+    seeds = [saved(components.made, "linear", seed)["last"]["val"]["miou"] for seed in (0, 1)]
+    assert list(found.last.by_seed.values()) == seeds
+    assert found.last.mean == pytest.approx(np.mean(seeds))
+    assert found.last.deviation == pytest.approx(np.std(seeds, ddof=1))
+    assert found.published.miou == 67.95
+    assert found.published_difference == pytest.approx(67.95 - 70.06)
+    assert full.difference is None
+    assert full.published.miou == 70.06
 
 
-def result(made: Reproduction, key: str, seed: int) -> dict:
+def saved(made: Study, key: str, seed: int) -> dict:
     return json.loads((made.runs[key, "2", seed].config.run_folder / "result.json").read_text())
 
 
@@ -120,53 +125,53 @@ def test_a_row_is_held_against_its_reference_over_the_same_images_and_seeds(comp
         return np.stack([np.load(folder / "confusions.npz")["linear"] for folder in folders])
 
     expected = paired_interval(stacked("frozen"), stacked("full"))
-    found = row_of(components.document, "frozen")["difference"]
-    assert (found["miou"], found["low"], found["high"]) == (
+    found = row_of(components.result, "frozen").difference
+    assert (found.miou, found.low, found.high) == (
         100 * expected.difference,
         100 * expected.low,
         100 * expected.high,
     )
-    assert found["verdict"] == "lower"
+    assert found.verdict == "lower"
 
 
 def test_a_predictors_row_has_its_own_score_of_the_same_run(root, tmp_path):
     made = made_of("table7", root, tmp_path / "out", only="0.80,0.95", seeds="0")
     finish(made, lambda name: (0.9, 0.7))
-    document = build_document(made, {}, 1)
-    linear, prototype = (row_of(document, f"0.80/{name}") for name in ("linear", "prototype"))
-    assert linear["runs"] == prototype["runs"] == ["2-prototype-seed0"]
+    result = build_result(made, {}, 1)
+    linear, prototype = (row_of(result, f"0.80/{name}") for name in ("linear", "prototype"))
+    assert linear.runs == prototype.runs == ["2-prototype-seed0"]
     val = json.loads((tmp_path / "out/2-prototype-seed0/result.json").read_text())["last"]["val"]
-    assert linear["last"]["mean"] == val["linear"]["miou"]
-    assert prototype["last"]["mean"] == val["prototype"]["miou"]
-    assert prototype["reference"] == "0.80/linear"
-    assert prototype["difference"]["verdict"] == "lower"
-    assert row_of(document, "0.95/linear")["reference"] == "0.80/linear"
-    assert document["runs"] == {"finished": 2, "of": 2, "at_a_time": 1}
+    assert linear.last.mean == val["linear"]["miou"]
+    assert prototype.last.mean == val["prototype"]["miou"]
+    assert prototype.reference == "0.80/linear"
+    assert prototype.difference.verdict == "lower"
+    assert row_of(result, "0.95/linear").reference == "0.80/linear"
+    assert result.runs == Runs(2, 2, 1)
 
 
 def test_runs_that_are_not_there_are_named_with_the_reason(root, tmp_path):
     made = made_of("table4", root, tmp_path / "out", seeds="0")
-    document = build_document(made, {"2-prototype-linear-off-seed0": "out of memory"}, 1)
-    assert row_of(document, "prototype")["missing"] == [{"seed": 0, "why": "out of memory"}]
-    assert row_of(document, "full")["missing"] == [{"seed": 0, "why": "not finished yet"}]
-    text = markdown(document)
+    result = build_result(made, {"2-prototype-linear-off-seed0": "out of memory"}, 1)
+    assert row_of(result, "prototype").missing == [Missing(0, "2-prototype-linear-off-seed0", "out of memory")]
+    assert row_of(result, "full").missing == [Missing(0, "2-prototype-seed0", "not finished yet")]
+    text = markdown(result)
     assert "Prototype predictor only, updated, seed 0, is missing: out of memory" in text
-    with pytest.raises(running.MissingRunsError, match="4 of 4 runs did not finish"):
-        running.require_all(document)
+    with pytest.raises(MissingRunsError, match="4 of 4 runs did not finish"):
+        require_all(result)
 
 
 # What it is not -------------------------------------------------------------------------------------------------------
 
 
 def test_a_small_scale_cannot_be_mistaken_for_the_papers(components):
-    document = components.document
-    words = document["warning"]
+    result = components.result
+    words = result.warning
     for part in ("NOT the paper's setting", "the folder data", "labels: 2", "steps: 600", "test_resnet", "128 x 128"):
         assert part in words
-    assert document["labeled"][0]["published_header"] == "published (VOC, ResNet-101, 92 labels)"
-    page, text = html(document, components.out), markdown(document)
-    assert text.startswith(f"# {document['title']}. {words}")
-    assert text.count(words) == 2  # the title, and the table
+    assert result.labeled[0].published_header == "published (VOC, ResNet-101, 92 labels)"
+    page, text = html(result, components.out), markdown(result)
+    assert text.startswith(f"# Reproduction of table4 (NOT the paper's setting)\n\n{result.headline}. {words}")
+    assert text.count(words) == 2  # the opening, and the table
     assert f"<caption>{words.replace(chr(39), '&#39;')}</caption>" in page
     assert "<strong>NOT the paper" in page
     assert "(NOT the paper's setting)</title>" in page
@@ -174,16 +179,16 @@ def test_a_small_scale_cannot_be_mistaken_for_the_papers(components):
 
 def test_at_full_scale_only_what_the_presets_differ_in_is_said():
     made = make_reproduction("table1", only="prototype", labeled="92,183")
-    document = build_document(made, {}, 1)
-    assert document["warning"] is None
-    assert document["labeled"][0]["published_header"] == "published"
-    assert {each["what"] for each in document["differences"]} == {
+    result = build_result(made, {}, 1)
+    assert result.warning is None
+    assert result.labeled[0].published_header == "published"
+    assert {each.what for each in result.differences} == {
         "preset", "supervised loss", "optimizer", "evaluation", "options of the method",
     }  # fmt: skip
-    paper = build_document(make_reproduction("table1", only="prototype", preset="paper"), {}, 1)
-    assert paper["differences"] == []
+    paper = build_result(make_reproduction("table1", only="prototype", preset="paper"), {}, 1)
+    assert paper.differences == []
     assert "In no option." in markdown(paper)
-    figures = [section["rows"][0]["published"]["miou"] for section in paper["labeled"]]
+    figures = [section.rows[0].published.miou for section in paper.labeled]
     assert figures == [70.06, 74.71, 77.16, 78.49, 80.65]
 
 
@@ -198,33 +203,36 @@ def test_at_full_scale_only_what_the_presets_differ_in_is_said():
     ],
 )
 def test_whatever_is_decisive_is_warned_of(given, what, words):
-    document = build_document(make_reproduction("table4", only="full", **given), {}, 1)
-    assert words in next(each["here"] for each in document["differences"] if each["what"] == what)
-    assert f"{what}: " in document["warning"]
+    result = build_result(make_reproduction("table4", only="full", **given), {}, 1)
+    assert words in next(each.here for each in result.differences if each.what == what)
+    assert f"{what}: " in result.warning
 
 
 def test_the_page_is_one_file_that_asks_for_nothing(components):
-    paths = write_pages(components.document, components.out)
+    paths = write_pages(components.result, components.out)
     page = paths["html"].read_text()
     assert OUTSIDE.search(page) is None
     Page(page)  # every tag that is opened is closed
-    assert json.loads(paths["json"].read_text()) == json.loads(json.dumps(components.document))
-    for row in components.document["labeled"][0]["rows"]:
-        assert row["title"] in page
-        assert f"{row['last']['mean']:.2f}" in page
+    assert json.loads(paths["json"].read_text()) == plain(asdict(components.result))
+    for row in components.result.labeled[0].rows:
+        assert row.title in page
+        assert f"{row.last.mean:.2f}" in page
 
 
 def test_a_sweep_has_a_chart(root, tmp_path):
     made = made_of("figure3", root, tmp_path / "out", only="1,2,8")
     finish(made, lambda name: (0.9 if "prototypes8" in name else 0.6, 0.5))
-    document = build_document(made, {}, 1)
-    page = html(document, tmp_path / "out")
-    assert page.count("<circle") == 6
-    assert page.count("<polyline") == 1
-    points = page.partition('<polyline points="')[2].partition('"')[0].split()
+    result = build_result(made, {}, 1)
+    page = html(result, tmp_path / "out")
+    chart = page.partition('<figure class="chart">')[2].partition("</figure>")[0]
+    assert chart.count("<circle") == 3 * 3  # two seeds and their mean
+    points = chart.partition('<polyline class="hue1" points="')[2].partition('"')[0].split()
+    assert len(points) == 3
     heights = [float(point.partition(",")[2]) for point in points]
     assert heights[2] < heights[0]  # higher up
-    assert "mIoU by prototypes per class" in page
+    assert "mIoU by prototypes per class" in chart
+    means = {row.key: f"{row.key}: {row.last.mean:.2f}" for row in result.labeled[0].rows}
+    assert "; ".join(means.values()) in chart  # for those who cannot see it
 
 
 # What is made of the runs ---------------------------------------------------------------------------------------------
@@ -241,17 +249,17 @@ def test_variances_are_of_every_run_beside_the_papers(root, tmp_path, monkeypatc
         return {"rows": [{"label": label, "raw": traces, "balanced": traces, "unit": traces} for label in labels]}
 
     monkeypatch.setattr(semiseg.analysis, "discriminate", discriminate)
-    found = analyse(made, build_document(made, {}, 1))
-    titles = ["Supervised only", "U2PL", "Ours without prototype predictor", "Ours"]
+    found = analyse(made, build_result(made, {}, 1))
+    titles = ["Labelled images only", "U2PL", "Ours without prototype predictor", "Ours"]
     assert [each[0] for each in asked] == [
         [made.runs[row.key, "2", seed].config.run_folder for row in made.rows] for seed in (0, 1)
     ]
     assert [each[1:] for each in asked] == [
         (tmp_path / f"out/table5/seed{seed}", made.config.data.root, titles) for seed in (0, 1)
     ]
-    assert found["head"][:3] == ["row", "seed", "inter / intra"]
-    assert found["rows"][0] == ["Supervised only", "0", "0.5", "1", "2", "0.5", "0.5", "–", "–", "–"]
-    assert found["rows"][7] == ["Ours", "1", "0.5", "1", "2", "0.5", "0.5", "2.22", "283.43", "127.63"]
+    assert found.head[:3] == ["row", "seed", "inter / intra"]
+    assert found.rows[0] == ["Labelled images only", "0", "0.5", "1", "2", "0.5", "0.5", "–", "–", "–"]
+    assert found.rows[7] == ["Ours", "1", "0.5", "1", "2", "0.5", "0.5", "2.22", "283.43", "127.63"]
 
 
 @pytest.mark.parametrize(("table", "rule"), [("figure4", "boundary"), ("figure5", "consistency")])
@@ -266,12 +274,12 @@ def test_pictures_stand_in_the_page(root, tmp_path, monkeypatch, table, rule):
         return {"rows": [{"label": label, **found} for label in labels]}
 
     monkeypatch.setattr(semiseg.analysis, "picture", picture)
-    document = build_document(made, {}, 1)
-    document["analysis"] = analyse(made, document)
-    assert document["analysis"]["pictures"] == [f"{table}/seed0/pictures-{rule}.png"]
-    page = html(document, tmp_path / "out")
+    result = build_result(made, {}, 1)
+    result = replace(result, analysis=analyse(made, result))
+    assert result.analysis.pictures == [f"{table}/seed0/pictures-{rule}.png"]
+    page = html(result, tmp_path / "out")
     assert "data:image/png;base64,YSBwaWN0dXJl" in page
-    assert f"![{table}/seed0/pictures-{rule}.png]({table}/seed0/pictures-{rule}.png)" in markdown(document)
+    assert f"![{table}/seed0/pictures-{rule}.png]({table}/seed0/pictures-{rule}.png)" in markdown(result)
 
 
 def test_an_embedding_is_drawn_of_each_seed(root, tmp_path, monkeypatch):
@@ -285,14 +293,14 @@ def test_an_embedding_is_drawn_of_each_seed(root, tmp_path, monkeypatch):
         return [out / f"embedding.{ending}" for ending in ("svg", "png", "json")]
 
     monkeypatch.setattr(semiseg.analysis, "embed", embed)
-    found = analyse(made, build_document(made, {}, 1))
-    assert found["pictures"] == [f"figure2/seed{seed}/embedding.svg" for seed in (0, 1)]
-    assert found["rows"][-1] == ["Ours", "1", "0.25"]
+    found = analyse(made, build_result(made, {}, 1))
+    assert found.pictures == [f"figure2/seed{seed}/embedding.svg" for seed in (0, 1)]
+    assert found.rows[-1] == ["Ours", "1", "0.25"]
 
 
 def test_nothing_is_made_of_runs_that_are_missing(root, tmp_path):
     made = made_of("table5", root, tmp_path / "out")
-    assert analyse(made, build_document(made, {}, 1)) is None
+    assert analyse(made, build_result(made, {}, 1)) is None
 
 
 # Runs -----------------------------------------------------------------------------------------------------------------
@@ -301,16 +309,16 @@ def test_nothing_is_made_of_runs_that_are_missing(root, tmp_path):
 def test_tables_share_runs_and_a_folder_with_other_options_is_refused(root, tmp_path):
     out, printed = tmp_path / "out", io.StringIO()
     made = made_of("table7", root, out, only="0.80", seeds="0", overrides=SMALL)
-    document = running.run(made, 1, Console(file=printed, width=300))
-    running.require_all(document)
+    result = run_study(made, 1, Console(file=printed, width=300))
+    require_all(result)
     assert "1 runs, 3 steps" in printed.getvalue()
     written = {path.name for path in out.iterdir()}
     assert written == {"2-prototype-seed0", "table7.md", "table7.json", "table7.html"}
     before = (out / "2-prototype-seed0/result.json").stat().st_mtime_ns
     again = made_of("table4", root, out, only="full", seeds="0", overrides=SMALL)
-    second = running.run(again, 1, Console(file=printed, width=300))
+    second = run_study(again, 1, Console(file=printed, width=300))
     assert (out / "2-prototype-seed0/result.json").stat().st_mtime_ns == before
-    assert row_of(second, "full")["last"] == row_of(document, "0.80/linear")["last"]
+    assert row_of(second, "full").last == row_of(result, "0.80/linear").last
     other = made_of("table4", root, out, only="full", seeds="0", overrides=SMALL | {"train.steps": 4})
     with pytest.raises(ValueError, match=r"other options: train\.steps was 3 and is 4"):
-        running.run(other, 1, Console(file=printed))
+        run_study(other, 1, Console(file=printed))

@@ -57,7 +57,8 @@ def compare(
     """Hold methods against supervised-only training: same labelled batches, same steps, one table.
 
     Runs what is not yet done, so that a stopped comparison goes on with the same command. Options of `train` are for
-    all runs; of those of the methods, each method takes what it has.
+    all runs; of those of the methods, each method takes what it has, and `prototypes.*` go to the methods that have
+    prototypes by default or, with `--prototypes true`, to all that can.
 
     Parameters
     ----------
@@ -75,13 +76,13 @@ def compare(
     jobs
         Runs at a time. Default: one on each GPU, or one on the CPU, whose threads several share.
     """
-    from semiseg.studies import grid
+    from semiseg.studies import asked, comparison
 
-    made = grid.make_grid(recipe, methods, labeled, seeds, out, options)  # a mistake is told before torch is imported
-    grid.check_jobs(jobs)
+    made = comparison.make_comparison(recipe, methods, labeled, seeds, out, options)  # mistakes first, then torch
+    asked.check_jobs(jobs)
     from semiseg.studies import run
 
-    run.require_all(run.run_grid(made, jobs))
+    run.require_all(run.run_study(made, jobs))
 
 
 def estimate(recipe: str, /, *, device: str = "here", **options: Any) -> None:

@@ -60,6 +60,6 @@ def reproduce(
 
         print(planning.plan(made))
         return
-    from semiseg.studies.paper import run
+    from semiseg.studies import run
 
-    run.require_all(run.run(made, jobs))
+    run.require_all(run.run_study(made, jobs))

@@ -1,1 +1,1 @@
-"""Methods held against supervised-only training: a grid of runs, and one table of what they gave."""
+"""Many runs, one table: a comparison of methods, the demo, and in `paper/` the paper's tables and figures."""

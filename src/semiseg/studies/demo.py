@@ -2,56 +2,51 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from semiseg.config.recipe import Config, load_config
 from semiseg.report import write_comparison
 from semiseg.report.page import REPORT, class_rows
 from semiseg.report.runs import Run, read_runs
-from semiseg.training import experiment
-
-METHODS = ("supervised", "prototype")  # the baseline first
+from semiseg.studies.comparison import make_comparison
+from semiseg.studies.run import require_all, run_study, say
+from semiseg.studies.study import Study
 
 
 def demo(out: Path, steps: int | None = None, seed: int = 0, console: Console | None = None) -> Path:
-    """Train both METHODS by the recipe `demo` into folders below `out`, print the scores, write the report.
+    """Compare `prototype` with `supervised` by the recipe `demo`, print the scores, write the report; returns its path.
 
     Both see the same labelled scenes in the same order, for as many steps (None: the recipe's). What `out` holds of the
-    same demo is used: a stopped training goes on, a finished one is only scored again. Returns the report's path.
-    Raises ValueError where `out` holds runs with other options.
+    same demo is used: a stopped training goes on, a finished one stays. Raises ValueError where `out` holds runs with
+    other options, or where a run fails.
     """
     console = console or Console()
-    configs = {method: demo_config(out, method, steps, seed) for method in METHODS}
-    scenes, total = configs["prototype"].data.scenes, configs["prototype"].train.steps
-    _say(
+    study = demo_study(out, steps, seed)
+    scenes, total = study.config.data.scenes, study.config.train.steps
+    say(
         console,
         f"Two trainings of {total} steps from the same {scenes.labeled} labelled scenes; `prototype` also sees "
         f"{scenes.unlabeled} scenes without labels. Both are scored on {scenes.val} others. Runs go to {out}.",
     )
-    folders = [_trained(config, console) for config in configs.values()]
+    require_all(run_study(study, 1, console))
+    folders = [cell.config.run_folder for cell in study.cells]
     runs = read_runs(folders)
     console.print(score_table(runs))
     words = verdict(runs[-1].miou - runs[0].miou)
-    _say(console, _how_compared(runs))
-    _say(console, f"Verdict: {words}")
+    say(console, _how_compared(runs))
+    say(console, f"Verdict: {words}")
     report = write_comparison(folders, out / REPORT, f"semiseg demo: {total} steps, seed {seed}", words)
-    _say(console, f"Report: {report}")
+    say(console, f"Report: {report}")
     return report
 
 
-def demo_config(out: Path, method: str, steps: int | None, seed: int) -> Config:
-    """The config of one of the demo's runs."""
-    overrides: dict[str, object] = {"method": method, "seed": seed, "run": out / method}
-    return load_config("demo", overrides if steps is None else overrides | {"train.steps": steps})
-
-
-def _trained(config: Config, console: Console) -> Path:
-    if (config.run_folder / experiment.RESULT).is_file():
-        _say(console, f"{config.run_folder} holds a finished run: it is scored again, not trained again.")
-    return experiment.train(config, resume=True, console=console)
+def demo_study(out: Path, steps: int | None, seed: int) -> Study:
+    """The two runs; their report is the demo's own."""
+    study = make_comparison("demo", "prototype", None, [seed], out, {} if steps is None else {"train.steps": steps})
+    return replace(study, table=replace(study.table, reports=False), reference_added=False)
 
 
 def verdict(difference: float) -> str:
@@ -62,18 +57,15 @@ def verdict(difference: float) -> str:
 
 def score_table(runs: list[Run]) -> Table:
     """IoU by class of both runs at the last step, and the difference."""
-    table = Table(title="IoU on the validation scenes, last step, %")
-    table.add_column("class")
+    table = Table("class", title="IoU on the validation scenes, last step, %")
     for name in (*(run.label for run in runs), "difference"):
         table.add_column(name, justify="right")
     rows = class_rows(runs)
     for name, cells in rows:
-        style = {"gain": "green", "loss": "red"}.get(cells[-1][2], "")
-        values = [value for value, _, _ in cells]
-        difference = f"[{style}]{cells[-1][1]}[/]" if style else cells[-1][1]
-        if name == rows[-1][0]:
-            table.add_section()
-        table.add_row(name, *values, difference)
+        style = {"gain": "green", "loss": "red"}.get(cells[-1][2], "none")
+        table.add_row(
+            name, *(value for value, _, _ in cells), f"[{style}]{cells[-1][1]}[/]", end_section=name == rows[-2][0]
+        )
     return table
 
 
@@ -86,7 +78,3 @@ def _how_compared(runs: list[Run]) -> str:
         f"Best evaluation on the way: {best}. Training took {seconds:.0f} s. One seed of a network this small says "
         "little: another --seed, or another processor's rounding, moves a score by as much as 4."
     )
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=not console.is_terminal)

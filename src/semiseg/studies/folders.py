@@ -12,7 +12,7 @@ import numpy as np
 from semiseg.config.changes import changed_options
 from semiseg.config.recipe import load_config
 from semiseg.data.dataset import check_same_lists
-from semiseg.studies.grid import Cell
+from semiseg.studies.study import Cell
 from semiseg.training.record import CONFIG, CONFUSIONS, METRICS, RESULT
 
 _TAIL = 2**16  # bytes, of which a line of the record is a fraction

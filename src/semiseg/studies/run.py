@@ -1,4 +1,4 @@
-"""A comparison from the words that ask for it to its table."""
+"""A study from what was asked for to its table: compare, demo and the paper's tables are run here."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from semiseg.config.options import require
 from semiseg.data import open_dataset
 from semiseg.methods import METHODS
 from semiseg.runtime.launch import started_processes
+from semiseg.studies.asked import check_jobs
+from semiseg.studies.comparison import make_comparison
 from semiseg.studies.folders import check, is_finished
-from semiseg.studies.grid import REFERENCE, Cell, Grid, check_jobs, make_grid
+from semiseg.studies.notes import added
 from semiseg.studies.reports import write_reports
+from semiseg.studies.result import Result
 from semiseg.studies.running import Place, find_places, run_cells
-from semiseg.studies.table import Document, build_document
-from semiseg.studies.views import cells, headline, labels_title, missing_words, write_pages
+from semiseg.studies.study import Cell, Study
+from semiseg.studies.table import build_result
+from semiseg.studies.views import interval, opening, with_deviation, write_pages
 
 
 def compare(
@@ -30,7 +34,7 @@ def compare(
     jobs: int | None = None,
     overrides: Mapping[str, object] | None = None,
     console: Console | None = None,
-) -> Document:
+) -> Result:
     """Train every method on every set of labels with every seed, and write the table of what came out.
 
     Args:
@@ -41,94 +45,97 @@ def compare(
         out: folder of the runs, and of compare.json, .md, .html and a report for each set of labels. None:
             runs/compare-RECIPE.
         jobs: runs at a time. None: one on each GPU, or one on the CPU.
-        overrides: options of all runs, as for `load_config`; a method takes those of `method.` that it has.
+        overrides: options of all runs, as for `load_config`; a method takes the options `method.` that it
+            has, and the options `prototypes.` where it has prototypes by default or `prototypes` is true.
         console: where progress goes.
 
-    Returns what compare.json holds, with the runs that are missing and why; the table is written again after each run.
-    What `out` holds of the same comparison is used: finished runs stay, others go on from their last checkpoint, and
-    runs with other options are refused. Call it under `if __name__ == "__main__":`, as it starts processes. Raises
-    ValueError for a mistake in what was asked for, before anything is run.
+    Returns a `semiseg.studies.result.Result`, which is what compare.json holds, with the runs that are missing and
+    why: `result.labeled[0].rows[1].difference.miou` is the second row's mIoU less supervised's, per cent, on the first
+    set of labels. The table is written again after each run. What `out` holds of the same comparison is used: finished
+    runs stay, others go on from their last checkpoint, and runs with other options are refused. Call it under
+    `if __name__ == "__main__":`, as it starts processes. Raises ValueError for a mistake in what was asked for, before
+    anything is run.
     """
-    return run_grid(make_grid(recipe, methods, labeled, seeds, out, overrides), jobs, console)
+    return run_study(make_comparison(recipe, methods, labeled, seeds, out, overrides), jobs, console)
 
 
-def run_grid(grid: Grid, jobs: int | None, console: Console | None = None) -> Document:
-    """`compare` of a grid that is made."""
+def run_study(study: Study, jobs: int | None = None, console: Console | None = None) -> Result:
+    """Run what is not finished, and write the table of all; `compare` says how."""
     console = console or Console()
-    places = places_for(grid.cells, jobs)
-    _announce(grid, len(places), console)
+    places = _places(study.cells, jobs)
+    _announce(study, len(places), console)
 
-    def write(failures: Mapping[str, str]) -> Document:
-        document = build_document(grid, failures, len(places))
-        write_pages(document, grid.out)
-        return document
+    def write(failures: Mapping[str, str]) -> Result:
+        result = build_result(study, failures, len(places))
+        write_pages(result, study.out)
+        return result
 
-    write({})
-    document = write(run_cells(grid.cells, places, write, console))
-    if write_reports(document, grid.out):
-        write_pages(document, grid.out)  # once more, with links to them
-    _conclude(document, grid.out, console)
-    return document
+    write({})  # a study that is stopped has a table too
+    result = write(run_cells(study.cells, places, write, console, study.table.name))
+    if study.table.analysis is not None:
+        from semiseg.studies.paper.analysis import analyse
+
+        result = replace(result, analysis=analyse(study, result))
+    reports = write_reports(result, study.out) if study.table.reports else []
+    if reports or result.analysis is not None:
+        write_pages(result, study.out)  # once more, with links to them
+    _conclude(result, study.out, console)
+    return result
 
 
-def require_all(document: Document) -> None:
+def require_all(result: Result) -> None:
     """Raise MissingRunsError where a run of the table is missing."""
-    missing = [words for section in document["labeled"] for row in section["rows"] for words in missing_words(row)]
+    missing = [words for section in result.labeled for row in section.rows for words in row.missing_words]
     if missing:
+        runs = result.runs
         raise MissingRunsError(
-            f"{len(missing)} of {document['runs']['of']} runs did not finish, and the table says so: {missing[0]}. The "
+            f"{runs.of - runs.finished} of {runs.of} runs did not finish, and the table says so: {missing[0]}. The "
             "same command tries again"
         )
 
 
 class MissingRunsError(ValueError):
-    """Some runs of a comparison failed; the others are in the table."""
+    """Some runs of a study failed; the others are in the table."""
 
 
-def places_for(cells: Sequence[Cell], jobs: int | None) -> list[Place]:
-    """Where the runs go, once all that can be checked beforehand is in order. Raises ValueError where it is not."""
+def _places(cells: Sequence[Cell], jobs: int | None) -> list[Place]:
+    """Where the runs go, once all that can be checked beforehand is in order. Raises ValueError where it is not.
+
+    The data of each set of labels are opened, so that what is wrong with them is heard at once.
+    """
     check_jobs(jobs)
     require(started_processes() == 1, "this starts processes of its own: start it alone, not by torchrun")
-    _check_folders(cells)
+    firsts = {cell.labels: replace(cell.config.data, cache=False) for cell in reversed(cells)}
+    need_unlabeled = any(METHODS[cell.config.method].uses_unlabeled for cell in cells)
+    splits = {labels: open_dataset(data, need_unlabeled).split for labels, data in firsts.items()}
+    for cell in cells:
+        check(cell, splits[cell.labels])
     return find_places(cells[0].config.train.device, jobs)
 
 
-def _check_folders(cells: Sequence[Cell]) -> None:
-    """Open the data of each set of labels, so that what is wrong with them is heard at once, and look at old runs.
-
-    Raises ValueError for either.
-    """
-    firsts = {cell.labels: cell for cell in reversed(cells)}
-    need = any(METHODS[cell.config.method].uses_unlabeled for cell in cells)
-    splits = {labels: _split(cell, need) for labels, cell in firsts.items()}
-    for cell in cells:
-        check(cell, splits[cell.labels])
-
-
-def _split(cell: Cell, need_unlabeled: bool) -> Mapping[str, object]:
-    return open_dataset(replace(cell.config.data, cache=False), need_unlabeled).split
-
-
-def _announce(grid: Grid, places: int, console: Console) -> None:
-    done = sum(is_finished(cell) for cell in grid.cells)
+def _announce(study: Study, places: int, console: Console) -> None:
+    done = sum(is_finished(cell) for cell in study.cells)
+    steps = sum(cell.config.train.steps for cell in study.cells)
     words = (
-        f"{len(grid.cells)} runs of {grid.config.train.steps} steps in {grid.out}: {len(grid.methods)} methods x "
-        f"{len(grid.labels)} sets of labels x {len(grid.seeds)} seeds, {places} at a time; {done} are finished"
+        f"{study.table.headline or study.table.title}: {len(study.cells)} runs, {steps:,} steps, in {study.out}: "
+        f"{len(study.rows)} rows x {len(study.labels)} sets of labels x {len(study.seeds)} seeds, {places} at a time; "
+        f"{done} are finished"
     )
     say(console, words)
-    if grid.reference_added:
-        say(console, f"{REFERENCE} was added: it is what the others are held against")
+    if study.reference_added:
+        say(console, added(study))
 
 
-def _conclude(document: Document, out: Path, console: Console) -> None:
-    for section in document["labeled"]:
-        for row in section["rows"]:
-            method, last, difference, verdict, *_ = cells(row)
-            say(console, f"{labels_title(section)}: {method} {last}, {difference} {verdict}")
-            for words in missing_words(row):
-                say(console, words)
-    say(console, headline(document))
-    say(console, f"Table: {out / 'compare.html'}, .md and .json")
+def _conclude(result: Result, out: Path, console: Console) -> None:
+    for section in result.labeled:
+        for row in section.rows:
+            held = row.difference
+            words = "" if held is None else f", {interval(held)} to {row.reference}, {held.verdict}"
+            say(console, f"{section.title}: {row.title} {with_deviation(row.last)}{words}")
+            for missing in row.missing_words:
+                say(console, missing)
+    say(console, opening(result))
+    say(console, f"Table: {out / result.table}.html, .md and .json")
 
 
 def say(console: Console, text: str) -> None:

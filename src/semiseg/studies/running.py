@@ -17,7 +17,7 @@ from rich.console import Console
 from semiseg.runtime.launch import GRACE
 from semiseg.runtime.progress import Progress
 from semiseg.studies.folders import is_finished, log_of, steps_done
-from semiseg.studies.grid import Cell
+from semiseg.studies.study import Cell
 from semiseg.studies.worker import ERROR, train_into
 
 Place = dict[str, str]
@@ -76,7 +76,7 @@ class _Started:
 
 
 def run_cells(
-    cells: Sequence[Cell], places: Sequence[Place], after_each: AfterEach, console: Console, title: str = "compare"
+    cells: Sequence[Cell], places: Sequence[Place], after_each: AfterEach, console: Console, title: str
 ) -> dict[str, str]:
     """Run what is not finished; returns why runs failed, by their name. `title` stands before the progress.
 

@@ -1,4 +1,4 @@
-"""What the finished runs of a comparison say, as one document of plain types: the source of all its views."""
+"""From the finished runs of a study to its result."""
 
 from __future__ import annotations
 
@@ -12,16 +12,11 @@ import numpy as np
 from semiseg.config.recipe import config_to_dict
 from semiseg.data.splits import PUBLISHED
 from semiseg.studies.folders import is_finished, read_counts, read_result
-from semiseg.studies.grid import REFERENCE, Cell, Grid
-from semiseg.studies.published import is_blender, meaning, published
-from semiseg.studies.statistics import DRAWS, HELD, paired_interval, spread
-
-Document = dict[str, Any]
-
-NOT_YET = "not finished yet"
-"""Why a run is missing that did not fail."""
-
-_ENDS = {"first": min, "last": max}
+from semiseg.studies.notes import headline, notes
+from semiseg.studies.published import Published, meaning, published
+from semiseg.studies.result import NOT_YET, Difference, Missing, Result, RowResult, Runs, Scores, Section
+from semiseg.studies.statistics import paired_interval, spread
+from semiseg.studies.study import Cell, Key, Row, Study
 
 
 @dataclass(frozen=True)
@@ -44,50 +39,71 @@ class Outcome:
         return self.result["last"]["val"][self.predictor]["iou"]
 
 
-def build_document(grid: Grid, failures: Mapping[str, str], places: int) -> Document:
+Outcomes = Mapping[Key, Outcome]
+BySeed = Mapping[int, Outcome]
+
+
+def build_result(study: Study, failures: Mapping[str, str], places: int) -> Result:
     """The table of what is finished. `failures` says why runs failed, by name; `places` how many ran at a time.
 
     Raises ValueError where finished runs of one set of labels were trained or scored on different images.
     """
-    found = [read_outcome(cell) for cell in grid.cells if is_finished(cell)]
-    check_same_images(found)
-    config, results = grid.config, [outcome.result for outcome in found]
-    return {
-        "recipe": grid.recipe,
-        "preset": config.preset,
-        "steps": config.train.steps,
-        "batch": {"labeled": config.train.batch_labeled, "unlabeled": config.train.batch_unlabeled},
-        "network": f"{config.network.name}, {config.network.encoder}",
-        "evaluation": config.evaluation.label,
-        "scale": config.data.scale,
-        "seeds": list(grid.seeds),
-        "methods": list(grid.methods),
-        "reference": REFERENCE,
-        "runs": {"finished": len(found), "of": len(grid.cells), "at_a_time": places},
-        "labeled": [_section(grid, labels, found, failures) for labels in grid.labels],
-        "notes": _notes(grid, found),
-        "command": grid.command,
-        "config": config_to_dict(config),
-        "method_options": {cell.method: config_to_dict(cell.config)["method"] for cell in grid.cells},
-        "versions": distinct(results, "versions"),
-        "hardware": distinct(results, "hardware"),
-        "commit": merged(result["commit"] for result in results),
-        "date": {name: pick((r["date"] for r in results), default=None) for name, pick in _ENDS.items()},
+    outcomes = {
+        (row.key, labels, seed): _read_outcome(cell, row)
+        for seed in study.seeds
+        for labels in study.labels
+        for row in study.rows
+        if is_finished(cell := study.runs[row.key, labels, seed])
     }
+    _check_same_images(list(outcomes.values()))
+    results = list({outcome.cell.name: outcome.result for outcome in outcomes.values()}.values())
+    config, dates = study.config, [result["date"] for result in results]
+    sections = [_section(study, labels, outcomes, failures) for labels in study.labels]
+    return Result(
+        table=study.table.name,
+        title=study.table.title,
+        headline=study.table.headline or headline(study.table, sections),
+        warning=study.warning,
+        recipe=config.recipe,
+        dataset=study.dataset,
+        scale=study.scale,
+        preset=config.preset,
+        steps=config.train.steps,
+        batch={"labeled": config.train.batch_labeled, "unlabeled": config.train.batch_unlabeled},
+        network=f"{config.network.name}, {config.network.encoder}",
+        evaluation=f"{config.evaluation.label}, images at {config.data.scale:g} of their size",
+        seeds=list(study.seeds),
+        methods=list(dict.fromkeys(row.method for row in study.rows)),
+        reference=study.table.reference,
+        columns=study.table.columns,
+        axis=study.table.axis,
+        runs=Runs(len(results), len(study.cells), places),
+        labeled=sections,
+        differences=list(study.departures),
+        notes=notes(study, sections),
+        command=study.command,
+        config=config_to_dict(config),
+        method_options={cell.method: _method_options(cell) for cell in study.cells},
+        versions=_distinct(results, "versions"),
+        hardware=_distinct(results, "hardware"),
+        commit=_merged(result["commit"] for result in results),
+        date={"first": min(dates, default=None), "last": max(dates, default=None)},
+    )
 
 
-def read_outcome(cell: Cell, predictor: str | None = None) -> Outcome:
-    """A finished run by one of its predictors; None: its headline."""
+def _method_options(cell: Cell) -> dict[str, Any]:
+    options = config_to_dict(cell.config)
+    return options["method"] | {key: options[key] for key in ("prototypes",) if key in options}
+
+
+def _read_outcome(cell: Cell, row: Row) -> Outcome:
     result = read_result(cell)
-    chosen = predictor or result["last"]["val"]["headline"]
-    return Outcome(cell, result, chosen, *read_counts(cell, chosen))
+    predictor = result["last"]["val"]["headline"] if row.predictor == "headline" else row.predictor
+    return Outcome(cell, result, predictor, *read_counts(cell, predictor))
 
 
-def check_same_images(outcomes: Sequence[Outcome]) -> None:
-    """Runs of one set of labels have the same lists, and all runs the same validation images in the same order.
-
-    Raises ValueError where they do not.
-    """
+def _check_same_images(outcomes: Sequence[Outcome]) -> None:
+    """Runs of one set of labels have the same lists, and all runs the same validation images in the same order."""
     firsts: dict[str, Outcome] = {}
     for outcome in outcomes:
         first = firsts.setdefault(outcome.cell.labels, outcome)
@@ -103,69 +119,90 @@ def check_same_images(outcomes: Sequence[Outcome]) -> None:
 # One set of labels ----------------------------------------------------------------------------------------------------
 
 
-def _section(grid: Grid, labels: str, outcomes: Sequence[Outcome], failures: Mapping[str, str]) -> Document:
-    """The rows of one set of labels."""
-    own = [outcome for outcome in outcomes if outcome.cell.labels == labels]
-    split = next(cell.config.data.split for cell in grid.cells if cell.labels == labels)
-    by_method = {method: {o.cell.seed: o for o in own if o.cell.method == method} for method in grid.methods}
-    missing = {
-        method: [
-            {"seed": cell.seed, "why": failures.get(cell.name, NOT_YET)}
-            for cell in grid.cells
-            if (cell.labels, cell.method) == (labels, method) and cell.seed not in by_method[method]
-        ]
-        for method in grid.methods
-    }
-    return {
-        "name": labels,
-        "published_split": split,
-        "meaning": meaning(split) if split in PUBLISHED else None,
-        "split": own[0].result["split"] if own else None,
-        "rows": [
-            {**_row(method, by_method[method], by_method[REFERENCE], split), "missing": missing[method]}
-            for method in grid.methods
-        ],
-    }
+def _section(study: Study, labels: str, outcomes: Outcomes, failures: Mapping[str, str]) -> Section:
+    split, beside = study.split(labels), study.published_splits[labels]
+    first = next((outcome for key, outcome in outcomes.items() if key[1] == labels), None)
+    header = "published"
+    if study.warning is not None and beside is not None:  # not of this very setting
+        header = f"published ({study.table.paper}, {PUBLISHED[beside].labeled.count} labels)"
+    return Section(
+        name=labels,
+        published_split=split,
+        meaning=meaning(split) if split in PUBLISHED else None,
+        published_header=header,
+        split=None if first is None else first.result["split"],
+        rows=[_row(study, row, labels, outcomes, failures) for row in study.rows],
+    )
 
 
-def _row(method: str, ours: Mapping[int, Outcome], theirs: Mapping[int, Outcome], split: str | None) -> Document:
+def _row(study: Study, row: Row, labels: str, outcomes: Outcomes, failures: Mapping[str, str]) -> RowResult:
+    reference = study.reference(row)
+    cells = {seed: study.runs[row.key, labels, seed] for seed in study.seeds}
+    ours, theirs = (
+        {seed: outcomes[key, labels, seed] for seed in study.seeds if (key, labels, seed) in outcomes}
+        for key in (row.key, reference or "")
+    )
     runs = list(ours.values())
-    known = published(method, split)
-    row: Document = {
-        "method": method,
-        "predictor": runs[0].predictor if runs else None,
-        "last": scores_of(ours, "last"),
-        "best": scores_of(ours, "best"),
-        "iou": _iou(runs),
-        "iou_difference": None if method == REFERENCE else _iou_difference(ours, theirs),
-        "folders": {str(seed): run.cell.name for seed, run in ours.items()},
-        "difference": None if method == REFERENCE else difference_of(ours, theirs),
-        "published": None if known is None else {"miou": known.miou, "source": known.source},
+    known, held = (_published(study, key, labels) for key in (row.key, reference))
+    costs = {
+        key: _mean([run.result[key] for run in runs if run.result[key] is not None])
+        for key in ("seconds", "images_per_second", "peak_bytes")
     }
-    for key in ("seconds", "images_per_second", "peak_bytes"):
-        row[key] = mean_of([run.result[key] for run in runs if run.result[key] is not None])
-    row["parameters"] = runs[0].result["parameters"] if runs else None
-    row["hardware"] = distinct([run.result for run in runs], "hardware")
-    return row
+    return RowResult(
+        key=row.key,
+        title=row.title,
+        method=row.method,
+        options=dict(row.options),
+        predictor=runs[0].predictor if runs else None,
+        runs=[cell.name for cell in cells.values()],
+        folders={seed: run.cell.name for seed, run in ours.items()},
+        steps=cells[study.seeds[0]].config.train.steps,
+        last=_scores(ours, "last"),
+        best=_scores(ours, "best"),
+        iou=_iou(runs),
+        reference=reference,
+        difference=_difference(ours, theirs, study.table.verdicts),
+        iou_difference=None if reference is None else _iou_difference(ours, theirs),
+        published=known,
+        published_difference=_less(known and known.miou, held and held.miou),
+        **costs,
+        parameters=runs[0].result["parameters"] if runs else None,
+        hardware=_distinct([run.result for run in runs], "hardware"),
+        missing=[
+            Missing(seed, cell.name, failures.get(cell.name, NOT_YET))
+            for seed, cell in cells.items()
+            if seed not in ours
+        ],
+    )
 
 
-def scores_of(runs: Mapping[int, Outcome], which: str) -> Document:
-    """mIoU of the `last` or `best` checkpoint: mean and standard deviation over seeds, and each seed's."""
-    values = [run.miou(which) for run in runs.values()]
-    by_seed = {str(seed): run.miou(which) for seed, run in runs.items()}
-    return {"mean": mean_of(values), "deviation": spread(values), "by_seed": by_seed}
+def _published(study: Study, key: str | None, labels: str) -> Published | None:
+    """The figure of a row for the published split that stands beside a set of labels."""
+    row = next((row for row in study.table.rows if row.key == key), None)
+    split = study.published_splits[labels]
+    if row is None or split is None:
+        return None
+    if row.options or row.published:
+        return row.published.get(split)
+    return published(row.method, split)
+
+
+def _scores(runs: BySeed, which: str) -> Scores:
+    by_seed = {seed: run.miou(which) for seed, run in runs.items()}
+    values = list(by_seed.values())
+    return Scores(_mean(values), spread(values), by_seed)
 
 
 def _iou(runs: Iterable[Outcome]) -> dict[str, float | None]:
-    """Of each class after the last step, per cent, mean over the runs in which it was shown or predicted."""
+    """Of each class, mean over the runs in which it was shown or predicted."""
     found: dict[str, list[float]] = {}
     for run in runs:
         for name, value in run.iou.items():
             found.setdefault(name, []).extend([] if value is None else [value])
-    return {name: mean_of(values) for name, values in found.items()}
+    return {name: _mean(values) for name, values in found.items()}
 
 
-def _iou_difference(ours: Mapping[int, Outcome], theirs: Mapping[int, Outcome]) -> dict[str, float | None]:
+def _iou_difference(ours: BySeed, theirs: BySeed) -> dict[str, float | None]:
     """Ours less theirs, of each class, over the seeds that both have finished."""
     seeds = [seed for seed in ours if seed in theirs]
     mine, reference = (_iou(runs[seed] for seed in seeds) for runs in (ours, theirs))
@@ -176,90 +213,36 @@ def _less(value: float | None, reference: float | None) -> float | None:
     return None if value is None or reference is None else value - reference
 
 
-def difference_of(ours: Mapping[int, Outcome], theirs: Mapping[int, Outcome]) -> Document | None:
-    """To the reference, over the seeds that both have finished; mIoU in per cent."""
+def _difference(ours: BySeed, theirs: BySeed, verdicts: tuple[str, str]) -> Difference | None:
     seeds = [seed for seed in ours if seed in theirs]
     if not seeds:
         return None
     mine, reference = (np.stack([runs[seed].counts for seed in seeds]) for runs in (ours, theirs))  # (S, N, C, C)
     found = paired_interval(mine, reference)
-    return {
-        "miou": 100 * found.difference,
-        "low": 100 * found.low,
-        "high": 100 * found.high,
-        "verdict": found.verdict,
-        "seeds": seeds,
-        "by_seed": {str(seed): ours[seed].miou("last") - theirs[seed].miou("last") for seed in seeds},
-    }
-
-
-# What is said beside the rows -----------------------------------------------------------------------------------------
-
-
-def _notes(grid: Grid, outcomes: Sequence[Outcome]) -> list[str]:
-    """How to read the table."""
-    splits = {cell.config.data.split for cell in grid.cells}
-    blenders = {is_blender(split) for split in splits if split is not None} - {None}
-    known = any(published(method, split) for method in grid.methods for split in splits)
-    said = {
-        _SCORES: True,
-        _SAME: True,
-        f"{REFERENCE} was added: it is what the others are held against.": grid.reference_added,
-        how_sure(len(grid.seeds)): True,
-        _BLENDERS: len(blenders) > 1,
-        _PUBLISHED: known,
-        _COSTS: bool(outcomes),
-    }
-    return [note for note, holds in said.items() if holds]
-
-
-_SCORES = (
-    "mIoU in per cent of the headline predictor on the validation images. Last: after the last step, which no score "
-    "chose. Best: of the evaluation with the highest score on these same images, so it flatters."
-)
-_SAME = "Every method had the same network, schedule, steps and evaluation and, for a seed, the same labelled batches."
-_BLENDERS = (
-    "This table holds both meanings of `blender`, that of U2PL's lists and that of CPS's, ST++'s and UniMatch's. Their "
-    "rows do not compare, even where the number of labels is the same."
-)
-_PUBLISHED = (
-    "Published: what the source says of this method and split, with its own code, network and steps, of its best epoch "
-    "on the validation images; on ResNet-101 unless the source says otherwise."
-)
-_COSTS = (
-    "Seconds are of training with its evaluations, images/s of training alone (labelled and unlabelled images), memory "
-    "is the most a run held; means over seeds. Parameters: trained / in the predictor that is scored."
-)
-
-
-def how_sure(seeds: int, reference: str = REFERENCE, verdicts: str = "Helped or hurt") -> str:
-    """What the differences to `reference`, their intervals and verdicts mean with so many seeds."""
-    drawn = "images and the seeds" if seeds > 1 else "images"
-    words = (
-        f"Difference: to {reference}, last against last, with a 95 % interval from {DRAWS:,} draws of the validation "
-        f"{drawn} with replacement, the same draws for both (paired bootstrap). {verdicts}: the interval lies "
-        "wholly above or below 0."
-    )
-    if seeds == 1:
-        return f"{words} There is one seed: the interval is over images alone, and another seed may lie outside of it."
-    held = HELD[max(known for known in HELD if known <= seeds)]
-    return (
-        f"{words} With {seeds} seeds it is too narrow where seeds decide more than images do: in the worst case it "
-        f"holds the truth in about {held} of 100 cases, not in 95."
+    words = {"helped": verdicts[0], "hurt": verdicts[1]}
+    return Difference(
+        miou=100 * found.difference,
+        low=100 * found.low,
+        high=100 * found.high,
+        verdict=words.get(found.verdict, found.verdict),
+        seeds=seeds,
+        by_seed={seed: ours[seed].miou("last") - theirs[seed].miou("last") for seed in seeds},
     )
 
 
-def mean_of(values: Sequence[float]) -> float | None:
-    """None without any."""
+# Of several runs ------------------------------------------------------------------------------------------------------
+
+
+def _mean(values: Sequence[float]) -> float | None:
     return statistics.fmean(values) if values else None
 
 
-def distinct(results: Sequence[Mapping[str, Any]], key: str) -> dict[str, str | None]:
+def _distinct(results: Sequence[Mapping[str, Any]], key: str) -> dict[str, str | None]:
     """Each thing that the runs' results say under `key`, all of it where they differ."""
     names = dict.fromkeys(name for result in results for name in result[key])
-    return {name: merged(result[key].get(name) for result in results) for name in names}
+    return {name: _merged(result[key].get(name) for result in results) for name in names}
 
 
-def merged(values: Iterable[Any]) -> str | None:
+def _merged(values: Iterable[Any]) -> str | None:
     """Each of the values once; None without any."""
     return ", ".join(dict.fromkeys(str(value) for value in values if value is not None)) or None

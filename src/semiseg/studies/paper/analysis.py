@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from semiseg.studies.paper.grid import Reproduction
-from semiseg.studies.paper.rows import DISCRIMINATION, Row
-from semiseg.studies.table import Document
+from semiseg.studies.published import DISCRIMINATION
+from semiseg.studies.result import Analysed, Result
+from semiseg.studies.study import Row, Study
 
 Figures = dict[str, tuple[str, ...]]
 
@@ -39,13 +39,10 @@ _MEANINGS = {
 }
 
 
-def analyse(made: Reproduction, document: Document) -> dict[str, Any] | None:
-    """Analyse the runs of the first set of labels into OUT/TABLE/seedN; None without an analysis, or if a run lacks.
-
-    Returns {kind, meaning, head, rows, pictures}: texts, and paths of pictures relative to OUT.
-    """
+def analyse(made: Study, result: Result) -> Analysed | None:
+    """Analyse the runs of the first set of labels into OUT/TABLE/seedN; None without an analysis, or if a run lacks."""
     asked = made.table.analysis
-    if asked is None or any(row["missing"] for row in document["labeled"][0]["rows"]):
+    if asked is None or any(row.missing for row in result.labeled[0].rows):
         return None
     kind = "pictures" if asked in ("boundary", "consistency") else asked
     rows, pictures = [], []
@@ -56,7 +53,7 @@ def analyse(made: Reproduction, document: Document) -> dict[str, Any] | None:
         rows += [_words(row, seed, each, kind) for row, each in zip(made.rows, found, strict=True)]
         pictures += [str(path.relative_to(made.out)) for path in files]
     head = ["row", "seed", *FIGURES[kind], *(_published_head(made) if kind == "discrimination" else [])]
-    return {"kind": kind, "meaning": _MEANINGS[kind], "head": head, "rows": rows, "pictures": pictures}
+    return Analysed(kind, _MEANINGS[kind], head, rows, pictures)
 
 
 def _made(
@@ -73,7 +70,7 @@ def _made(
     return picture(runs, out, root=root, rule=asked, labels=labels)["rows"], [out / f"pictures-{asked}.png"]
 
 
-def _published_head(made: Reproduction) -> list[str]:
+def _published_head(made: Study) -> list[str]:
     return [f"{name}, published ({made.table.paper}, 92 labels)" for name in ("inter / intra", "inter", "intra")]
 
 

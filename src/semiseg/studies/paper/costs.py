@@ -39,9 +39,10 @@ _COUNTED_OF_TRAIN = ("batch_labeled", "batch_unlabeled", "accumulate", "devices"
 # ...but these only scale or select.
 _FREE = (
     *("network.weights", "loss.ohem_threshold", "loss.ohem_min_kept", "method.warmup", "method.unlabeled_weight"),
-    *("method.threshold", "method.temperature", "prototypes.temperature", "prototypes.momentum", "prototypes.weight"),
-    *("prototypes.init_pixels", "prototypes.update"),
+    *("method.threshold", "method.temperature"),
     *("method.ramp", "method.contrastive_weight", "method.presence_weight", "method.teacher_start", "method.ema_decay"),
+    *("prototypes.temperature", "prototypes.momentum", "prototypes.weight", "prototypes.init_pixels"),
+    "prototypes.update",
 )
 
 
@@ -50,7 +51,7 @@ def cost_of(config: Config) -> tuple[Cost, bool]:
     from semiseg.costs.speed import Cost
 
     known = _known().get(key_of(config))
-    return (_count(_Counted(config)), False) if known is None else (Cost(*known["cost"]), True)
+    return (_count(config), False) if known is None else (Cost(*known["cost"]), True)
 
 
 def key_of(config: Config) -> str:
@@ -79,24 +80,16 @@ def _known() -> Mapping[str, dict]:
     return json.loads(COSTS.read_text("utf-8")) if COSTS.is_file() else {}
 
 
-class _Counted:
-    """A config, equal to those whose steps cost the same."""
+def _count(config: Config) -> Cost:
+    key = key_of(config)
+    if key not in _counted:
+        from semiseg.costs.estimate import count_step
 
-    def __init__(self, config: Config) -> None:
-        self.config, self.key = config, key_of(config)
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Counted) and self.key == other.key
+        _counted[key] = count_step(config, classes_of(config))
+    return _counted[key]
 
 
-@lru_cache
-def _count(counted: _Counted) -> Cost:
-    from semiseg.costs.estimate import count_step
-
-    return count_step(counted.config, classes_of(counted.config))
+_counted: dict[str, Cost] = {}
 
 
 def write_costs() -> None:
@@ -109,7 +102,7 @@ def write_costs() -> None:
         for cell in make_reproduction(name, scale=scale).cells:
             key = key_of(cell.config)
             if key not in found:
-                cost = _count(_Counted(cell.config))
+                cost = _count(cell.config)
                 step = f"{cell.method}, {cell.config.network.encoder}, {cell.config.augment.crop_height}"
                 found[key] = {"step": step, "cost": [cost.flops, cost.bytes, cost.memory]}
                 write_json(COSTS, found)

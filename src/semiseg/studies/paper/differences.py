@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
-from semiseg.config.recipe import Config, load_config, option_values
+from semiseg.config.recipe import Config, config_to_dict, flatten, load_config
 from semiseg.data.splits import PUBLISHED
-from semiseg.studies.paper.grid import Reproduction
 from semiseg.studies.paper.settings import schedule_overrides
-from semiseg.studies.paper.tables import Table
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One thing that differs."""
-
-    what: str
-    paper: str
-    here: str
-
+from semiseg.studies.study import Departure, Study, Table
 
 DECISIVE = ("data", "labels", "network", "image size", "crop", "steps", "batch")
 """Where one of these differs, figures are no reproduction of the paper's."""
@@ -40,24 +28,24 @@ _WORDS = {
 }
 
 
-def differences(made: Reproduction) -> list[Difference]:
+def departures(made: Study) -> tuple[Departure, ...]:
     """What differs from the text of the paper, the decisive first. Its network has ResNet-101 in all tables."""
-    paper_splits = {labels: paper_split(made.table, made.splits[labels]) for labels in made.labels}
+    paper_splits = {labels: paper_split(made.table, made.split(labels)) for labels in made.labels}
     theirs = paper_config(made.table, paper_splits[made.labels[0]])
     ours = _ours(made)
     steps = [paper_config(made.table, split).train.steps for split in paper_splits.values()]
     found = [
-        Difference("data", _data(theirs), _data(ours)),
-        Difference("labels", _listed(paper_splits.values()), _listed(made.labels)),
-        Difference("steps", _listed(f"{each:,}" for each in steps), _listed(f"{each:,}" for each in _steps(made))),
-        *(Difference(what, words.format(theirs), words.format(ours)) for what, words in _WORDS.items()),
+        Departure("data", _data(theirs), _data(ours)),
+        Departure("labels", _listed(paper_splits.values()), _listed(made.labels)),
+        Departure("steps", _listed(f"{each:,}" for each in steps), _listed(f"{each:,}" for each in _steps(made))),
+        *(Departure(what, words.format(theirs), words.format(ours)) for what, words in _WORDS.items()),
         _of_method(theirs, ours, made),
     ]
     differing = [each for each in found if each.paper != each.here]
-    return sorted(differing, key=lambda each: each.what not in DECISIVE)
+    return tuple(sorted(differing, key=lambda each: each.what not in DECISIVE))
 
 
-def warning(found: list[Difference]) -> str | None:
+def warning(found: Iterable[Departure]) -> str | None:
     """What makes the figures no reproduction of the paper's, to stand over every table; None where nothing does."""
     decisive = [f"{each.what}: {each.here}" for each in found if each.what in DECISIVE]
     return f"NOT the paper's setting: {'; '.join(decisive)}" if decisive else None
@@ -76,13 +64,13 @@ def paper_config(table: Table, split: str) -> Config:
     return load_config(columns.recipe, {"preset": "paper", "data.split": split, **steps})
 
 
-def _ours(made: Reproduction) -> Config:
+def _ours(made: Study) -> Config:
     """The paper's method here, or the first run where there is none."""
     return next((cell.config for cell in made.cells if cell.config.method == "prototype"), made.config)
 
 
-def _steps(made: Reproduction) -> list[int]:
-    """For each set of labels, those of the first row that is not cut short."""
+def _steps(made: Study) -> list[int]:
+    """Steps of each set of labels, in the first row that is not cut short."""
     row = next((row for row in made.rows if not row.short), made.rows[0])
     return [made.runs[row.key, labels, made.seeds[0]].config.train.steps for labels in made.labels]
 
@@ -96,18 +84,17 @@ def _listed(words: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(words))
 
 
-def _of_method(theirs: Config, ours: Config, made: Reproduction) -> Difference:
-    """Options of the paper's method, without those that rows set."""
+def _of_method(theirs: Config, ours: Config, made: Study) -> Departure:
+    """Options of the paper's method, without the options that rows set."""
     if ours.method != theirs.method:
-        return Difference("method", "", "")
+        return Departure("method", "", "")
     free = {key for row in made.rows for key in row.options}
-    paper, here = (
-        {key.removeprefix("method."): value for key, value in option_values(config).items() if _is_own(key, free)}
-        for config in (theirs, ours)
-    )
-    names = [name for name in paper if paper[name] != here[name]]
-    return Difference("options of the method", *(_listed(f"{n} {flat[n]}" for n in names) for flat in (paper, here)))
+    paper, here = (_own_options(config) for config in (theirs, ours))
+    names = [key for key in paper if paper[key] != here[key] and key not in free]
+    both = (_listed(f"{key.removeprefix('method.')} {flat[key]}" for key in names) for flat in (paper, here))
+    return Departure("options of the method", *both)
 
 
-def _is_own(key: str, free: set[str]) -> bool:
-    return key.startswith(("method.", "prototypes.")) and key not in free
+def _own_options(config: Config) -> dict[str, object]:
+    flat = flatten(config_to_dict(config))
+    return {key: value for key, value in flat.items() if key.startswith(("method.", "prototypes"))}

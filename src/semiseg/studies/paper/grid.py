@@ -7,61 +7,18 @@ A run's folder is named by its labels, method, the options in which the row diff
 
 from __future__ import annotations
 
-import re
-import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from semiseg.config.fields import ConfigError, convert, nearest, option_types
-from semiseg.config.layers import Flat, flatten
-from semiseg.config.recipe import Config, load_config, option_values
-from semiseg.studies.grid import (
-    Cell,
-    check_free,
-    check_method_options,
-    for_method,
-    labeled_sets,
-    read_seeds,
-    typed_words,
-    words_of,
-)
+from semiseg.config.recipe import Config, Flat, config_to_dict, flatten, load_config
+from semiseg.studies.asked import check_options, for_method, labeled_sets, read_seeds, words_of
 from semiseg.studies.labels import LabeledSet
 from semiseg.studies.paper import settings
-from semiseg.studies.paper.rows import Row
 from semiseg.studies.paper.settings import Scale
-from semiseg.studies.paper.tables import Columns, Table, find_table
-
-Key = tuple[str, str, int]
-"""Row, set of labels and seed."""
-
-
-@dataclass(frozen=True)
-class Reproduction:
-    """The runs of a table, and how they were asked for."""
-
-    table: Table
-    dataset: str
-    scale: Scale
-    preset: str | None
-    rows: tuple[Row, ...]
-    labels: tuple[str, ...]
-    splits: Mapping[str, str | None]
-    """Published split of each set of labels, None where it is of the user's own."""
-    seeds: tuple[int, ...]
-    runs: Mapping[Key, Cell]
-    out: Path
-    command: str
-
-    @property
-    def cells(self) -> tuple[Cell, ...]:
-        """Each run once, all rows of a seed before the next seed."""
-        return tuple({cell.name: cell for cell in self.runs.values()}.values())
-
-    @property
-    def config(self) -> Config:
-        """That of the first run."""
-        return self.cells[0].config
+from semiseg.studies.paper.tables import find_table
+from semiseg.studies.study import Cell, Columns, Row, Study, Table, command_line, run_folder
 
 
 def make_reproduction(
@@ -74,7 +31,7 @@ def make_reproduction(
     seeds: str | None = None,
     out: Path | None = None,
     overrides: Mapping[str, object] | None = None,
-) -> Reproduction:
+) -> Study:
     """The runs that the words of a command line describe. Raises ConfigError for what is wrong with them."""
     table = find_table(name)
     data = _dataset(table, dataset)
@@ -92,20 +49,24 @@ def make_reproduction(
         for chosen in sets
         for row in rows
     }
-    typed = {
-        "dataset": dataset,
-        "scale": scale,
-        "preset": preset,
-        "only": only,
-        "labeled": labeled,
-        "seeds": seeds,
-        "out": out,
-    }
-    splits = {chosen.name: runs[rows[0].key, chosen.name, numbers[0]].config.data.split for chosen in sets}
-    labels = tuple(splits)
-    return Reproduction(
-        table, data, size, preset, rows, labels, splits, numbers, runs, maker.out, _command(name, typed, flat)
+    asked = {"dataset": dataset, "scale": scale, "preset": preset, "only": only}
+    asked |= {"labeled": labeled, "seeds": seeds, "out": out}
+    study = Study(
+        table=table,
+        rows=rows,
+        labels=tuple(chosen.name for chosen in sets),
+        seeds=numbers,
+        runs=runs,
+        out=maker.out,
+        command=command_line("reproduce", name, asked, flat),
+        dataset=data,
+        scale=size,
     )
+    from semiseg.studies.paper import differences  # no mistake is left to tell, and this imports torch
+
+    found = differences.departures(study)
+    beside = {labels: differences.paper_split(table, study.split(labels)) for labels in study.labels}
+    return replace(study, departures=found, warning=differences.warning(found), published_splits=beside)
 
 
 def _folder(dataset: str, scale: Scale, preset: str | None) -> Path:
@@ -141,8 +102,7 @@ def _rows(table: Table, only: str | None, scale: Scale) -> tuple[Row, ...]:
 
 
 def _check_options(table: Table, rows: Sequence[Row], flat: Flat) -> None:
-    check_free(flat)
-    check_method_options(flat, {row.method for row in rows})
+    check_options(flat, {row.method for row in rows})
     for row in rows:
         for key in row.options:
             if key in flat:
@@ -169,11 +129,7 @@ class _Maker:
 
     def labeled_sets(self, words: str | None) -> list[LabeledSet]:
         base = load_config(self.recipe, self.shared("supervised"))
-        if words is not None:
-            return labeled_sets(words, base)
-        if self.columns.splits:
-            return labeled_sets(self.columns.splits, base)
-        return labeled_sets(_filling_split(base), base)
+        return labeled_sets(words or self.columns.splits or _filling_split(base), base)
 
     def shared(self, method: str) -> Flat:
         """What all runs of a method have in common."""
@@ -187,8 +143,7 @@ class _Maker:
             schedule = settings.schedule_overrides(self.dataset, self.scale, _count(plain), row.short)
             flat = flat | schedule if row.short else schedule | flat
         variant = _variant(row, plain)
-        labels = re.sub(r"[^\w.-]+", "-", chosen.name)
-        own = {"seed": seed, "run": self.out / f"{labels}-{variant}-seed{seed}"}
+        own = {"seed": seed, "run": run_folder(self.out, chosen.name, variant, seed)}
         return Cell(variant, chosen.name, seed, load_config(self.recipe, {**flat, **row.options, **own}))
 
 
@@ -215,14 +170,11 @@ def _count(config: Config) -> int:
 
 def _variant(row: Row, plain: Config) -> str:
     """The method with the options in which the row differs from `plain`, for the name of a folder."""
-    types, usual = option_types(row.method), option_values(plain)
+    types, usual = option_types(row.method), flatten(config_to_dict(plain))
     words = [row.method, "short"] if row.short else [row.method]
     for key, value in row.options.items():
-        if convert(value, types[key]) != usual[key]:
-            words.append(
-                key.removeprefix("method.").replace("prototypes.per_class", "prototypes").removeprefix("prototypes.")
-                + _value(value)
-            )
+        if convert(value, types[key]) != usual.get(key):
+            words.append(key.rpartition(".")[2] + _value(value))
     return "-".join(words)
 
 
@@ -230,14 +182,3 @@ def _value(value: object) -> str:
     if isinstance(value, bool):
         return "-on" if value else "-off"
     return str(value) if isinstance(value, int | float) else f"-{str(value).lower()}"
-
-
-# The command ----------------------------------------------------------------------------------------------------------
-
-
-def _command(name: str, typed: Mapping[str, object], flat: Flat) -> str:
-    """The command line that makes this reproduction."""
-    words = ["semiseg", "reproduce", name]
-    for key, value in {**{key: each for key, each in typed.items() if each is not None}, **flat}.items():
-        words += [f"--{key}", *typed_words(value)]
-    return shlex.join(words)

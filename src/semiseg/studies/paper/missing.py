@@ -7,7 +7,7 @@ from pathlib import Path
 
 from semiseg.config.recipe import Config
 from semiseg.data.splits import PUBLISHED, PublishedList, PublishedSplit, cached_list
-from semiseg.studies.paper.grid import Reproduction
+from semiseg.studies.study import Study
 
 _PLACES = {
     "voc": {
@@ -29,10 +29,10 @@ HUB = {"resnet101s": "timm/resnet101s.gluon_in1k", "resnet50s": "timm/resnet50s.
 _FILE = "model.safetensors"
 
 
-def missing(made: Reproduction) -> list[str]:
+def missing(made: Study) -> list[str]:
     """One line for each thing; nothing is fetched."""
     config = made.config
-    splits = [split for split in made.splits.values() if split is not None]
+    splits = [split for split in map(made.split, made.labels) if split is not None]
     return [*_data(config), *_lists(splits, config.data.split_folder), *_weights(config)]
 
 

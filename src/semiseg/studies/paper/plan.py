@@ -12,44 +12,43 @@ from semiseg.costs.speed import Speed, measured_speed
 from semiseg.runtime.distributed import pick_device
 from semiseg.runtime.provenance import device_name
 from semiseg.studies.folders import is_finished, steps_done
-from semiseg.studies.grid import Cell
 from semiseg.studies.paper.costs import cost_of
-from semiseg.studies.paper.differences import differences, warning
-from semiseg.studies.paper.grid import Reproduction
 from semiseg.studies.paper.missing import missing
+from semiseg.studies.study import Cell, Study
 
 HEAD = ("row", "runs to do", "steps to do", "TFLOP per step", "PFLOP", "hours here", "GB here")
-
 
 _ROUNDS = 3  # of measuring: a second on a CPU
 
 
 @dataclass(frozen=True)
 class _Line:
-    """The runs of one row that are not finished, without those that an earlier row has too."""
+    """The runs of one row that are not finished, without the runs that an earlier row has too."""
 
     title: str
     runs: int
     of: int
     steps: int
-    flops: int  # of a step
+    tera: str  # operations of a step
+    flops: int  # of all steps
     seconds: float
     memory: int  # bytes
 
     def words(self) -> tuple[str, ...]:
         """Under HEAD."""
+        peta = self.flops / 1e15
         return (
             self.title,
             f"{self.runs} of {self.of}",
             f"{self.steps:,}",
-            f"{self.flops / 1e12:.4g}",
-            _large(self.steps * self.flops / 1e15),
+            self.tera,
+            f"{peta:,.0f}" if peta >= 100 else f"{peta:.3g}",
             f"{self.seconds / 3600:,.1f}",
             f"{self.memory / 1e9:.1f}",
         )
 
 
-def plan(made: Reproduction) -> str:
+def plan(made: Study) -> str:
     """The plan as text. Nothing is run, fetched or written."""
     device = pick_device(made.config.train.device)
     precisions = dict.fromkeys(cell.config.train.precision for cell in made.cells)
@@ -59,23 +58,23 @@ def plan(made: Reproduction) -> str:
     lacking = missing(made)
     return "\n".join(
         [
-            made.table.title,
-            *([words] if (words := warning(differences(made))) else []),
+            made.table.headline or made.table.title,
+            *([made.warning] if made.warning else []),
             f"{len(made.cells)} runs in {made.out}, {done} finished: {len(made.rows)} rows x {len(made.labels)} sets "
             f"of labels x {len(made.seeds)} seeds, rows of the same runs once",
             "steps of a run: " + "; ".join(f"{labels}: {_steps(made, labels):,}" for labels in made.labels),
             "",
-            *_table([HEAD, *(line.words() for line in lines), _total(lines)]),
+            *_table([HEAD, *(line.words() for line in [*lines, _total(lines)])]),
             "",
             *_device_words(device, speeds, max(line.memory for line in lines)),
-            *_counted_words(made.cells),
+            f"operations and memory: {_how_counted(made.cells)}, on tensors without values (semiseg estimate)",
             "",
             *(["missing:", *(f"  {words}" for words in lacking)] if lacking else ["nothing is missing"]),
         ]
     )
 
 
-def _lines(made: Reproduction, speeds: dict[str, Speed]) -> list[_Line]:
+def _lines(made: Study, speeds: dict[str, Speed]) -> list[_Line]:
     found, seen = [], set()
     for row in made.rows:
         cells = [made.runs[row.key, labels, seed] for labels in made.labels for seed in made.seeds]
@@ -92,27 +91,18 @@ def _line(title: str, cells: Sequence[Cell], speeds: dict[str, Speed]) -> _Line:
     config = cells[0].config
     cost, _ = cost_of(config)
     seconds = steps * speeds[config.train.precision].seconds(cost)
-    return _Line(title, len(left), len(cells), steps, cost.flops, seconds, cost.memory)
+    tera = f"{cost.flops / 1e12:.4g}"
+    return _Line(title, len(left), len(cells), steps, tera, steps * cost.flops, seconds, cost.memory)
 
 
-def _total(lines: Iterable[_Line]) -> tuple[str, ...]:
-    lines = list(lines)
-    return (
-        "all, one at a time",
-        f"{sum(line.runs for line in lines)} of {sum(line.of for line in lines)}",
-        f"{sum(line.steps for line in lines):,}",
-        "",
-        _large(sum(line.steps * line.flops for line in lines) / 1e15),
-        f"{sum(line.seconds for line in lines) / 3600:,.1f}",
-        f"{max(line.memory for line in lines) / 1e9:.1f}",
+def _total(lines: Sequence[_Line]) -> _Line:
+    runs, of, steps, flops, seconds = (
+        sum(getattr(line, name) for line in lines) for name in ("runs", "of", "steps", "flops", "seconds")
     )
+    return _Line("all, one at a time", runs, of, steps, "", flops, seconds, max(line.memory for line in lines))
 
 
-def _large(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _steps(made: Reproduction, labels: str) -> int:
+def _steps(made: Study, labels: str) -> int:
     """Of the rows that are not cut short."""
     return max(made.runs[row.key, labels, made.seeds[0]].config.train.steps for row in made.rows)
 
@@ -139,19 +129,16 @@ def _memory(device: torch.device) -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _counted_words(cells: Iterable[Cell]) -> list[str]:
+def _how_counted(cells: Iterable[Cell]) -> str:
     known = all(cost_of(cell.config)[1] for cell in cells)
-    how = "counted beforehand for these very steps" if known else "counted now, where not known beforehand"
-    return [f"operations and memory: {how}, on tensors without values (semiseg estimate)"]
+    return "counted beforehand for these very steps" if known else "counted now, where not known beforehand"
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Columns in line: the first to the left, figures to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(
-            f"{word:<{width}}" if column == 0 else f"{word:>{width}}"
-            for column, (word, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    aligned = [
+        [first.ljust(widths[0]), *(word.rjust(width) for word, width in zip(rest, widths[1:], strict=True))]
+        for first, *rest in rows
     ]
+    return ["  ".join(row).rstrip() for row in aligned]

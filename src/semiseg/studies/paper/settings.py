@@ -45,24 +45,19 @@ _CPU_STEPS = {"camvid": 3000}  # as in its recipe; others:
 _FEW_STEPS = 600
 _CPU_EVALUATIONS, _SHORT_EVALUATIONS = 3, 8
 
-_HALF_NETWORK: Flat = {"network.encoder": "resnet50s", "data.scale": 0.5}
+
+def _half(crop: int, stride: int, **more: object) -> Flat:
+    """Images and crops of half the size, and a network to match."""
+    own: Flat = {key.replace("__", "."): value for key, value in more.items()}
+    crops: Flat = {"augment.crop_height": crop, "augment.crop_width": crop}
+    windows: Flat = {"evaluation.window": crop, "evaluation.stride": stride}
+    return {"network.encoder": "resnet50s", "data.scale": 0.5, **crops, **windows, **own}
+
+
 _HALF: dict[str, Flat] = {
-    "voc": {
-        **_HALF_NETWORK,
-        **{"augment.crop_height": 257, "augment.crop_width": 257},
-        **{"evaluation.window": 257, "evaluation.stride": 257, "loss.ohem_min_kept": 200_000},
-    },
-    "cityscapes": {
-        **_HALF_NETWORK,
-        **{"augment.crop_height": 385, "augment.crop_width": 385},
-        **{"evaluation.window": 385, "evaluation.stride": 257, "loss.ohem_min_kept": 200_000},
-    },
-    "folder": {
-        **_HALF_NETWORK,
-        **{"augment.crop_height": 257, "augment.crop_width": 257},
-        **{"evaluation.window": 257, "evaluation.stride": 192},
-        **{"train.steps": 10_000},
-    },
+    "voc": _half(257, 257, loss__ohem_min_kept=200_000),
+    "cityscapes": _half(385, 257, loss__ohem_min_kept=200_000),
+    "folder": _half(257, 192, train__steps=10_000),
 }
 _CPU_DATA: dict[str, Flat] = {
     "voc": {"data.dataset": "voc", "data.scale": 0.5},
