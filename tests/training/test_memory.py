@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from support import tiny, tiny_run
+from support.equality import same_tensors
 from support.tiny_trainer import lines, resumed, trainer
-from test_contract import ON_A_VIT, STEPS, VARIANTS, WARMUP, method_of
-from test_resume import same_tensors
+from support.variants import ON_A_VIT, STEPS, VARIANTS, WARMUP, method_of
 
 from semiseg.methods.method import Method
 from semiseg.training import memory
