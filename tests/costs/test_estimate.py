@@ -10,6 +10,7 @@ from torch import nn
 from semiseg.config.recipe import load_config
 from semiseg.costs.estimate import Traffic, count_step, estimate
 from semiseg.costs.speed import PUBLISHED, Cost, Speed, measured_speed, published_speed
+from semiseg.methods import METHODS
 from semiseg.runtime.timing import peak_bytes
 
 
@@ -30,6 +31,14 @@ def test_the_papers_step_takes_66_tera_operations():
 
 def test_supervised_only_takes_the_labelled_part():
     assert count_step(config("supervised")).flops == pytest.approx(3 * 16 * 0.590e12, rel=0.01)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_is_counted(method):
+    small = {"augment.crop_height": 64, "augment.crop_width": 64, "train.precision": "fp32"}
+    labeled, whole = (count_step(load_config("demo", {"method": name, **small}), 3) for name in ("supervised", method))
+    assert whole.flops >= labeled.flops > 0
+    assert whole.memory >= labeled.memory > 0
 
 
 def test_half_the_batch_twice_is_the_same_work_in_half_the_memory():

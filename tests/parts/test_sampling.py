@@ -233,6 +233,12 @@ def test_numbers_on_a_device_are_uniform_and_follow_from_the_clocks_generator():
     assert abs(np.corrcoef(first[1:], first[:-1])[0, 1]) < 0.02
 
 
+def test_on_the_meta_device_numbers_have_a_shape_and_no_values():
+    """Where steps are counted without being run."""
+    found = device_random((2, 3), seeded(), torch.device("meta"), torch.float64)
+    assert (found.device.type, found.shape, found.dtype) == ("meta", (2, 3), torch.float64)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="a GPU draws by itself")
 def test_a_gpu_takes_one_number_of_the_clocks_generator_whatever_its_size():
     states = []

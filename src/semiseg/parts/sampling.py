@@ -20,8 +20,11 @@ def device_random(
     """U(0, 1) of `shape`, made on `device`: for draws that are too many to be carried there.
 
     A CPU draws from the clock's `generator`, a GPU from its own, seeded with one number of the clock's; nothing waits
-    for the device. Every rank draws the same: draw for the whole batch and take `own_rows`.
+    for the device. Every rank draws the same: draw for the whole batch and take `own_rows`. On the meta device, where
+    steps are counted, nothing is drawn.
     """
+    if device.type == "meta":
+        return torch.empty(tuple(shape), device=device, dtype=dtype)
     if device.type == "cpu":
         return torch.rand(tuple(shape), generator=generator, dtype=dtype)
     seed = int(torch.randint(2**62, (1,), generator=generator))  # read on the CPU
