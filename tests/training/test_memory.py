@@ -2,16 +2,20 @@
 
 import json
 import weakref
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from support import tiny, tiny_run
+from support import ranks, tiny, tiny_run
 from support.equality import same_tensors
+from support.ranks import in_ranks
 from support.tiny_trainer import lines, resumed, trainer
 from support.variants import ON_A_VIT, STEPS, VARIANTS, WARMUP, method_of
 
 from semiseg.methods.method import Method
+from semiseg.runtime import distributed
+from semiseg.runtime.distributed import rank
 from semiseg.training import memory
 from semiseg.training import trainer as trainer_module
 from semiseg.training.checkpoint import load_checkpoint
@@ -111,6 +115,62 @@ def test_a_resumed_run_goes_on_in_the_parts_it_was_fitted_to(tmp_path):
     assert load_checkpoint(tmp_path / "begun/checkpoints/last.pt")["state"]["accumulate"] == 4
 
 
+def test_a_resumed_run_is_not_tried_again(tmp_path):
+    """On a smaller device it stops: in other parts it would be another run."""
+    begun = run_of(tmp_path, method_of("supervised"), steps=2, checkpoint_every=1)
+    begun.run()
+    again = resumed(tmp_path, short_of(2, method_of("supervised", seed=9)), steps=STEPS, log_every=1)
+    again.batches, again.probes = begun.batches, True
+    message = refusal(again)
+    assert "with 8 and 8 images at a time: it did fit when the run began" in message
+    assert again.state.accumulate is None
+
+
+# Several ranks --------------------------------------------------------------------------------------------------------
+
+
+def train_in_ranks(folder: Path, room: tuple[int, int], scenario: str, **options) -> dict:
+    """A run of two ranks, of which each has memory for so many of its labelled images at a time."""
+    method = ranks.method_of(ranks.SCENARIOS[scenario], batch_norm=True)
+    run = trainer(folder, short_of(room[rank()], method), steps=ranks.STEPS, log_every=1, **options)
+    run.batches = lambda start: ranks.own_batches(start, 1)
+    run.request, run.probes = partial(ranks.partners, accumulate=1), True
+    run.state.accumulate = None if min(room) < 4 else 2  # as if it had been found
+    try:
+        run.run()
+    except MemoryShortError as error:
+        return {"message": str(error)}
+    return {"accumulate": run.state.accumulate, "state": run.method.state_dict(), "lines": trained_lines(folder)}
+
+
+@pytest.mark.parametrize("scenario", ["prototype", "u2pl", "ael"])
+def test_ranks_take_the_parts_that_fit_on_all_of_them(tmp_path, scenario):
+    """The second runs out of memory where the first would wait for it, in sums over ranks and for gradients."""
+    found = in_ranks(2, tmp_path / "group", train_in_ranks, tmp_path / "short", (4, 2), scenario)
+    expected = in_ranks(2, tmp_path / "given", train_in_ranks, tmp_path / "parts", (4, 4), scenario)
+    assert None not in found, [file.read_text() for file in (tmp_path / "group").glob("*.txt")]
+    assert [each["accumulate"] for each in found] == [2, 2]
+    for one, other in zip(found, expected, strict=True):
+        same_tensors(one["state"], other["state"])
+    assert found[0]["lines"] == expected[0]["lines"]
+
+
+def test_ranks_stop_together_where_one_is_short(tmp_path):
+    found = in_ranks(2, tmp_path / "group", train_in_ranks, tmp_path / "short", (4, 1), "supervised")
+    assert None not in found
+    assert found[0] == found[1]
+    assert "in 4 parts, a batch of 4 images leaves fewer than 2 for each" in found[0]["message"]
+
+
+def test_alone_shared_statistics_wait_for_nobody():
+    shared = torch.nn.SyncBatchNorm(3)
+    fixed = torch.nn.SyncBatchNorm(3).eval()
+    module = torch.nn.Sequential(shared, fixed, torch.nn.BatchNorm2d(3))
+    with distributed.alone(module):
+        assert [layer.training for layer in module] == [False, False, True]
+    assert [layer.training for layer in module] == [True, False, True]
+
+
 def test_it_is_said_on_screen_and_in_the_result(tmp_path, monkeypatch, capsys):
     """Drawn scenes and a real network, with a device that takes two images of each kind at a time."""
     fits = memory._fits
@@ -148,16 +208,10 @@ def test_a_batch_that_has_no_equal_parts(tmp_path):
     assert "a batch of 6 images has no 4 parts of one size" in refusal(run)
 
 
-def test_of_several_processes_none_decides_alone(tmp_path, monkeypatch):
-    run = run_of(tmp_path, short_of(2, method_of("supervised")))
-    monkeypatch.setattr(memory, "world_size", lambda: 2)
-    assert "of several processes none can take smaller parts than the others" in refusal(run)
-
-
 def test_memory_that_runs_out_later_is_told_with_the_last_checkpoint(tmp_path):
     run = run_of(tmp_path, short_of(2, method_of("supervised"), first=3), probes=False, checkpoint_every=1)
     message = refusal(run)
-    assert "something else may be using the memory" in message
+    assert "something else may be using its memory" in message
     assert message.endswith("last.pt")
     assert run.state.step == 3
 

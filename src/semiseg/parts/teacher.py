@@ -44,7 +44,7 @@ class Teacher(nn.Module):
             self.segmentor.train()
             try:
                 self.segmentor(image)
-            finally:  # a pass that does not fit into memory may be repeated in smaller parts
+            finally:  # the pass may run out of memory where a step is tried before the first
                 self.segmentor.eval()
 
     @torch.no_grad()

@@ -38,9 +38,12 @@ PATIENCE = timedelta(minutes=30)  # of a process that waits for the others; one 
 # Who is there ---------------------------------------------------------------------------------------------------------
 
 
+_on_its_own = False  # see `alone`
+
+
 def is_active() -> bool:
-    """Whether a process group is running."""
-    return dist.is_available() and dist.is_initialized()
+    """Whether a process group is running, and this process takes part in it."""
+    return not _on_its_own and dist.is_available() and dist.is_initialized()
 
 
 def rank() -> int:
@@ -98,6 +101,25 @@ def _own_gpu(device: torch.device) -> torch.device:
             "processes here (--devices, torchrun --nproc-per-node), or use --train.device cpu"
         )
     return torch.device("cuda", number) if device.index is None else device
+
+
+@contextlib.contextmanager
+def alone(module: nn.Module) -> Iterator[None]:
+    """In here this process does what one process does with its share: it waits for no other, so it may fail alone.
+
+    SyncBatchNorm in `module` would wait, so it normalises by its running statistics.
+    """
+    global _on_its_own
+    waiting = [part for part in module.modules() if isinstance(part, nn.SyncBatchNorm) and part.training]
+    try:
+        _on_its_own = True
+        for part in waiting:
+            part.eval()
+        yield
+    finally:
+        _on_its_own = False
+        for part in waiting:
+            part.train()
 
 
 # A process's share ----------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from semiseg.runtime.distributed import world_size
+from semiseg.runtime.distributed import alone, gathered
 from semiseg.types import Clock
 
 LEAST = 2  # images in a part: the decoder's image pooling normalises over them
@@ -27,11 +27,11 @@ def probe(
 
     passes: forward and backward pass of all of a step in so many micro-batches, the largest that the run will take.
     sizes: images of each of the step's batches. slots: tensors of every parameter's size that the optimizer will keep;
-    they are held meanwhile. Nothing of the method is changed. Raises MemoryShortError where no number of parts fits;
-    with several ranks already where `parts` does not, for the passes of one rank wait for those of the others.
+    they are held meanwhile. Nothing of the method is changed. Each rank tries its share by itself; a step fits where it
+    fits on every rank. Raises MemoryShortError where no number of parts fits.
     """
     while True:
-        if _fits(passes, method, clock, parts, slots):
+        if all(gathered(_fits(passes, method, clock, parts, slots))):
             return parts
         obstacle = _obstacle(sizes, parts)
         if obstacle is not None:
@@ -42,21 +42,21 @@ def probe(
 def _fits(passes: Callable[[int], object], method: nn.Module, clock: Clock, parts: int, slots: int) -> bool:
     """Whether the passes fit. Behind this the error is gone, and with it the activations that its frames held."""
     before = Before.of(method, clock.generator)
+    reserved: list[Tensor] = []
     try:
-        reserved = [torch.empty_like(each) for each in method.parameters() for _ in range(slots) if each.requires_grad]
-        passes(parts)
-        del reserved
+        with alone(method):
+            reserved += (torch.empty_like(p) for p in method.parameters() for _ in range(slots) if p.requires_grad)
+            passes(parts)
         return True
     except torch.OutOfMemoryError:
         return False
     finally:
+        reserved.clear()
         before.restore()
 
 
 def _obstacle(sizes: Sequence[int], parts: int) -> str | None:
     """Why the step cannot be taken in twice as many parts; None where it can."""
-    if world_size() > 1:
-        return "of several processes none can take smaller parts than the others"
     for size in sizes:
         if size % (2 * parts):
             return f"a batch of {size} images has no {2 * parts} parts of one size"
@@ -77,11 +77,11 @@ def advice(sizes: Sequence[int], parts: int, why: str, last_good: str = "") -> s
 
 @contextlib.contextmanager
 def explained(sizes: Sequence[int], parts: int, last_good: Callable[[], str]) -> Iterator[None]:
-    """Raises MemoryShortError where memory runs out in here, in a step that did fit when it was tried."""
+    """Raises MemoryShortError where memory runs out in here, in a step like the one that was tried."""
     try:
         yield
     except torch.OutOfMemoryError as error:
-        why = "a step of this size was tried before the first, so something else may be using the memory"
+        why = "it did fit when the run began, so this device may be smaller, or something else may be using its memory"
         raise MemoryShortError(advice(sizes, parts, why, last_good())) from error
 
 

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from semiseg.runtime.distributed import (
     average_statistics,
     averaging,
     copy_from_first,
+    is_active,
     mean_over_ranks,
     rank,
     replicated,
@@ -80,12 +82,19 @@ class Trainer:
     probes: bool | None = None  # whether to try if a step fits into memory before the first; None: on a GPU
     request: Request | None = None  # loads what the method asks for; None: the batches have all that there is
     _partners: Partners | None = None
-    _replica: torch.nn.Module = field(init=False)  # the method as it is called, under DDP with several processes
     _pending: Results = field(default_factory=list)  # since the last log, on the device
 
     def __post_init__(self) -> None:
         self.probes = self.device.type == "cuda" if self.probes is None else self.probes
-        self._replica = replicated(self.method.to(self.device).train())
+        self.method.to(self.device).train()
+
+    @cached_property
+    def _replica(self) -> torch.nn.Module:
+        """The method as a step calls it, under DDP with several ranks.
+
+        Made after the largest step was tried: DDP takes note of every backward pass that it sees.
+        """
+        return replicated(self.method)
 
     def run(self) -> State:
         """Train to the last step. Raises NonFiniteLossError and MemoryShortError.
@@ -94,13 +103,13 @@ class Trainer:
         was interrupted.
         """
         started = time.monotonic() - self.state.seconds
-        batches, first = self.batches(self.state.step), self.state.step
-        for step in range(first, self.train.steps):
+        batches = self.batches(self.state.step)
+        for step in range(self.state.step, self.train.steps):
             clock = self.clock(step)
             if step == self.method.prepare_at:
                 self.prepare(clock)
             labeled, unlabeled = self.batch(batches, step)
-            if step == first and self.probes:
+            if step == 0 and self.probes:
                 self.fit_to_memory(labeled, unlabeled, clock)
             self.step(labeled, unlabeled, clock)
             self.state.step, self.state.seconds = step + 1, time.monotonic() - started
@@ -169,7 +178,7 @@ class Trainer:
             largest,
             _sizes(labeled, unlabeled),
             self.accumulate,
-            slots=2 if self.optim.kind == "adamw" else 1,
+            slots=(2 if self.optim.kind == "adamw" else 1) + is_active(),  # DDP keeps gradients a second time
         )
         if parts != self.accumulate:
             self.state.accumulate = parts
@@ -182,10 +191,11 @@ class Trainer:
     def passes(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch | None, clock: Clock, parts: int) -> Results:
         """Forward and backward pass of each of `parts` micro-batches; the gradients stay with the weights."""
         results: Results = []
+        network = self._replica if is_active() else self.method  # tried alone, it waits for no other rank
         for number, part in enumerate(micro_batches(labeled, unlabeled, parts), 1):
-            with averaging(self._replica, number == parts):
+            with averaging(network, number == parts):
                 with precision_context(self.train.precision, self.device):
-                    result = self._replica(*part, clock)
+                    result = network(*part, clock)
                 (result.loss / parts).backward()
             losses = {name: loss.detach() for name, loss in result.losses.items()}
             results.append((clock.step + 1, StepResult(losses, result.stats)))
