@@ -47,12 +47,6 @@ def test_every_recipe_and_preset_loads_for_every_method(name, method):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_sections_of_a_recipe_name_every_method_with_options_of_its_own(name):
-    written = yaml.safe_load(text(name))["methods"]
-    assert set(written) == set(METHOD_OPTIONS) - {"supervised"}
-
-
-@pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_opens_with_what_it_is_its_command_time_and_result(name):
     opening = text(name).partition("\nmethod:")[0]
     assert re.match(r"# \w+", opening)

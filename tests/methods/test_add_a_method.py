@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from support import added
+from support.ranks import in_ranks
 from support.tiny import batches, clock, optimizer_of, segmentor, setting, train_step
 
 from semiseg.config.methods import METHOD_OPTIONS
 from semiseg.methods import METHODS
+from semiseg.studies.paper.grid import make_reproduction
+from semiseg.studies.paper.tables import find_table
 from semiseg.training.record import read_record
 
 PAGE = Path(__file__).parents[2] / "docs" / "add-a-method.md"
@@ -30,9 +34,8 @@ def script(tmp_path: Path) -> Path:
 @pytest.fixture
 def names(script: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict]:
     """What the file defines; its method leaves the registry after the test."""
-    found: dict = {"__name__": "entropy"}
-    monkeypatch.setitem(sys.modules, "entropy", type(sys)("entropy"))
-    exec(compile(script.read_text("utf-8"), str(script), "exec"), found)
+    monkeypatch.setitem(sys.modules, "entropy", None)  # what was there comes back
+    found = added.add(script)
     assert METHOD_OPTIONS["entropy"] is found["EntropyOptions"]
     yield found
     del METHODS["entropy"]
@@ -68,3 +71,30 @@ def test_the_file_is_a_command_line_with_one_method_more(script, tmp_path):
     refused = subprocess.run(wrong, capture_output=True, text=True, check=False)
     assert refused.returncode != 0
     assert "method.unlabeled_weight" in refused.stdout + refused.stderr
+
+
+def test_a_comparison_has_it_beside_the_others(script, tmp_path):
+    small = "--labeled 4 --data.scenes.unlabeled 4 --data.scenes.val 2 --augment.crop_height 32"
+    short = "--steps 2 --train.threads 1 --train.batch_labeled 2 --train.batch_unlabeled 2 --train.evaluate_every 2"
+    command = (
+        f"compare demo --methods entropy --jobs 1 {small} {short} --augment.crop_width 32 --out {tmp_path / 'out'}"
+    )
+    done = subprocess.run([sys.executable, script, *command.split()], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    table = (tmp_path / "out" / "compare.md").read_text("utf-8")
+    assert "entropy" in table
+    assert "supervised" in table
+
+
+def test_the_papers_tables_have_a_row_for_it(names):
+    rows = {row.method: row for row in find_table("table1").rows}
+    assert "Entropy minimization" in rows["entropy"].title
+    assert make_reproduction("table1", scale="cpu", only="entropy").rows
+
+
+def test_two_ranks_do_what_one_does(script, names, tmp_path):
+    expected = added.train(script, tmp_path / "alone", "entropy")
+    found = in_ranks(2, tmp_path / "group", added.train, script, tmp_path / "together", "entropy")
+    assert None not in found, [file.read_text() for file in tmp_path.glob("group/*.txt")]
+    assert found[0]["trace"] == [pytest.approx(entry, abs=1e-6, rel=1e-6) for entry in expected["trace"]]
+    assert any("entropy" in entry for entry in expected["trace"])

@@ -162,6 +162,14 @@ SCENARIOS = {
 }  # fmt: skip
 
 
+SCENARIOS |= {
+    name: Scenario(name, WARM if METHODS[name].uses_unlabeled else {})
+    for name in METHODS
+    if name not in {scenario.method for scenario in SCENARIOS.values()}
+}
+"""Every method has one: those that are not named above run with their defaults."""
+
+
 def whole_batch(step: int, size: tuple[int, int] = (9, 11)) -> tuple[LabeledBatch, UnlabeledBatch]:
     """One step's images; each has fewer labelled, or valid, pixels than the one before."""
     labeled, unlabeled = tiny.batches(BATCH, BATCH, size, seed=step)
