@@ -12,7 +12,10 @@ from semiseg.config.recipe import load_config
 
 REPOSITORY = Path(__file__).parent.parent
 PAGES = REPOSITORY / "docs" / "methods"
-LINKED = [*PAGES.glob("*.md"), REPOSITORY / "benchmarks/README.md", *(REPOSITORY / "benchmarks/notes").glob("*.md")]
+LINKED = [
+    *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")),
+    *(path for folder in ("docs", "docs/methods", "benchmarks/notes") for path in (REPOSITORY / folder).glob("*.md")),
+]
 
 
 def page(name: str) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from support.benches import CPU, step_bench
 
 from semiseg.config.options import AugmentOptions
 from semiseg.costs.bench import prototypes, step
@@ -15,29 +16,12 @@ from semiseg.costs.bench.data import usual_view
 from semiseg.costs.bench.pictures import write_pictures
 from semiseg.costs.bench.prototypes import Case, _inference, _loss_and_gradient, _training, make_case
 from semiseg.costs.bench.run import show
-from semiseg.costs.bench.step import StepBench, config_for
 from semiseg.costs.bench.table import Table
 from semiseg.methods import METHODS
 from semiseg.parts.prototype_predictor import PrototypePredictor
 from semiseg.parts.sampling import grid_points
 from semiseg.runtime.timing import median_seconds, peak_bytes
 from semiseg.types import IGNORE
-
-CPU = torch.device("cpu")
-SMALL = {
-    "augment.crop_height": 48,
-    "augment.crop_width": 64,
-    "network.channels": 16,
-    "train.batch_labeled": 2,
-    "train.batch_unlabeled": 2,
-    "train.workers": 0,
-}
-
-
-def step_bench(method: str, folder: Path, **changes) -> StepBench:
-    """A small step with its floor."""
-    write_pictures(folder / "pictures", 6, 6, (60, 80))
-    return StepBench(config_for(method, SMALL | changes, folder / "pictures"), CPU)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -6,7 +6,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 import torch
-from test_bench import SMALL
+from support.benches import SMALL
 
 from semiseg.cli import commands
 from semiseg.costs.bench import BENCHMARKS, estimate, options, step

@@ -4,7 +4,7 @@ from functools import cache
 
 import pytest
 import torch
-from test_bench import step_bench
+from support.benches import step_bench
 from torch import nn
 
 from semiseg.config.recipe import load_config

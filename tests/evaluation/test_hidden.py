@@ -6,10 +6,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import test_resume
 import torch
-from support import folders, tiny, tiny_run
-from test_contract import STEPS, VARIANTS, WARMUP, method_of
+from support import equality, folders, tiny, tiny_run
+from support.variants import STEPS, VARIANTS, WARMUP, method_of
 
 from semiseg.config.options import EvaluationOptions
 from semiseg.data import open_dataset
@@ -58,7 +57,7 @@ def runs(tmp_path_factory):
 
 
 def evaluations(folder):
-    return [entry for entry in test_resume.entries(folder) if entry["kind"] == "evaluation"]
+    return [entry for entry in equality.entries(folder) if entry["kind"] == "evaluation"]
 
 
 def test_a_pool_holds_images_with_labels_only_and_always_the_same():
@@ -136,12 +135,12 @@ def test_the_record_holds_what_was_measured(runs):
 def test_training_does_not_notice(runs, method):
     without, with_hidden = runs(method, 0), runs(method, 3)
     first, second = (load_checkpoint(folder / "checkpoints" / LAST) for folder in (without, with_hidden))
-    test_resume.same_tensors(first["method"], second["method"])
-    test_resume.same_tensors(test_resume.momenta(first), test_resume.momenta(second))
-    entries = test_resume.entries(with_hidden)
+    equality.same_tensors(first["method"], second["method"])
+    equality.same_tensors(equality.momenta(first), equality.momenta(second))
+    entries = equality.entries(with_hidden)
     measured = [entry.pop("hidden_labels") for entry in entries if "hidden_labels" in entry]
     assert [found["images"] for found in measured] == [3, 3, 3]
-    assert entries == test_resume.entries(without)
+    assert entries == equality.entries(without)
     assert (without / "result.json").read_text("utf-8").count("hidden_labels") == 0
 
 
@@ -181,7 +180,7 @@ def test_every_method_that_labels_says_by_what(variant):
         logits = next(iter(source(unlabeled_of(2).image).values()))
     assert logits.shape == (2, 3, *unlabeled_of().image.shape[-2:])
     assert logits.isfinite().all()
-    test_resume.same_tensors(method.state_dict(), before)
+    equality.same_tensors(method.state_dict(), before)
     assert method.training
 
 

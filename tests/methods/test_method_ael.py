@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from support.oracles import observed, probabilities, started
 from support.tiny import batches, clock, segmentor, setting
-from test_method_baselines import observed, probabilities, started
 from torch import Tensor
 
 from semiseg.config.methods import AELOptions

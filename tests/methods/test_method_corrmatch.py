@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 from support import slow_matching
+from support.oracles import mean_cross_entropy, observed, probabilities
 from support.slow_matching import labels_of, matched, pasted
 from support.tiny import batches, clock, optimizer_of, segmentor, setting, train_step
-from test_method_baselines import mean_cross_entropy, observed, probabilities
 
 from semiseg.config.methods import CorrMatchOptions
 from semiseg.methods.corrmatch import CorrMatch

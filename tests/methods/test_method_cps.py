@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from support.oracles import mean_cross_entropy, probabilities
 from support.tiny import batches, clock, one_by_one, optimizer_of, segmentor, setting, train_step
-from test_method_baselines import mean_cross_entropy, probabilities
 
 from semiseg.config.methods import CPSOptions
 from semiseg.config.prototypes import PrototypesOptions

@@ -5,9 +5,9 @@ import copy
 import numpy as np
 import pytest
 import torch
+from support.oracles import mean_cross_entropy, observed, started
 from support.slow_matching import labels_of, matched, pasted
 from support.tiny import batches, clock, segmentor, setting
-from test_method_baselines import mean_cross_entropy, observed, started
 from torch import Tensor
 
 from semiseg.config.methods import METHOD_OPTIONS, FixMatchOptions, UniMatchOptions, UniMatchV2Options

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from support.oracles import mean_cross_entropy, probabilities
 from support.tiny import batches, clock, segmentor, setting
-from test_method_baselines import mean_cross_entropy, probabilities
 from torch import Tensor
 
 from semiseg.config.methods import PC2SegOptions

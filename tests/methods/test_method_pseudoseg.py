@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from support.oracles import mean_cross_entropy, probabilities
 from support.tiny import batches, clock, segmentor, setting
-from test_method_baselines import mean_cross_entropy, probabilities
 from torch.nn import functional as F
 
 from semiseg.config.methods import PseudoSegOptions

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_networks import stretch
+from support.shapes import stretch
 from torch import nn
 
 from semiseg.config.options import NetworkOptions

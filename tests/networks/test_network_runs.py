@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from support import tiny_run
-from test_bench import step_bench
+from support.benches import step_bench
 
 from semiseg.config.options import AugmentOptions, EvaluationOptions, NetworkOptions
 from semiseg.config.recipe import Config, load_config

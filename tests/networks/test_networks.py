@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.shapes import stretch
 from torch import nn
 from torch.nn import functional as F
 
@@ -180,23 +181,6 @@ def test_dropout_has_the_rate_asked_and_sits_where_the_paper_has_it():
 
 
 # ---- the decoder against a twin of plain formulas ----
-
-
-def stretch_matrix(inputs: int, outputs: int) -> torch.Tensor:
-    """Linear interpolation from `inputs` to `outputs` points that share their first and last."""
-    matrix = torch.zeros(outputs, inputs, dtype=torch.float64)
-    for row in range(outputs):
-        place = row * (inputs - 1) / (outputs - 1) if outputs > 1 else 0.0
-        left = min(int(place), inputs - 1)
-        right = min(left + 1, inputs - 1)
-        matrix[row, left] += 1 - (place - left)
-        matrix[row, right] += place - left
-    return matrix
-
-
-def stretch(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    rows, columns = (stretch_matrix(old, new) for old, new in zip(maps.shape[-2:], size, strict=True))
-    return rows @ maps @ columns.T
 
 
 class Twin:

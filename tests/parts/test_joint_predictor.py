@@ -5,9 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import test_evaluate
 import torch
-from support import tiny, tiny_run
+from support import drawn_pictures, tiny, tiny_run
 
 from semiseg.data import open_dataset
 from semiseg.evaluation.model import load_model, save_model
@@ -79,7 +78,7 @@ def test_every_weight_is_held_once():
 
 def test_all_are_scored_in_one_go_as_each_alone():
     predictor, members = joint("right", prototypes=False)
-    score = test_evaluate.evaluator(test_evaluate.Pictures())
+    score = drawn_pictures.evaluator(drawn_pictures.Pictures())
     scores = score(predictor, 0.4).to_dict()
     assert scores["headline"] == "linear"
     assert scores["miou"] == scores["right"]["miou"] == scores["linear"]["miou"]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support import tiny_run
-from test_report import write_run
+from support.written_runs import write_run
 
 from semiseg.report import write_comparison, write_report
 from semiseg.report.page import LIMIT, fitting

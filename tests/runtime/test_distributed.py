@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 from support import ranks
+from support.drawn_pictures import Pictures, predictor
 from support.ranks import SCENARIOS, in_ranks
-from test_evaluate import Pictures, predictor
 from timm.layers import BatchNormAct2d
 
 from semiseg import networks

@@ -221,7 +221,7 @@ def test_the_page_is_one_file_that_asks_for_nothing(components):
 
 def test_a_sweep_has_a_chart(root, tmp_path):
     made = made_of("figure3", root, tmp_path / "out", only="1,2,8")
-    finish(made, lambda name: (0.9 if "prototypes8" in name else 0.6, 0.5))
+    finish(made, lambda name: (0.9 if "per_class8" in name else 0.6, 0.5))
     result = build_result(made, {}, 1)
     page = html(result, tmp_path / "out")
     chart = page.partition('<figure class="chart">')[2].partition("</figure>")[0]

@@ -240,7 +240,7 @@ def test_a_value_that_is_the_presets_own_leaves_no_mark():
     """On Cityscapes the released configuration has 3 prototypes and a threshold of 0.65."""
     made = make_reproduction("figure3", "cityscapes", "full")
     assert made.runs["3", "u2pl/cityscapes/186", 0].name == "u2pl-cityscapes-186-prototype-seed0"
-    assert made.runs["4", "u2pl/cityscapes/186", 0].name == "u2pl-cityscapes-186-prototype-prototypes4-seed0"
+    assert made.runs["4", "u2pl/cityscapes/186", 0].name == "u2pl-cityscapes-186-prototype-per_class4-seed0"
 
 
 def test_labels_of_a_folder_are_the_smallest_split_that_fills_a_batch(root):

@@ -10,8 +10,8 @@ import sys
 import pytest
 import torch
 from support import tiny, tiny_run
+from support.equality import same, step_of
 from support.ranks import in_ranks
-from test_resume import same, step_of
 
 from semiseg.config.methods import METHOD_OPTIONS
 from semiseg.config.recipe import Config

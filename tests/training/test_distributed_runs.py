@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from support import tiny_run
+from support.equality import same, step_of
 from support.ranks import in_ranks
-from test_resume import same, step_of
 
 from semiseg.config.recipe import Config, load_config
 from semiseg.runtime.distributed import rank

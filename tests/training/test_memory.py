@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from support import ranks, tiny, tiny_run
+from support.equality import same_tensors
 from support.ranks import in_ranks
 from support.tiny_trainer import lines, resumed, trainer
-from test_contract import ON_A_VIT, STEPS, VARIANTS, WARMUP, method_of
-from test_resume import same_tensors
+from support.variants import ON_A_VIT, STEPS, VARIANTS, WARMUP, method_of
 
 from semiseg.methods.method import Method
 from semiseg.runtime import distributed

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from support import tiny_trainer
-from test_loading import AUGMENT, TRAIN, Plain, batches, dataset
+from support.drawn_batches import AUGMENT, TRAIN, Plain, batches, dataset
 from torch import Tensor
 
 from semiseg.data.loading import PartnerLoader, Sample, ViewKey, Views

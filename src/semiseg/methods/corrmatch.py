@@ -54,7 +54,7 @@ class CorrMatch(Method):
         width, _ = student.scales()[-1]
         self.correlate = CorrelationHead(width, student.num_classes, self.options.correlation_channels)
         self.register_buffer("tau", torch.tensor(self.options.threshold))
-        # Between the passes and `after_step`: a buffer, so that a step that is only tried leaves it as it was.
+        # Between the passes and `after_step`; a buffer, so that a step that is only tried leaves nothing; not saved.
         self.register_buffer("greatest", torch.zeros(student.num_classes), persistent=False)
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:

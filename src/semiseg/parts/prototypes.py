@@ -41,7 +41,7 @@ class Prototypes(nn.Module):
         super().__init__()
         self.options = replace(options or PrototypesOptions(), **keywords)
         self.predictor = PrototypePredictor(classes, self.options.per_class, channels, self.options.temperature)
-        # Between `losses` and `follow`; a step is never saved in its middle.
+        # Between `losses` and `follow`; buffers, so that a step that is only tried leaves nothing; not saved.
         self.register_buffer("sums", torch.zeros_like(self.predictor.prototypes), persistent=False)
         self.register_buffer("counts", torch.zeros_like(self.predictor.usage), persistent=False)
 

@@ -38,7 +38,7 @@ class ConfidenceBank(nn.Module):
         self.register_buffer("shows", torch.zeros(num_classes, images, dtype=torch.bool))
         first = [torch.randint(max(limit, 1), (NOTICE, batch)) for limit in (images, num_classes)]
         self.register_buffer("wishes", torch.stack(first, 1))
-        # Between `observe` and `follow`: buffers, so that a step that is only tried leaves them as they were.
+        # Between `observe` and `follow`: buffers, so that a step that is only tried leaves nothing; not saved.
         self.register_buffer("sums", torch.zeros(num_classes, dtype=torch.double), persistent=False)
         self.register_buffer("counts", torch.zeros_like(self.sums), persistent=False)
 

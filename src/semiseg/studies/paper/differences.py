@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from semiseg.config.recipe import Config, config_to_dict, flatten, load_config
+from semiseg.config.recipe import Config, load_config, option_values
 from semiseg.data.splits import PUBLISHED
 from semiseg.studies.paper.settings import schedule_overrides
 from semiseg.studies.study import Departure, Study, Table
@@ -96,5 +96,5 @@ def _of_method(theirs: Config, ours: Config, made: Study) -> Departure:
 
 
 def _own_options(config: Config) -> dict[str, object]:
-    flat = flatten(config_to_dict(config))
-    return {key: value for key, value in flat.items() if key.startswith(("method.", "prototypes"))}
+    flat = option_values(config)
+    return {key: value for key, value in flat.items() if key.startswith(("method.", "prototypes."))}

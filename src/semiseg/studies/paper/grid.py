@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from semiseg.config.fields import ConfigError, convert, nearest, option_types
-from semiseg.config.recipe import Config, Flat, config_to_dict, flatten, load_config
+from semiseg.config.recipe import Config, Flat, flatten, load_config, option_values
 from semiseg.studies.asked import check_options, for_method, labeled_sets, read_seeds, words_of
 from semiseg.studies.labels import LabeledSet
 from semiseg.studies.paper import settings
@@ -170,7 +170,7 @@ def _count(config: Config) -> int:
 
 def _variant(row: Row, plain: Config) -> str:
     """The method with the options in which the row differs from `plain`, for the name of a folder."""
-    types, usual = option_types(row.method), flatten(config_to_dict(plain))
+    types, usual = option_types(row.method), option_values(plain)
     words = [row.method, "short"] if row.short else [row.method]
     for key, value in row.options.items():
         if convert(value, types[key]) != usual.get(key):

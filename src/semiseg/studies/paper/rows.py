@@ -97,7 +97,7 @@ THRESHOLDS = tuple(map(_threshold_row, ABLATIONS[7]))
 
 
 def swept(option: str, values: Mapping[str, float | int | None], default: str) -> tuple[Row, ...]:
-    """A row for each value of an option (`prototypes.grid`) of the paper's method; its own value has Table 4's figures."""
+    """A row for each value of an option (`prototypes.grid`) of the paper's method; its own has Table 4's figures."""
     name = option.rpartition(".")[2]
     return tuple(
         Row(
