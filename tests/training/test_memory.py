@@ -252,3 +252,13 @@ def test_everything_is_as_it_was_before():
     assert all(parameter.grad is None for parameter in method.parameters())
     assert torch.rand(2, generator=generator).equal(drawn[0])
     assert torch.rand(2).equal(drawn[1])
+
+
+def test_on_a_gpu_the_memory_is_given_back_and_the_peak_forgotten(monkeypatch):
+    """`peak_bytes` of a result is what the run took, not what was tried and did not fit."""
+    before, done = Before.of(method_of("supervised"), torch.Generator()), []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    for name in ("empty_cache", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, name, lambda name=name: done.append(name))
+    before.restore()
+    assert done == ["empty_cache", "reset_peak_memory_stats"]

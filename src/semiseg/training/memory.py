@@ -113,3 +113,4 @@ class Before:
         gc.collect()
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()  # what was only tried is no part of the run's peak
