@@ -63,7 +63,7 @@ class Run(os.PathLike[str]):
         return self.model.predict(image)
 
     def evaluate(self, subset: str = "val", **options: Any) -> dict[str, Any]:
-        """Scores on the `val` or `test` images; `options` are those of `semiseg.evaluate`."""
+        """Scores on the `val` or `test` images; `options` as in `semiseg.evaluate`."""
         return finished.evaluate(self, subset=subset, **{"dataset": self.dataset, "network": self.network, **options})
 
     def report(self) -> Path:

@@ -138,7 +138,7 @@ def _embedded(
 
 
 def _prototypes(experiment: Experiment, classes: set[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Prototypes (M, D) of the chosen classes at length 1, those that have a place, and their classes (M,)."""
+    """Prototypes (M, D) of the chosen classes that have a place, at length 1, and their classes (M,)."""
     head = experiment.method.predictor.headline_alone.prototypes
     if head is None:
         return np.zeros((0, 0)), np.zeros(0, np.int64)

@@ -47,7 +47,7 @@ def picture(
     """Score the runs at boundaries and within objects, and draw images; writes `out`/pictures-RULE.png, .json and .md.
 
     Args:
-        runs: run folders; gains are those of the last over the first. Of a single run, its lowest scores are drawn.
+        runs: run folders; gains compare the last with the first. Of a single run, its lowest scores are drawn.
         out: folder to write into.
         root: where the data are now. None: where they were.
         labels: what the runs are called. None: their methods, or their folders where methods repeat.

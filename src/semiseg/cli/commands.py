@@ -1,6 +1,6 @@
 """The commands: each calls one function of the package and prints. Their docstrings are the command line's help.
 
-torch is imported inside those that compute, so that `--help` answers at once.
+Commands that compute import torch inside, so that `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def train(recipe: str, /, *, resume: bool = False, **options: Any) -> None:
     """Train by a recipe.
 
     `semiseg recipes` lists the recipes, `semiseg methods` the methods. `train RECIPE --method NAME --help-all` shows
-    every option of that method, with the recipe's values as defaults; --help those that people change first.
+    every option of that method, with the recipe's values as defaults; --help shows what people change first.
 
     Parameters
     ----------
@@ -241,7 +241,7 @@ def shard(
     out
         Folder for the shards.
     root
-        Folder whose images a list names. Default: that of the list.
+        Folder whose images a list names. Default: the list's own folder.
     shard_size
         Bytes per shard, about. Default: a gigabyte.
     images

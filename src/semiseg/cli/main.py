@@ -59,7 +59,7 @@ def main(tokens: Sequence[str] | None = None) -> int:
 
 
 def build_app(tokens: Sequence[str] = ()) -> App:
-    """The application; the options of `train` are those of the recipe and the method that `tokens` name."""
+    """The application; `train` has the options of the recipe and the method that `tokens` name."""
     app = App(
         name="semiseg",
         help=_ABOUT,

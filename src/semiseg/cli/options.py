@@ -30,7 +30,7 @@ HELP_ALL = "--help-all"
 
 
 def with_train_options(command: Command, tokens: Sequence[str]) -> Command:
-    """`command` with every option of a config; defaults in the help are those of the recipe that `tokens` name."""
+    """`command` with every option of a config; the help shows the defaults of the recipe that `tokens` name."""
     config = named_config(tokens) if tokens[:1] == [command.__name__] else Config()
     values = option_values(config)
     texts = attribute_docs(Config) | option_help(config.method)
@@ -55,7 +55,7 @@ def named_config(tokens: Sequence[str]) -> Config:
 
 
 def with_compare_options(command: Command, tokens: Sequence[str]) -> Command:
-    """`command` with the options that all runs of a comparison share, and those of any method as words."""
+    """`command` with the options that all runs of a comparison share, and any method's options as words."""
     if tokens[:1] != [command.__name__]:
         return _with_options(command, [])
     values = flatten(config_to_dict(named_config([token for token in tokens if not token.startswith("--method")])))
@@ -71,7 +71,7 @@ def with_reproduce_options(command: Command, tokens: Sequence[str]) -> Command:
 
 
 def _shared_options(values: Mapping[str, object]) -> list[inspect.Parameter]:
-    """The options that all runs of a comparison share, without those that it sets itself."""
+    """The options that all runs of a comparison share, without the ones that it sets itself."""
     texts = attribute_docs(Config) | option_help("supervised")
     own = ("recipe", "run", "seed", "method", "train.devices")
     return [
@@ -135,7 +135,7 @@ def _shown(value: object) -> str:
 
 
 def _with_options(command: Command, options: Sequence[inspect.Parameter]) -> Command:
-    """`command` with its **options spelled out; it is called with those that were typed, under their dotted names."""
+    """`command` with its **options spelled out; called with what was typed, under dotted names."""
 
     def run(*arguments: Any, **typed: Any) -> None:
         command(*arguments, **{key.replace("__", "."): value for key, value in typed.items()})

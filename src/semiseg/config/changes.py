@@ -1,4 +1,4 @@
-"""What makes the run of one config another run than that of another."""
+"""Options in which two configs give different runs."""
 
 from __future__ import annotations
 

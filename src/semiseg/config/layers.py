@@ -1,4 +1,4 @@
-"""Options from one place, laid over those of another.
+"""Options from one place, laid over options from another.
 
 Every layer is flattened to dotted keys, `data.scale: 0.5`, and every key is checked against the table of options that
 exist. Three keys of a file stand for more than themselves: `method` is a name or a mapping with a `name`, `methods`

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from semiseg.config.checks import FREE_ON_RESUME, require
+from semiseg.config.checks import FREE_ON_RESUME, NOT_COUNTED, require
 from semiseg.config.registry import check_name
 
 NAMES = [
@@ -17,7 +17,7 @@ NAMES = [
     *("smp:Unet", "smp:UnetPlusPlus", "smp:MAnet", "smp:Linknet", "smp:FPN", "smp:PSPNet"),
     *("smp:DeepLabV3", "smp:DeepLabV3Plus", "smp:UPerNet", "smp:Segformer"),
 ]
-"""The networks, and those that are added to NETWORKS; `smp:` is followed by a name of segmentation-models-pytorch."""
+"""The networks, shipped and added to NETWORKS; `smp:` is followed by a name of segmentation-models-pytorch."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class NetworkOptions:
     """Channel dropout in the decoder's head and classifier; `smp:` networks have their own."""
     aux: bool = False
     """An auxiliary head on the map before the deepest, as U2PL has on Cityscapes."""
-    weights: str = "hub"
+    weights: str = field(default="hub", metadata=NOT_COUNTED)
     """First weights of the encoder: `hub` (ImageNet, or as its name says; downloaded once), `none` (random), or a file.
     """
     checkpoint: bool = field(default=False, metadata=FREE_ON_RESUME)

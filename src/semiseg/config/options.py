@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from semiseg.config.checks import FREE_ON_RESUME
+from semiseg.config.checks import FREE_ON_RESUME, NOT_COUNTED
 from semiseg.config.checks import require as require
 from semiseg.config.network import NetworkOptions as NetworkOptions
 from semiseg.config.registry import check_name
 
 DATASETS = ["folder", "voc", "cityscapes", "scenes"]
-"""The datasets by name, and those that are added to `semiseg.DATASETS`."""
+"""The datasets by name, shipped and added to `semiseg.DATASETS`."""
 
 
 @dataclass(frozen=True)
@@ -141,9 +141,9 @@ class LossOptions:
 
     kind: Literal["ce", "ohem"] = "ce"
     """Plain cross-entropy (Eq. 5), or over hard pixels only (OHEM)."""
-    ohem_threshold: float = 0.7
+    ohem_threshold: float = field(default=0.7, metadata=NOT_COUNTED)
     """OHEM keeps pixels whose true class has at most this probability..."""
-    ohem_min_kept: int = 100_000
+    ohem_min_kept: int = field(default=100_000, metadata=NOT_COUNTED)
     """...and at least so many of the batch's pixels; scale it with the batch (100,000 was for 2 crops of 513 x 513)."""
     aux_weight: float = 0.4
     """Weight of the auxiliary head's loss, where there is one."""

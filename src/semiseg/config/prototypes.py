@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from semiseg.config.checks import require
+from semiseg.config.checks import NOT_COUNTED, require
 
 
 @dataclass(frozen=True)
@@ -14,18 +14,18 @@ class PrototypesOptions:
 
     per_class: int = 4
     """Prototypes per class, K (Fig. 3)."""
-    temperature: float = 0.1
+    temperature: float = field(default=0.1, metadata=NOT_COUNTED)
     """T of Eq. 2."""
-    momentum: float = 0.99
+    momentum: float = field(default=0.99, metadata=NOT_COUNTED)
     """Alpha of Eq. 11."""
-    update: Literal["mean", "per_pixel", "none"] = "mean"
+    update: Literal["mean", "per_pixel", "none"] = field(default="mean", metadata=NOT_COUNTED)
     """Eq. 11 once per step with the mean of the assigned features, in its closed form over single pixels, or not at all
     (Table 4, row 3)."""
     grid: int | None = 32
     """One random point per cell of a grid x grid enters the prototype losses and updates. None: every pixel."""
-    weight: float = 1.0
+    weight: float = field(default=1.0, metadata=NOT_COUNTED)
     """Weight of both prototype losses (Eq. 6 and 10)."""
-    init_pixels: int = 20_000
+    init_pixels: int = field(default=20_000, metadata=NOT_COUNTED)
     """At most so many labelled pixels per class go into the K-means start (Algorithm 2)."""
 
     def __post_init__(self) -> None:

@@ -190,7 +190,7 @@ def config_to_dict(config: Config) -> dict[str, Any]:
 
 
 def option_values(config: Config) -> Flat:
-    """Dotted key -> value of every option of the config's method; those of prototypes that are off are the defaults."""
+    """Dotted key -> value of every option of the config's method. Prototypes that are off show their defaults."""
     flat = flatten(config_to_dict(config))
     flat["method"] = flat.pop("method.name")
     if has_prototypes(config.method):

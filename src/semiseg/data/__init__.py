@@ -27,7 +27,7 @@ DATASETS: Registry[Callable[[DataOptions], Dataset]] = Registry(
 )
 """What opens a dataset, by `data.dataset`; open to more."""
 
-_MASKS_READ_AT_OPEN = 3  # of a published dataset; those of a folder are all read, for anyone may have made them
+_MASKS_READ_AT_OPEN = 3  # of a published dataset; a folder's masks are all read, for anyone may have made them
 
 _WHEN_EMPTY = {
     "labeled": "name some in data.labeled, or add masks",
@@ -87,14 +87,14 @@ def _opened(options: DataOptions) -> Dataset:
 def check_lists(dataset: Dataset, need_unlabeled: bool, hint: str) -> None:
     """Raise ValueError for an empty list, or an image that is in two lists or twice in one.
 
-    `hint` is what else to do where no unlabelled image is left.
+    `hint` says what else to do where no unlabelled image is left.
     """
     for name, image_set in dataset.image_sets.items():
         enough = len(image_set) > 0 or (name == "unlabeled" and not need_unlabeled)
         repair = _WHEN_EMPTY[name] + (hint if name == "unlabeled" else "")
         require(enough, f"there are no {name} images ({dataset.split[name]['name']}): {repair}")
     origins = {name: record["name"] for name, record in dataset.split.items()}
-    # Shards have each key once, and those of other lists were left out.
+    # Shards have each key once, and keys of other lists were left out.
     listed = {name: images.names for name, images in dataset.image_sets.items() if not isinstance(images, ShardSet)}
     check_disjoint(listed, origins)
 

@@ -160,7 +160,7 @@ class Dataset:
             val: such pairs, to be scored on.
             unlabeled: images.
             test: further pairs, scored once at the end.
-            colors: RGB of each class. None: those of PASCAL VOC.
+            colors: RGB of each class. None: the colours of PASCAL VOC.
 
         The lists are told apart by their lengths only: whether the images of a resumed run are the same, you know.
         """
@@ -192,7 +192,7 @@ def split_record(
 
 
 def check_same_lists(saved: Mapping[str, Any], now: Mapping[str, Any], names: Iterable[str], folder: Path) -> None:
-    """Refuse data that are no longer those of the run in `folder`. `saved` and `now` are `Dataset.split`.
+    """Refuse data that are no longer the data of the run in `folder`. `saved` and `now` are `Dataset.split`.
 
     Raises ValueError naming the first of the lists `names` whose images differ. A list that only one of both has is
     nothing the run was trained on or chosen by.
@@ -212,7 +212,7 @@ def ids_sha256(ids: Iterable[str]) -> str:
 
 
 def palette(count: int) -> tuple[Color, ...]:
-    """`count` distinct colours, those of PASCAL VOC: the bits of the index, spread over red, green and blue."""
+    """`count` distinct colours as in PASCAL VOC: the bits of the index, spread over red, green and blue."""
     return tuple(_voc_color(index) for index in range(count))
 
 

@@ -36,7 +36,7 @@ class ImageFiles(OnDemand[Path]):
 
     def __init__(self, folder: Path, names: Sequence[str], endings: Sequence[str]) -> None:
         self.folder, self.names = folder, names
-        self.endings = sorted(set(endings))  # .jpg, .JPG ...: all ways to write those of pictures are fewer than 256
+        self.endings = sorted(set(endings))  # .jpg, .JPG ...: pictures' endings can be written in fewer than 256 ways
         codes = {ending: code for code, ending in enumerate(self.endings)}
         self.codes = np.fromiter(map(codes.__getitem__, endings), np.uint8, len(names))  # (images,)
 

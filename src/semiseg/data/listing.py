@@ -86,7 +86,7 @@ def find_list(option: str, root: Path) -> Path:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a list, without blank ones and those that begin with #."""
+    """The lines of a list, without blank lines and lines that begin with #."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:

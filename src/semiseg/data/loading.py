@@ -76,7 +76,7 @@ class Crops(NamedTuple):
 
 
 class StepKeys:
-    """The keys of each step from `start`, labelled ones first; of several processes, each has those of its slots."""
+    """The keys of each step from `start`, labelled ones first; of several processes, each has the keys of its slots."""
 
     def __init__(self, dataset: Dataset, train: TrainOptions, seed: int, start: int, use_unlabeled: bool) -> None:
         self.steps = range(start, train.steps)

@@ -46,7 +46,7 @@ class PublishedList:
 class PublishedSplit:
     """A labelled list, its unlabelled list and the validation list they are scored on.
 
-    Where `unlabeled` is None the unlabelled images are those of `universe` that are not labelled. UniMatch's VOC splits
+    Where `unlabeled` is None, all images of `universe` without a label are unlabelled. UniMatch's VOC splits
     are of this kind here: their universe is the 10,582 images of U2PL's two 1464 lists (VOC train and SBD).
     """
 

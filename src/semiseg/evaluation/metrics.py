@@ -67,7 +67,7 @@ class Calibration:
     """
 
     pixels: np.ndarray  # (BINS,) int64
-    right: np.ndarray  # (BINS,) int64, those of them whose predicted class is the true one
+    right: np.ndarray  # (BINS,) int64, pixels whose predicted class is the true one
     confidence: np.ndarray  # (BINS,) int64, their confidences summed, in 1 / UNITS: no order of adding changes it
 
     @classmethod
@@ -91,7 +91,7 @@ class Calibration:
         return Calibration(self.pixels + other.pixels, self.right + other.right, self.confidence + other.confidence)
 
     def to_dict(self) -> dict[str, list]:
-        """By bin: its pixels, those that are right, and their mean confidence in per cent, NaN for an empty bin."""
+        """By bin: its pixels, the right ones, and their mean confidence in per cent, NaN for an empty bin."""
         confidence = 100 * _ratio(self.confidence / UNITS, self.pixels)
         return {"pixels": self.pixels.tolist(), "right": self.right.tolist(), "confidence": confidence.tolist()}
 

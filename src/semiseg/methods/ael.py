@@ -36,7 +36,7 @@ from semiseg.types import IGNORE, Clock, LabeledBatch, PseudoLabel, StepResult, 
 class AEL(TeacherMethod, WantsImages):
     """A mean teacher that favours the classes the student is unsure of, four times over."""
 
-    pasted_classes: Tensor  # (C,) bool, those that copy-paste may take
+    pasted_classes: Tensor  # (C,) bool, classes that copy-paste may take
 
     Options = AELOptions
     options: AELOptions
@@ -142,6 +142,6 @@ def split_pseudo(pseudo: PseudoLabel, sizes: list[int]) -> list[PseudoLabel]:
 
 
 def mixed_pseudo(outside: PseudoLabel, inside: PseudoLabel, box: Tensor) -> PseudoLabel:
-    """The mix of two predictions, box (B, H, W) bool: whole pixels move, so that of labels is that of the logits."""
+    """The mix of two predictions, box (B, H, W) bool. Whole pixels move, so mixing labels equals mixing logits."""
     pairs = ((inside.label, outside.label), (inside.confidence, outside.confidence), (inside.valid, outside.valid))
     return PseudoLabel(*(torch.where(box, *pair) for pair in pairs))

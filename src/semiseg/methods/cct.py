@@ -74,7 +74,7 @@ class CCT(Method):
         )
 
     def families(self) -> dict[str, int]:
-        """Perturbation -> number of decoders, without those that need a background where there is none."""
+        """Perturbation -> number of decoders. Perturbations that need a background are left out where there is none."""
         wanted = {name: count for name, count in self.options.decoders.items() if count}
         dropped = [] if self.options.has_background(self.setting.classes) else [*filter(wanted.get, NEED_BACKGROUND)]
         kept = {name: count for name, count in wanted.items() if name not in dropped}

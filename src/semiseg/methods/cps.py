@@ -86,8 +86,8 @@ class CPS(PairedMethod):
     ) -> dict[str, Tensor]:
         """Eq. 6 and Eq. 10 of both networks' prototypes.
 
-        features of left and right, each (B + B', D, h, w); taught: the labels of the other network, of which those of
-        the unlabelled images, which are the last, count.
+        features of left and right, each (B + B', D, h, w); taught: the labels of the other network; the last ones,
+        of the unlabelled images, count.
         """
         assert self.prototypes is not None, "asked with prototypes only"
         losses: dict[str, Tensor] = {}

@@ -157,7 +157,7 @@ class Method(nn.Module):
         """Parameters by role, `encoder` or `head`; the optimizer gives the roles their learning rates.
 
         A group may name an optimizer of its own instead: `kind` (a key of `optim.KINDS`), `lr`, and its arguments. Its
-        learning rate falls as those of the others do.
+        learning rate falls as the others do.
         """
         return [
             {"role": "encoder", "params": self.student.encoder_parameters()},

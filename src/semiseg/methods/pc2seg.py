@@ -31,7 +31,7 @@ from semiseg.types import Clock, LabeledBatch, SegmentationOutput, StepResult, U
 
 
 class PC2Seg(Method):
-    """Two views of a pixel have one label, and features unlike those of other images' other classes."""
+    """Two views of a pixel have one label, and features unlike the features of other classes in other images."""
 
     Options = PC2SegOptions
     options: PC2SegOptions

@@ -36,7 +36,7 @@ class WithPrototypes(Method):
         """Eq. 6 and Eq. 10, the second times `unlabeled_weight`; none without prototypes.
 
         features (B + B', D, h, w) of labelled and unlabelled images in this order; pseudo and kept (B', H, W): what
-        teaches the unlabelled images as the student sees them. `per`: that of `losses.unlabeled_denominator`.
+        teaches the unlabelled images as the student sees them. `per`: see `losses.unlabeled_denominator`.
         """
         if self.prototypes is None:
             return {}

@@ -1,7 +1,7 @@
 """Blocks of a network whose activations are given back after the forward pass and computed again in the backward pass.
 
 A block's class becomes a subclass with another `forward`, and nothing else changes: names of weights, copies, hooks and
-the exchange of single layers work as before. Losses, gradients and buffers are those of a network without it.
+the exchange of single layers work as before. Losses, gradients and buffers equal a network's without it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Recomputed(nn.Module):
 
 @contextlib.contextmanager
 def counting_nothing(module: nn.Module) -> Iterator[None]:
-    """Buffers that are written to in here are copies: BatchNorm has counted the batch in the first pass.
+    """Recomputation must not update BatchNorm twice, so buffers are replaced by copies while it runs.
 
     Without buffers it would save other tensors than in the first pass, and the two would not fit together.
     """

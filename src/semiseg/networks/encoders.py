@@ -1,6 +1,6 @@
 """timm's backbones as encoders: a pyramid of features from stride 4 on, dilated to the stride wanted.
 
-State-dict keys are those of timm's feature extractors; for ResNets, EfficientNets and MobileNets they are the keys of
+State-dict keys equal timm's feature extractors'; for ResNets, EfficientNets and MobileNets they are the keys of
 the classification model without its head.
 """
 

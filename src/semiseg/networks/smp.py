@@ -88,7 +88,7 @@ class SmpSegmentor(Segmentor):
     """A segmentor whose maps go beyond the image, to multiples of MULTIPLE pixels."""
 
     def decode(self, pyramid: list[Tensor], size: tuple[int, int]) -> SegmentationOutput:
-        """As the base class, with the padding cut off again; `size` must be that of the image `encode` got."""
+        """As the base class, with the padding cut off again; `size` must be the size of the image `encode` got."""
         stride: int = self.encoder.stride  # pyright: ignore[reportAssignmentType]
         height, width = (side * stride for side in pyramid[-1].shape[-2:])
         fits = all(padded - MULTIPLE < side <= padded for side, padded in zip(size, (height, width), strict=True))

@@ -1,7 +1,7 @@
 """Losses, as pure functions. Each says what it divides by, and what it gives when nothing is left: 0, never NaN.
 
-With several processes a batch is what all of them hold: what a loss divides by, and what it is a share of, is counted
-over all. A process's own value says little; their mean is the loss of the batch, and DDP takes that of the gradients.
+Under DDP every denominator is summed over all ranks. The value on one rank is not meaningful on its own; the mean over
+ranks is the batch loss, and DDP averages the gradients the same way.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from semiseg.types import IGNORE
 
 
 def pixels(weight: Tensor, least: float = 1.0) -> Tensor:
-    """What a sum over pixels is divided by to be a mean: the total of `weight`, at least `least`. Scalar
+    """Number of counted pixels, averaged over ranks and at least `least`. Divide a sum by it to get a mean. Scalar
 
     weight: any shape, bool or float, 1 or True where a pixel counts. With several processes, the mean of their totals.
     """
@@ -65,7 +65,7 @@ def ohem_cross_entropy(logits: Tensor, label: Tensor, threshold: float, min_kept
 
 
 def supervised_loss(logits: Tensor, label: Tensor, options: LossOptions, count: Tensor | None = None) -> Tensor:
-    """The supervised loss the options name. Scalar. `count` is that of `cross_entropy`; OHEM counts what it keeps."""
+    """The supervised loss the options name. Scalar. `count` as in `cross_entropy`; OHEM counts what it keeps."""
     if options.kind == "ohem":
         return ohem_cross_entropy(logits, label, options.ohem_threshold, options.ohem_min_kept)
     return cross_entropy(logits, label, count)
@@ -87,7 +87,7 @@ def unlabeled_denominator(kept: Tensor, valid: Tensor, denominator: str) -> Tens
 
 
 def kept_cross_entropy_sum(logits: Tensor, label: Tensor, kept: Tensor) -> Tensor:
-    """Cross-entropy summed over the kept pixels; those of label IGNORE add nothing. Scalar
+    """Cross-entropy summed over the kept pixels; pixels of label IGNORE add nothing. Scalar
 
     logits (B, C, H, W) with label, uint8 or int64, and kept (B, H, W), or (N, C) with (N,).
     """

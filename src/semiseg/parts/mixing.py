@@ -1,7 +1,7 @@
 """CutMix, Cutout and ClassMix: a mask each, and one `mix` that moves image and pseudo-label together.
 
 Partner of image i is image i+1 of the batch, a ring. Masks are True where the partner (or, for Cutout, nothing) shows.
-With several processes the batch is what all of them hold: masks are drawn for all of it, and the ring goes through all.
+With several ranks masks are drawn for the whole batch, and the ring goes through all ranks.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class JointPredictor(Predictor):
 
     @property
     def names(self) -> list[str]:
-        """Of the networks, that of the first one first."""
+        """Names of the networks, the lead first."""
         return [self.lead, *self.others]
 
     @property

@@ -78,7 +78,7 @@ class Prototypes(nn.Module):
         """Cross-entropy of the prototype predictor on labelled pixels (Eq. 6), and on pseudo-labels (Eq. 10). Scalars
 
         features (B + B', D, h, w) of labelled and unlabelled images, label (B, H, W), pseudo and kept (B', H, W): of
-        the unlabelled images, the pixels that teach. `denominator` is that of `losses.unlabeled_denominator`. Both
+        the unlabelled images, the pixels that teach. `denominator`: see `losses.unlabeled_denominator`. Both
         are times `weight`. The features that `follow` needs are summed up by their prototype.
         """
         size = (label.shape[-2], label.shape[-1])

@@ -78,10 +78,9 @@ def _between(ordered: Tensor, place: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def labelling() -> Iterator[None]:
-    """In here a network that learns in the same step only labels: no gradient.
+    """`no_grad` for a forward pass of a network that is also trained in this step.
 
-    Autocast keeps the weights it has cast for the next pass; in torch 2.6 also those that it cast without gradient, and
-    then nothing would be learnt. They are forgotten.
+    It clears autocast's weight cache: torch 2.6 would otherwise reuse casts made without gradient in the training pass.
     """
     with torch.no_grad():
         yield

@@ -45,7 +45,7 @@ class Chart:
     unit: str  # of the y axis
     text: str  # what is to be seen, one sentence
     lines: list[Line]
-    limits: tuple[float, float] | None = None  # of y; None: those of the data
+    limits: tuple[float, float] | None = None  # of y; None: the data's
     mark: tuple[str, int] | None = None  # a step to be marked by a vertical line, and what happens there
     steps: int = field(default=0, kw_only=True)  # end of the x axis
     across: str = field(default="steps", kw_only=True)  # what is along x

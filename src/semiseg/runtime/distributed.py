@@ -9,7 +9,7 @@ process alike, so that N processes do what one would do with the whole batch:
     partner (mix)  1 2 3 0 | 5 6 7 4      the last image's is the next process's first
 
 A mean over pixels is each process's sum over the mean of all processes' counts (`mean_over_ranks`): DDP averages the
-gradients, and so the gradient is that of the mean over all pixels, however unevenly they are spread.
+gradients, so the gradient belongs to the mean over all pixels, however unevenly they are spread.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def resolve_devices(devices: int) -> int:
 
 
 def local_rank() -> int:
-    """This process's number on its machine, which is that of its GPU; 0 for a process on its own."""
+    """This process's number on its machine, and its GPU's; 0 for a process on its own."""
     return int(os.environ["LOCAL_RANK"]) if is_launched() else 0
 
 

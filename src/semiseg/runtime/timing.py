@@ -39,7 +39,7 @@ def timed(call: Call, device: torch.device) -> float:
 
 
 def peak_bytes(call: Call, device: torch.device) -> int:
-    """Most bytes of tensors that `call` held at one time beyond those that were there before it."""
+    """Most bytes of tensors that `call` held at one time, without the tensors that were there before it."""
     if device.type == "cuda":
         _wait(device)
         torch.cuda.reset_peak_memory_stats(device)

@@ -1,4 +1,4 @@
-"""Reports of a study: curves, calibration, confusion and pictures of its runs, those of one seed side by side."""
+"""Reports of a study: curves, calibration, confusion and pictures of its runs, one seed side by side."""
 
 from __future__ import annotations
 

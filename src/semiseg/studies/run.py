@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +31,7 @@ def compare(
     labeled: str | Iterable[str] | None = None,
     seeds: str | Iterable[int] = "0",
     *,
-    out: Path | None = None,
+    out: str | os.PathLike[str] | None = None,
     jobs: int | None = None,
     overrides: Mapping[str, object] | None = None,
     console: Console | None = None,
@@ -49,14 +50,15 @@ def compare(
             has, and the options `prototypes.` where it has prototypes by default or `prototypes` is true.
         console: where progress goes.
 
-    Returns a `semiseg.studies.result.Result`, which is what compare.json holds, with the runs that are missing and
-    why: `result.labeled[0].rows[1].difference.miou` is the second row's mIoU less supervised's, per cent, on the first
-    set of labels. The table is written again after each run. What `out` holds of the same comparison is used: finished
+    Returns a `semiseg.studies.result.Result`, as compare.json holds it, with the runs that are missing and why.
+    `result.labeled[0].rows[1].difference.miou` is the second row's mIoU less supervised's, per cent, on the first set
+    of labels. The table is written again after each run. What `out` holds of the same comparison is used: finished
     runs stay, others go on from their last checkpoint, and runs with other options are refused. Call it under
     `if __name__ == "__main__":`, as it starts processes. Raises ValueError for a mistake in what was asked for, before
     anything is run.
     """
-    return run_study(make_comparison(recipe, methods, labeled, seeds, out, overrides), jobs, console)
+    folder = None if out is None else Path(out)
+    return run_study(make_comparison(recipe, methods, labeled, seeds, folder, overrides), jobs, console)
 
 
 def run_study(study: Study, jobs: int | None = None, console: Console | None = None) -> Result:

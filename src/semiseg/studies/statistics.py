@@ -50,7 +50,7 @@ class Interval:
 def paired_interval(
     ours: np.ndarray, theirs: np.ndarray, draws: int = DRAWS, level: float = LEVEL, seed: int = 0
 ) -> Interval:
-    """How much higher the mIoU of `ours` is than that of `theirs`, both counts (S, N, C, C) int64, and its interval.
+    """mIoU of `ours` minus mIoU of `theirs`, both counts (S, N, C, C) int64, and its interval.
 
     ours[s, n] and theirs[s, n] are of the same seed and image. The draws follow from `seed` alone. Raises ValueError
     where shapes differ, or where there is nothing to draw from.
@@ -75,7 +75,7 @@ def _drawn(parts: list[np.ndarray], rng: np.random.Generator, draws: int, seeds:
 
 
 def _differences(parts: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
-    """mIoU of the first minus that of the second, for weights (R, N) over the images: (R, S)."""
+    """mIoU of the first minus mIoU of the second, for weights (R, N) over the images: (R, S)."""
     ours, theirs = (_miou(weights @ each) for each in parts)  # (R, N) @ (S, N, 3C) -> (S, R, 3C) -> (S, R)
     return (ours - theirs).T
 

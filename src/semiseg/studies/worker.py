@@ -1,4 +1,4 @@
-"""The process of one run: its own session, its log, its share of the machine, and its end with that of its parent."""
+"""The process of one run: its own session, its log, its share of the machine; it ends when its parent does."""
 
 from __future__ import annotations
 

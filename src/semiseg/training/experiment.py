@@ -71,7 +71,7 @@ def build_experiment(
 ) -> Experiment:
     """Dataset, network and method of a config; `weights` False leaves the encoder random, for a checkpoint to fill.
 
-    `dataset` and `network` are those of one's own, instead of the config's.
+    `dataset` and `network` are given as objects, instead of the config's.
     """
     device = pick_device(config.train.device)
     if config.train.threads is not None:
@@ -140,7 +140,7 @@ def train(
 ) -> Path:
     """Train, or go on with, the run that `config` describes; returns its folder.
 
-    `dataset` and `network` are those of one's own, instead of the config's; the run's config then says `custom`.
+    `dataset` and `network` are given as objects, instead of the config's; the run's config then says `custom`.
     In each of several processes (`train.devices`) the same call; the first one writes and prints. Raises ValueError
     where the run folder holds a run and `resume` is False, or another run and `resume` is True, and AloneError where
     the other processes were not started.

@@ -68,7 +68,7 @@ def _line(scores: Mapping[str, Any], name: str, subset: str) -> str:
 
 
 def _costs(experiment: Experiment, state: State) -> dict[str, Any]:
-    """What the run took beside its seconds; the images are those of the batches, labelled and unlabelled."""
+    """What the run took beside its seconds; images are counted in batches, labelled and unlabelled."""
     method, train = experiment.method, experiment.config.train
     images = train.batch_labeled + (train.batch_unlabeled if method.uses_unlabeled else 0)
     trained = [each for group in method.parameter_groups() for each in group["params"]]
@@ -87,7 +87,7 @@ def _written(scores: Mapping[str, Evaluation]) -> dict[str, Any]:
 
 
 def score_sets(experiment: Experiment) -> dict[str, Evaluation]:
-    """Scores of the method as it stands on val, with those of each image, and, where there is one, on test."""
+    """Scores of the method as it stands on val, image by image too, and on test where there is one."""
     sets = {name: images for name, images in experiment.dataset.image_sets.items() if name in ("val", "test")}
     method = experiment.method
     with uncompiled():

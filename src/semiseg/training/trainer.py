@@ -125,7 +125,7 @@ class Trainer:
         return self.state
 
     def batch(self, batches: Batches, step: int) -> tuple[LabeledBatch, UnlabeledBatch | None]:
-        """The next of `batches`, which is that of `step`, with the partners that the method asked for."""
+        """The batch of `step`, the next of `batches`, with the partners that the method asked for."""
         labeled, unlabeled = next(batches)
         if unlabeled is not None and self.request is not None and isinstance(self.method, WantsImages):
             self._partners = self._partners or Partners(self.method, self.request, self.train.steps)
@@ -136,7 +136,7 @@ class Trainer:
         return self.state.step % every == 0 or self.state.step == self.train.steps
 
     def clock(self, step: int) -> Clock:
-        """The step's clock; all its randomness follows from (seed, step), that of dropout also from the rank."""
+        """The step's clock. All its randomness follows from (seed, step); dropout's also from the rank."""
         own, shared = (np.random.SeedSequence([self.seed, step, number]) for number in (rank(), 0))
         torch.manual_seed(int(own.generate_state(2, np.uint64)[0]))
         generator = torch.Generator().manual_seed(int(shared.generate_state(2, np.uint64)[1]))

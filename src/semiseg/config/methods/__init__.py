@@ -1,7 +1,7 @@
 """Each method's own options, and the names `--method` takes.
 
 They stand apart from the methods' code because `semiseg train --help` lists them without importing torch. A test holds
-the keys of METHOD_OPTIONS against those of `semiseg.methods.METHODS`.
+the keys of METHOD_OPTIONS against the keys of `semiseg.methods.METHODS`.
 """
 
 from semiseg.config.methods.ael import AELOptions

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from semiseg.config.checks import NOT_COUNTED
 from semiseg.config.methods.shared import TeacherOptions, is_background, require_probability
 from semiseg.config.options import require
 
@@ -12,9 +13,9 @@ from semiseg.config.options import require
 class AELOptions(TeacherOptions):
     """AEL, adaptive equalization learning (Hu et al., NeurIPS 2021)."""
 
-    unlabeled_weight: float = 1.0
+    unlabeled_weight: float = field(default=1.0, metadata=NOT_COUNTED)
     """Weight of both consistency losses, on labelled and on mixed unlabelled images."""
-    threshold: float = 0.7
+    threshold: float = field(default=0.7, metadata=NOT_COUNTED)
     """Confidence from which the teacher's label teaches; 0 on Cityscapes in the original."""
     gamma: float = 2.0
     """A pixel weighs as much as its confidence to this power; 0: all alike."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from semiseg.config.checks import NOT_COUNTED
 from semiseg.config.methods.shared import UnlabeledOptions, is_background
 from semiseg.config.options import require
 
@@ -12,9 +13,9 @@ from semiseg.config.options import require
 class CCTOptions(UnlabeledOptions):
     """Cross-Consistency Training (Ouali et al. 2020): auxiliary decoders on perturbed features."""
 
-    unlabeled_weight: float = 30.0
+    unlabeled_weight: float = field(default=30.0, metadata=NOT_COUNTED)
     """Weight of the mean squared difference of the two softmaxes, after its ramp."""
-    ramp: float = 0.1
+    ramp: float = field(default=0.1, metadata=NOT_COUNTED)
     """Share of the steps after warm-up over which the weight rises as exp(-5 (1 - t)^2)."""
     vat: int = 2
     """Decoders whose features are shifted to where their prediction changes most."""
@@ -47,7 +48,7 @@ class CCTOptions(UnlabeledOptions):
 
     @property
     def decoders(self) -> dict[str, int]:
-        """Family -> how many decoders, those that need a background last."""
+        """Family -> how many decoders; families that need a background come last."""
         plain = ("vat", "channel_dropout", "feature_drop", "feature_noise")
         return {name: getattr(self, name) for name in (*plain, *NEED_BACKGROUND)}
 

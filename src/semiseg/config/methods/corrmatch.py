@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from semiseg.config.checks import NOT_COUNTED
 from semiseg.config.methods.shared import UnlabeledOptions, require_probability
 from semiseg.config.options import require
 
@@ -13,7 +14,7 @@ from semiseg.config.options import require
 class CorrMatchOptions(UnlabeledOptions):
     """CorrMatch (Sun et al., CVPR 2024)."""
 
-    threshold: float = 0.85
+    threshold: float = field(default=0.85, metadata=NOT_COUNTED)
     """Confidence from which a pseudo-label teaches, at the start; it follows the batches' confidences."""
     threshold_momentum: float = 0.999
     """The threshold keeps this share of itself per step."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from semiseg.config.checks import NOT_COUNTED
 from semiseg.config.methods.shared import PairOptions
 from semiseg.config.prototypes import PrototypesOptions
 
@@ -12,7 +13,7 @@ from semiseg.config.prototypes import PrototypesOptions
 class CPSOptions(PairOptions):
     """Cross Pseudo Supervision (Chen et al. 2021)."""
 
-    unlabeled_weight: float = 1.0
+    unlabeled_weight: float = field(default=1.0, metadata=NOT_COUNTED)
     """Weight of the losses with the other network's labels; the original's is 1 on VOC and 5 on Cityscapes, and 1.5
     and 6 without `cutmix`."""
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from semiseg.config.checks import NOT_COUNTED
 from semiseg.config.methods.shared import TeacherOptions, require_probability
 
 
@@ -12,7 +13,7 @@ from semiseg.config.methods.shared import TeacherOptions, require_probability
 class CutMixOptions(TeacherOptions):
     """CutMix-Seg (French et al. 2020)."""
 
-    threshold: float = 0.97
+    threshold: float = field(default=0.97, metadata=NOT_COUNTED)
     """The batch's loss is scaled by the share of its pixels at or above this confidence."""
     confidence: Literal["batch", "pixel"] = "batch"
     """Average that indicator over the batch as the original does, or mask pixel by pixel."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from semiseg.config.checks import NOT_COUNTED
 from semiseg.config.methods.shared import UnlabeledOptions, require_probability
 from semiseg.config.prototypes import PrototypesOptions
 
@@ -12,7 +13,7 @@ from semiseg.config.prototypes import PrototypesOptions
 class FixMatchOptions(UnlabeledOptions):
     """FixMatch (Sohn et al. 2020), as UniMatch's authors apply it to segmentation."""
 
-    threshold: float = 0.95
+    threshold: float = field(default=0.95, metadata=NOT_COUNTED)
     """Confidence from which a pseudo-label teaches."""
     prototypes: PrototypesOptions | None = None
     """The paper's prototype predictor beside this method's own, with the same pseudo-labels."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from semiseg.config.checks import NOT_COUNTED
 from semiseg.config.methods.shared import PairOptions, require_probability
 from semiseg.config.options import require
 
@@ -12,9 +13,9 @@ from semiseg.config.options import require
 class GCTOptions(PairOptions):
     """Guided Collaborative Training (Ke et al. 2020)."""
 
-    unlabeled_weight: float = 100.0
+    unlabeled_weight: float = field(default=100.0, metadata=NOT_COUNTED)
     """Weight of the dynamic consistency, on labelled images too, after its ramp."""
-    ramp: float = 0.15
+    ramp: float = field(default=0.15, metadata=NOT_COUNTED)
     """Share of the steps after warm-up over which that weight rises as exp(-5 (1 - t)^2); the original's is 3 of 20
     epochs."""
     correction_weight: float = 1.0

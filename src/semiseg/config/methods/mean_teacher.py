@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from semiseg.config.checks import NOT_COUNTED
 from semiseg.config.methods.shared import TeacherOptions
 from semiseg.config.options import require
 
@@ -12,9 +13,9 @@ from semiseg.config.options import require
 class MeanTeacherOptions(TeacherOptions):
     """Mean Teacher (Tarvainen & Valpola 2017), as applied to segmentation."""
 
-    unlabeled_weight: float = 100.0
+    unlabeled_weight: float = field(default=100.0, metadata=NOT_COUNTED)
     """Weight of the mean squared difference of the two softmaxes, after its ramp."""
-    ramp: float = 0.1
+    ramp: float = field(default=0.1, metadata=NOT_COUNTED)
     """Share of the steps after warm-up over which the weight rises as exp(-5 (1 - t)^2)."""
     noise: float = 0.0
     """Standard deviation of the Gaussian noise on the student's normalised image."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from semiseg.config.checks import NOT_COUNTED
 from semiseg.config.methods.shared import UnlabeledOptions
 from semiseg.config.options import require
 
@@ -14,7 +15,7 @@ class PC2SegOptions(UnlabeledOptions):
 
     contrast_weight: float = 0.1
     """Weight of the contrastive loss."""
-    temperature: float = 0.1
+    temperature: float = field(default=0.1, metadata=NOT_COUNTED)
     """Divides the cosines of the contrastive loss."""
     negatives: int = 200
     """How many negatives an anchor's loss stands for."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from semiseg.config.checks import require
+from semiseg.config.checks import NOT_COUNTED, require
 from semiseg.config.methods.shared import Denominator, MixOptions, require_probability
 from semiseg.config.prototypes import PrototypesOptions
 
@@ -13,10 +13,10 @@ from semiseg.config.prototypes import PrototypesOptions
 class PrototypeOptions(MixOptions):
     """Prototype-based consistency regularization (Xu et al., NeurIPS 2022)."""
 
-    warmup: float = 0.0125
+    warmup: float = field(default=0.0125, metadata=NOT_COUNTED)
     """Share of the steps that are supervised only, so that K-means finds features that mean something. The default is
     the releases' one epoch of 80."""
-    threshold: float = 0.8
+    threshold: float = field(default=0.8, metadata=NOT_COUNTED)
     """Confidence from which a pseudo-label teaches, tau (Table 7)."""
     linear: bool = True
     """The linear predictor's losses after warm-up, on labelled images too. Off: labels come from the teacher's

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from semiseg.config.checks import NOT_COUNTED
 from semiseg.config.methods.shared import UnlabeledOptions, is_background, require_probability
 from semiseg.config.options import require
 
@@ -12,11 +13,11 @@ from semiseg.config.options import require
 class PseudoSegOptions(UnlabeledOptions):
     """PseudoSeg (Zou et al. 2021): soft labels fused from the decoder and from class activation maps."""
 
-    temperature: float = 0.5
+    temperature: float = field(default=0.5, metadata=NOT_COUNTED)
     """The fused distribution is sharpened: raised to 1 / temperature, and normalised again."""
     cutout: float = 0.195
     """Side of the square cut out of the strong view, as a share of the crop's shorter side (100 of 513 pixels)."""
-    presence_weight: float = 1.0
+    presence_weight: float = field(default=1.0, metadata=NOT_COUNTED)
     """Weight of the image classifier's loss, the one of the two on activation maps that the encoder learns from."""
     attention_channels: int = 128
     """Channels of the queries and keys by which the activation maps are refined."""

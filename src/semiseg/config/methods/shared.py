@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from semiseg.config.checks import NOT_COUNTED
 from semiseg.config.options import require
 
 Mix = Literal["cutmix", "cutout", "classmix", "none"]
@@ -28,9 +29,9 @@ def is_background(first: str, wanted: bool | None) -> bool:
 class UnlabeledOptions:
     """What every method that learns from unlabelled images has."""
 
-    warmup: float = 0.0
+    warmup: float = field(default=0.0, metadata=NOT_COUNTED)
     """Share of the steps that are supervised only."""
-    unlabeled_weight: float = 1.0
+    unlabeled_weight: float = field(default=1.0, metadata=NOT_COUNTED)
     """Weight of the losses on unlabelled images."""
 
     def __post_init__(self) -> None:
@@ -47,11 +48,11 @@ class UnlabeledOptions:
 class TeacherOptions(UnlabeledOptions):
     """What every method with an averaged teacher has."""
 
-    ema_decay: float = 0.99
+    ema_decay: float = field(default=0.99, metadata=NOT_COUNTED)
     """The teacher keeps this share of itself per step; early in a run less, 1 - 1/(step + 1)."""
     teacher_bn: Literal["average", "own"] = "average"
     """BatchNorm statistics of the teacher: averaged like its weights, or its own from train-mode forwards (U2PL)."""
-    teacher_start: Literal["copy", "average"] = "copy"
+    teacher_start: Literal["copy", "average"] = field(default="copy", metadata=NOT_COUNTED)
     """After warm-up the teacher is a copy of the student (U2PL), or its average over the warm-up's steps."""
 
     def __post_init__(self) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from semiseg.config.checks import NOT_COUNTED
 from semiseg.config.methods.shared import MixOptions, require_probability
 from semiseg.config.options import require
 from semiseg.config.prototypes import PrototypesOptions
@@ -13,21 +14,21 @@ from semiseg.config.prototypes import PrototypesOptions
 class U2PLOptions(MixOptions):
     """U2PL: unreliable pseudo-labels as negatives (Wang et al., CVPR 2022)."""
 
-    warmup: float = 0.0125
+    warmup: float = field(default=0.0125, metadata=NOT_COUNTED)
     """Share of the steps that are supervised only. The default is the code's one epoch of 80."""
     drop: float = 0.2
     """Share of the unlabelled pixels, the least certain ones, that teach no label at first; it falls to 0."""
-    contrastive_weight: float = 0.25
+    contrastive_weight: float = field(default=0.25, metadata=NOT_COUNTED)
     """Weight of the contrastive loss. The code's 1 is in effect 1 / GPUs: 0.25 on VOC, 0.125 on Cityscapes."""
     extremes: float = 0.2
-    """Share of the unlabelled pixels that are reliable, and of those that are unreliable, at first; it falls to 0."""
+    """Share of the unlabelled pixels that are reliable at first, and share that are unreliable; it falls to 0."""
     anchors: int = 256
     """Anchors per class and step."""
     anchor_confidence: float = 0.3
     """Teacher's probability of its class above which a reliable pixel may be an anchor."""
     negatives: int = 50
     """Negatives per anchor."""
-    temperature: float = 0.5
+    temperature: float = field(default=0.5, metadata=NOT_COUNTED)
     """Of the cosines in the contrastive loss."""
     low_rank: int = 3
     """An unlabelled pixel is no negative of its so many likeliest classes; a labelled one is of no others."""

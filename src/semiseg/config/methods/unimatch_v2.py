@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from semiseg.config.checks import NOT_COUNTED
 from semiseg.config.methods.shared import TeacherOptions, require_probability
 from semiseg.config.prototypes import PrototypesOptions
 
@@ -12,11 +13,11 @@ from semiseg.config.prototypes import PrototypesOptions
 class UniMatchV2Options(TeacherOptions):
     """UniMatch V2 (Yang et al., TPAMI 2025)."""
 
-    ema_decay: float = 0.996
+    ema_decay: float = field(default=0.996, metadata=NOT_COUNTED)
     """The teacher keeps this share of itself per step; early in a run less, 1 - 1/(step + 1)."""
     complementary_dropout: bool = True
     """Half of the images lose in one strong view the half of the encoder's channels that the other view keeps."""
-    threshold: float = 0.95
+    threshold: float = field(default=0.95, metadata=NOT_COUNTED)
     """Confidence from which a pseudo-label teaches."""
     prototypes: PrototypesOptions | None = None
     """The paper's prototype predictor beside this method's own, with the same pseudo-labels."""

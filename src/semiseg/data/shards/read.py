@@ -5,7 +5,7 @@ DIR/index.safetensors    where each picture lies, made once by `semiseg data sha
 
 The index is mapped into memory, not read, so that its pages are shared by all processes. Its arrays, of N pictures in
 the order of the tars' names and of their members, are `shard` (N,) int32, the tar; `offset` and `length` (N,) int64,
-bytes; `keys` uint8 and `ends` (N,), the `Names`; `hashes` (N,) int64, those of the keys in ascending order, and
+bytes; `keys` uint8 and `ends` (N,), the `Names`; `hashes` (N,) int64 of the keys in ascending order, and
 `places` (N,) int64, whose they are.
 """
 
@@ -105,7 +105,7 @@ class Shards:
         return read_image(self.name(place), self.read(place))
 
     def find(self, keys: Iterable[str]) -> list[int]:
-        """The places of those of `keys` that there are, ascending."""
+        """The places of the `keys` that exist, ascending."""
         found = []
         for key in set(keys):
             first, stop = (np.searchsorted(self._hashes, key_hash(key), side) for side in ("left", "right"))
@@ -128,7 +128,7 @@ class _Open:
 def _opened(folder: Path, tar: Tar) -> _Open:
     """A tar, opened once per process. A fork may share it, for nobody moves its position; spawned processes have none.
 
-    `tar` is that of the index, so that another file of the same name, indexed anew, is opened anew.
+    `tar` comes from the index, so that another file of the same name, indexed anew, is opened anew.
     """
     return _Open(folder / tar.name)
 
@@ -170,7 +170,7 @@ class ShardSet(ImageSet):
 def with_shards(dataset: Dataset, folder: Path) -> Dataset:
     """`dataset`, of files, with the pictures in the shards in `folder` as its unlabelled images.
 
-    Pictures whose key is that of an image in another list are left out. Raises ValueError where the index is missing,
+    Pictures whose key an image in another list has are left out. Raises ValueError where the index is missing,
     damaged or older than the tars.
     """
     shards = Shards(folder)

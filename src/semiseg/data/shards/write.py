@@ -43,7 +43,7 @@ def write_shards(
         source: a dataset's folder, whose pictures in images/ without a mask are taken; any other folder, of which every
             picture is; or a list file as in `data.unlabeled`.
         out: the folder of the shards.
-        root: the folder whose pictures a list names. None: that of the list.
+        root: the folder whose pictures a list names. None: the list's own folder.
         shard_size: bytes per shard, which a single picture and the end of a tar may exceed. None: a gigabyte.
         images: pictures per shard, instead of `shard_size`.
         console: where progress is shown.
@@ -72,7 +72,7 @@ def write_shards(
 
 
 def unlabeled_files(source: Path, root: Path | None = None) -> tuple[Path, list[str]]:
-    """A folder, and the pictures inside it that are to be written; the arguments are those of `write_shards`."""
+    """A folder, and the pictures inside it that are to be written; arguments as in `write_shards`."""
     require(source.exists(), f"{source} is no folder or list: nothing is there")
     require(root is None or source.is_file(), f"{source} is no list, and --root is for the pictures of a list")
     folder = source if source.is_dir() else root or source.parent

@@ -33,7 +33,7 @@ def hard_classes(
     there &= allowed
     dice = torch.rand(batch * world_size(), classes + 1, generator=generator)
     dice = own_rows(dice).to(label.device, non_blocking=True)
-    gumbel = -(-dice[:, 1:].clamp(min=1e-12).log()).log()  # the order of logit + Gumbel noise is that of such draws
+    gumbel = -(-dice[:, 1:].clamp(min=1e-12).log()).log()  # sorting by logit + Gumbel noise makes such draws
     score = (hardness.sqrt() + gumbel).masked_fill(~there, -torch.inf)
     place = score.argsort(1, descending=True).argsort(1)
     drawn = there & (place < number) & (dice[:, :1] < probability)  # (B, C)

@@ -12,7 +12,7 @@ from semiseg.types import IGNORE
 
 FLAWLESS = 0.1  # a map without a greater value than this has no flaw
 STRIDES = (2, 2, 1, 2, 1, 2, 1)  # of the detector's layers before the last
-WIDTHS = (1, 2, 2, 4, 4, 8, 8)  # likewise, channels in those of the first
+WIDTHS = (1, 2, 2, 4, 4, 8, 8)  # likewise, channels as multiples of the first layer's
 
 
 class FlawDetector(nn.Module):

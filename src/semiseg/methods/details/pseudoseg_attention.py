@@ -70,7 +70,7 @@ class AttentionCAM(nn.Module):
 def attend(query: Tensor, key: Tensor, values: Tensor, places: Tensor) -> Tensor:
     """At every place the mean of all places' values, weighted by softmax(query . key / sqrt(channels)). Like values
 
-    query and key (B, P, h, w), values (B, F, h, w), places (B, h, w) bool: those that are looked at.
+    query and key (B, P, h, w), values (B, F, h, w), places (B, h, w) bool: the places that are looked at.
     """
     q, k, v = (maps.flatten(2).mT for maps in (query, key, values.to(query.dtype)))  # (B, hw, P), ..., (B, hw, F)
     found = F.scaled_dot_product_attention(q, k, v, attn_mask=places.flatten(1)[:, None])  # (B, hw, F)

@@ -17,6 +17,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from semiseg.config.fields import marked
 from semiseg.config.layers import flatten
 from semiseg.config.recipe import Config, config_to_dict
 from semiseg.studies.paper.settings import Scale
@@ -33,17 +34,9 @@ _CLASSES = {
 }
 _FEW = ("background", "1")  # where nothing tells
 
-# What the operations of a step and their sizes follow from...
+# What the operations of a step and their sizes follow from, without the fields that are marked NOT_COUNTED.
 _COUNTED = ("method.", "prototypes", "network.", "loss.", "augment.crop_")
 _COUNTED_OF_TRAIN = ("batch_labeled", "batch_unlabeled", "accumulate", "devices", "precision")
-# ...but these only scale or select.
-_FREE = (
-    *("network.weights", "loss.ohem_threshold", "loss.ohem_min_kept", "method.warmup", "method.unlabeled_weight"),
-    *("method.threshold", "method.temperature"),
-    *("method.ramp", "method.contrastive_weight", "method.presence_weight", "method.teacher_start", "method.ema_decay"),
-    *("prototypes.temperature", "prototypes.momentum", "prototypes.weight", "prototypes.init_pixels"),
-    "prototypes.update",
-)
 
 
 def cost_of(config: Config) -> tuple[Cost, bool]:
@@ -56,11 +49,11 @@ def cost_of(config: Config) -> tuple[Cost, bool]:
 
 def key_of(config: Config) -> str:
     """The same for configs whose steps cost the same."""
-    flat = flatten(config_to_dict(config))
+    flat, free = flatten(config_to_dict(config)), marked(config.method, "costs")
     counted = {
         key: value
         for key, value in flat.items()
-        if (key.startswith(_COUNTED) or key.removeprefix("train.") in _COUNTED_OF_TRAIN) and key not in _FREE
+        if (key.startswith(_COUNTED) or key.removeprefix("train.") in _COUNTED_OF_TRAIN) and key not in free
     }
     names = classes_of(config)
     words = json.dumps([len(names), names[0].lower() == "background", counted], sort_keys=True)
