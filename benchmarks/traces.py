@@ -48,8 +48,8 @@ VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
         "prototype",
         {"method.mix": "classmix", "method.denominator": "kept", "train.accumulate": 2},
     ),
-    "u2pl, negatives": ("u2pl", {"method.low_rank": 1}),
     "ael, pasting": ("ael", {"method.paste_probability": 1.0, "method.bank_area": 0.01, "method.box_area": 0.01}),
+    "u2pl, negatives": ("u2pl", {"method.low_rank": 1}),
 }
 
 
