@@ -1,6 +1,6 @@
 """Prototype-based consistency regularization (Xu et al., NeurIPS 2022).
 
-    for a number of steps: supervised training; then K-means on labelled features starts the prototypes   (Algorithm 2)
+    for the first steps (`warmup`, in Method): supervised training; then K-means on labelled features starts the prototypes   (Algorithm 2)
     at every step after it:                                                                                (Algorithm 1)
         label, confidence = teacher's linear predictor on the weak view                                    (Eq. 7)
         mixed image, label, confidence = CutMix within the batch                                           (3.3)
@@ -47,7 +47,8 @@ class Prototype(TeacherMethod):
             self.prototypes = Prototypes(student.num_classes, student.feature_channels, self.options.prototypes)
 
     def prepare(self, labeled: Iterable[LabeledBatch], clock: Clock) -> None:
-        """The teacher becomes the student; K-means on labelled features starts the prototypes (Algorithm 2)."""
+        """Warm-up has ended: the student is copied into the teacher, and K-means on the teacher's features of labelled
+        pixels starts the prototypes (Algorithm 2)."""
         super().prepare(labeled, clock)
         if self.prototypes is not None:
             start_prototypes([(self.prototypes, self.labeler)], labeled, clock.generator, self.setting.seed)
@@ -55,9 +56,9 @@ class Prototype(TeacherMethod):
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
         """Algorithm 1, one step."""
         options = self.options
-        pseudo = self.label(unlabeled)  # Eq. 7
+        pseudo = self.label(unlabeled)  # Eq. 7; the loader's images are weak views
         image = unlabeled.image
-        if options.strong:
+        if options.strong:  # an option; the paper's student sees the weak view
             image = strong_view(image, self.setting.augment, clock.generator)
         image, pseudo = mix_batch(  # 3.3
             options.mix, options.mix_probability, image, pseudo, self.student.num_classes, clock.generator
@@ -65,7 +66,7 @@ class Prototype(TeacherMethod):
         kept = pseudo.kept(options.threshold)  # (B, H, W), confidence >= tau
 
         together = torch.cat([labeled.image, image])
-        self.teacher.observe(together)
+        self.teacher.observe(together)  # BatchNorm statistics, with `teacher_bn: own` only
         output = self.student(together)
         on_labeled, on_mixed = split_output(output, len(labeled.image))
 
@@ -76,6 +77,8 @@ class Prototype(TeacherMethod):
                 on_mixed.logits, pseudo.label, kept=kept, valid=pseudo.valid, denominator=options.denominator
             )
         if self.prototypes is not None:
+            # Cross-entropy of the prototype predictor (Eq. 2) at sampled points. The features of these points are put
+            # aside, each with the nearest prototype of its label or kept pseudo-label: Eq. 11 moves by them.
             on_labels, on_pseudo_labels = self.prototypes.losses(
                 output.features,
                 labeled.label,
