@@ -1,6 +1,6 @@
 """Prototype-based consistency regularization (Xu et al., NeurIPS 2022).
 
-    for the first steps (`warmup`, in Method): supervised training; then K-means on labelled features starts the prototypes   (Algorithm 2)
+    for a number of steps (`warmup`): supervised training; K-means on labelled features starts the prototypes (Alg. 2)
     at every step after it:                                                                                (Algorithm 1)
         label, confidence = teacher's linear predictor on the weak view                                    (Eq. 7)
         mixed image, label, confidence = CutMix within the batch                                           (3.3)
