@@ -55,6 +55,25 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def test_one_that_fails_between_two_questions_has_failed(monkeypatch):
+    """Its pipe closes before the system tells its status: asked once it still runs, asked again it has failed."""
+
+    class Ending:
+        sentinel, answers = 0, iter([None])
+
+        @property
+        def exitcode(self) -> int | None:
+            return next(self.answers, 3)
+
+        def join(self, timeout: float | None = None) -> None:
+            pass
+
+        terminate = kill = join
+
+    monkeypatch.setattr(launch.connection, "wait", lambda sentinels: sentinels)
+    assert launch._wait([Ending()]) == 1
+
+
 def test_two_that_end_well_print_once(started):
     assert started("well") == (0, "the report\n", "")
 

@@ -135,11 +135,11 @@ def _process(rank: int, main: Callable[[Sequence[str]], int], tokens: Sequence[s
 
 def _wait(processes: Sequence[BaseProcess]) -> int:
     """Wait until all have ended well, or one has not; then end the others. Returns the exit status."""
-    while not any(process.exitcode for process in processes):
-        running = [process.sentinel for process in processes if process.exitcode is None]
-        if not running:
+    # Each is asked once a round: it may end between two questions, and with a failure.
+    while not any(codes := [process.exitcode for process in processes]):
+        if None not in codes:
             return 0
-        connection.wait(running)
+        connection.wait([process.sentinel for process, code in zip(processes, codes, strict=True) if code is None])
     _join(processes)  # the one that speaks may not be the one that ended first
     codes = [process.exitcode for process in processes]
     _end(processes)
