@@ -42,7 +42,7 @@ from semiseg.runtime.timing import median_seconds
 from semiseg.training.experiment import build_experiment, build_method, build_trainer
 from semiseg.training.optim import build_optimizer
 from semiseg.training.trainer import State
-from semiseg.types import LabeledBatch, UnlabeledBatch
+from semiseg.types import LabeledBatch
 
 BACKWARD = 2 / 3  # of the compute: twice the work of the forward pass
 REPEATS = 15
@@ -128,7 +128,7 @@ def measure_process(tokens: Sequence[str]) -> int:
         labeled, unlabeled = next(batches)
         assert unlabeled is not None
         few = len(labeled.image) // 2
-        half = LabeledBatch(*(part[:few] for part in labeled[:3])), UnlabeledBatch(*(part[:few] for part in unlabeled))
+        half = LabeledBatch(*(part[:few] for part in labeled[:3])), unlabeled.each(lambda part: part[:few])
         calls = {
             "half": lambda: trainer.step(*half, trainer.clock(1)),
             "whole": lambda: trainer.step(labeled, unlabeled, trainer.clock(1)),

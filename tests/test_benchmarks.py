@@ -1,0 +1,225 @@
+"""The scripts in benchmarks/, which make the pages' figures, work on a run of three steps."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.tiny_run import tiny_config, train_quietly
+from support.written_runs import CLASSES, write_run
+
+from semiseg.config.options import DataOptions
+from semiseg.costs.bench import pictures, workers
+from semiseg.training.record import read_record
+
+FOLDER = Path(__file__).parent.parent / "benchmarks"
+SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py"))
+RUN_HERE = {"compared_looks", "curves", "many_images", "nuclei_looks", "scaling", "table", "traces"}
+SVG = "{http://www.w3.org/2000/svg}"
+COLORS = {"fluorescence": (40, 40, 40), "bright field": (200, 200, 200), "stained": (220, 90, 160)}
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch):
+    """Imports a script by its name, and leaves no trace of it: scripts import one another by name, too."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+
+    def load(name: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, name, module)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+def call(module: ModuleType, monkeypatch: pytest.MonkeyPatch, *words: object) -> None:
+    """Its `main`, as if the words were typed."""
+    monkeypatch.setattr(sys, "argv", [f"{module.__name__}.py", *map(str, words)])
+    module.main()
+
+
+@pytest.fixture(scope="module")
+def nuclei(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on two classes; its validation images have each look once, with a square nucleus."""
+    root = tmp_path_factory.mktemp("nuclei")
+    for name in ("images", "masks"):
+        (root / name).mkdir()
+    looks = [*COLORS] * 3
+    for number, look in enumerate(looks):
+        mask = np.zeros((40, 40), np.uint8)
+        mask[8:32, 8:32] = 1
+        image = np.broadcast_to(np.uint8(COLORS[look]), (40, 40, 3)) + mask[..., None] * 20
+        Image.fromarray(image.astype(np.uint8)).save(root / f"images/{number}.png")
+        Image.fromarray(mask).save(root / f"masks/{number}.png")
+    names = {"labeled": "0\n1\n2\n", "unlabeled": "3\n4\n5\n", "val": "6\n7\n8\n"}
+    lists = {name: root / f"{name}.txt" for name in names}
+    for name, file in lists.items():
+        file.write_text(names[name])
+    run = root / "runs" / "nuclei-3-prototype-0"
+    options = DataOptions(root=root, **lists)
+    train_quietly(tiny_config(run, data=options, steps=3, evaluate_every=3, checkpoint_every=3))
+    return run
+
+
+def test_every_script_is_run_here():
+    assert set(SCRIPTS) == RUN_HERE
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_says_how_it_is_called(script, name):
+    assert f"python benchmarks/{name}.py" in script(name).__doc__
+
+
+def test_a_table_of_runs_has_their_scores_and_means(script, nuclei, monkeypatch, capsys):
+    call(script("table"), monkeypatch, nuclei)
+    said = capsys.readouterr().out
+    result = json.loads((nuclei / "result.json").read_text())
+    last, best = (result[which]["val"] for which in ("last", "best"))
+    figures = [scores[name]["miou"] for scores in (last, best) for name in ("linear", "prototype")]
+    cells = " | ".join(f"{figure:.2f}" for figure in figures)
+    assert f"| prototype | {result['seed']} | {cells} | {result['best']['step']} |" in said
+    assert f"| **prototype** | mean | {cells} |" in said
+    for name in result["classes"]:
+        assert f"| {name} | {last[last['headline']]['iou'][name] or 0:.2f} |" in said
+    assert result["split"]["val"]["sha256"][:12] in said
+
+
+def test_the_mean_of_a_table_is_of_its_seeds(script):
+    scores = ({"linear": {"miou": miou}} for miou in (40.0, 41.0, 50.0, 53.0))
+    runs = [{"method": "cutmix", "seed": seed, "seconds": 1} for seed in (1, 0)]
+    for run in runs:
+        run |= {"last": {"val": next(scores)}, "best": {"val": next(scores), "step": 9}}
+    *_, first, second, mean = script("table").table(runs, "val").splitlines()
+    assert first == "| cutmix | 0 | 50.00 | - | 53.00 | - | 9 | 1 |"
+    assert second == "| cutmix | 1 | 40.00 | - | 41.00 | - | 9 | 1 |"
+    assert mean == "| **cutmix** | mean | 45.00 | - | 47.00 | - |  | 1 |"
+
+
+def panels(file: Path) -> list[ElementTree.Element]:
+    return ElementTree.parse(file).getroot().findall(f"{SVG}g")
+
+
+def test_curves_have_a_panel_for_the_mean_and_each_class_and_a_line_for_each_run(script, tmp_path, monkeypatch):
+    runs = [write_run(tmp_path / f"scenes-9-{method}-0", method) for method in ("supervised", "prototype")]
+    call(script("curves"), monkeypatch, tmp_path / "out.svg", "iou", *runs, "--depth", 10)
+    found = panels(tmp_path / "out.svg")
+    assert [panel.find(f"{SVG}text").text for panel in found] == ["mIoU", *CLASSES]
+    assert [len(panel.findall(f"{SVG}polyline")) for panel in found] == [2] * 7
+
+
+def test_curves_of_pseudo_labels_have_recall_and_dashed_precision(script, nuclei, tmp_path, monkeypatch):
+    call(script("curves"), monkeypatch, tmp_path / "out.svg", "pseudo-labels", nuclei)
+    mean, *classes = panels(tmp_path / "out.svg")
+    assert [line.get("class") for line in mean.findall(f"{SVG}polyline")] == [None]
+    assert len(classes) == 2
+    recorded = [line for line in read_record(nuclei / "metrics.jsonl") if line["kind"] == "evaluation"][-1][
+        "pseudo_labels"
+    ]
+    for name, panel in zip(recorded["recall_by_class"], classes, strict=True):
+        figures = (recorded["recall_by_class"][name], recorded["precision_by_class"][name])
+        expected = [kind for kind, figure in zip((None, "dashed"), figures, strict=True) if figure is not None]
+        assert [line.get("class") for line in panel.findall(f"{SVG}polyline")] == expected
+
+
+def test_looks_are_told_by_colour_and_brightness(script):
+    look = script("nuclei_looks").look
+    for name, color in COLORS.items():
+        assert look(np.broadcast_to(np.uint8(color), (4, 4, 3))) == name
+
+
+def test_nuclei_are_counted_by_look(script, nuclei, monkeypatch, capsys):
+    module = script("nuclei_looks")
+    call(module, monkeypatch, nuclei)
+    said = capsys.readouterr().out.splitlines()
+    assert [line.partition("  images")[0].removeprefix(str(nuclei)).strip() for line in said] == sorted(COLORS)
+    for name, (seen,) in module.by_look(nuclei).items():
+        assert name == look_of(seen.name)
+        assert seen.matrix.counts.sum() == 40 * 40
+        assert 0 <= seen.missed <= 18 * 18  # the square without a rim of 3 pixels
+        assert seen.missed <= seen.matrix.counts[1, 0]
+
+
+def look_of(name: str) -> str:
+    return [*COLORS][int(Path(name).stem) % 3]
+
+
+def test_looks_are_compared_from_the_counts_a_run_left(script, nuclei, monkeypatch, capsys):
+    call(script("compared_looks"), monkeypatch, nuclei.parent)
+    head, _, row = capsys.readouterr().out.splitlines()
+    assert head == "| runs | fluorescence (1 images) | stained (1 images) | bright field (1 images) |"
+    counted = script("nuclei_looks").by_look(nuclei)
+    cells = []
+    for name in ("fluorescence", "stained", "bright field"):
+        counts = counted[name][0].matrix.counts
+        iou = counts[1, 1] / (counts[1].sum() + counts[0, 1])
+        cells.append(f"{100 * iou:.1f} / {100 * counts[1, 1] / counts[1].sum():.1f}")
+    assert row == f"| 3-prototype-0 | {' | '.join(cells)} |"
+
+
+@pytest.mark.skipif(not workers.MEMORY.exists(), reason="this system does not tell a process's memory")
+def test_many_images_are_opened_and_read(script, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(pictures, "LINKS", 4)
+    monkeypatch.setattr(workers, "NAMES", 2000)
+    script("many_images").main(tmp_path / "many", 9)
+    first, *grown = capsys.readouterr().out.splitlines()
+    assert first.startswith("9 images open in ")
+    assert [line.split(":")[0] for line in grown] == ["fork"] * 2 + ["spawn"] * 2
+
+
+def test_a_model_of_scaling_is_what_its_formula_says(script, monkeypatch, capsys):
+    scaling = script("scaling")
+    words = ("table", "demo", "--image-seconds", 0.01, "--fixed-seconds", 0.02, "--devices", 2, "--bandwidth", 1e8)
+    call(scaling, monkeypatch, *words)
+    said = capsys.readouterr().out
+    count = scaling.parameters_of("demo")
+    assert said.startswith(f"{count:,} parameters")
+    one, two = (line.strip("| ").split(" | ") for line in said.splitlines()[-2:])
+    compute, exchange = 0.02 + 0.01 * 8, 4 * count / 1e8
+    seconds = compute + max(0.0, exchange - 2 / 3 * 0.01 * 8)
+    assert float(one[6]) == pytest.approx(compute, rel=0.01)
+    assert float(two[6]) == pytest.approx(seconds, rel=0.01)
+    assert one[-1] == "100%"
+    assert two[-1] == f"{compute / seconds:.0%}"
+
+
+def test_processes_are_measured_against_the_model():
+    code = f"import sys; sys.path.insert(0, {str(FOLDER)!r}); import scaling; print(scaling.measure(4))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()[-4:]]
+    assert [(row[0], row[1]) for row in rows] == [("1", "4"), ("1", "8"), ("2", "2"), ("2", "4")]
+    assert all(float(cell) > 0 for row in rows for cell in row[2:])
+
+
+def test_traces_tell_where_two_codes_part(script, tmp_path, monkeypatch, capsys):
+    traces = script("traces")
+    monkeypatch.setattr(traces.semiseg, "METHODS", {"supervised": None, "cutmix": None})
+    monkeypatch.setattr(traces, "VARIANTS", {"more": ("cutmix", {"method.confidence": "pixel"})})
+    monkeypatch.setattr(traces, "STEPS", 2)
+    few = dict.fromkeys(("train.steps", "train.evaluate_every", "train.checkpoint_every"), 2)
+    monkeypatch.setattr(traces, "SHARED", traces.SHARED | few)
+    one, other = tmp_path / "one.json", tmp_path / "other.json"
+    traces.record(one)
+    recorded = json.loads(one.read_text())
+    assert [*recorded] == ["supervised", "cutmix", "more"]
+    assert all([*steps] == ["1", "2"] for steps in recorded.values())
+    traces.record(other)
+    capsys.readouterr()
+    assert traces.compare(one, other) == 0
+    assert capsys.readouterr().out.count("equal, every digit") == 3
+    recorded["cutmix"]["2"]["supervised"] *= 1.001
+    del recorded["more"]
+    other.write_text(json.dumps(recorded))
+    assert traces.compare(one, other) == 1
+    said = capsys.readouterr().out
+    assert "more: recorded in one of the files only" in said
+    assert "cutmix: supervised apart from step 2 on, by 1.0e-03 at most" in said
+    assert "supervised: equal, every digit" in said
