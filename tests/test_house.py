@@ -1,10 +1,13 @@
 """The house rules that a syntax tree can tell: which way imports point, sizes, words and annotations."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 import semiseg
 
@@ -160,15 +163,29 @@ def test_tests_mirror_the_rooms_and_share_through_support():
     rooms = {path.name for path in SOURCE.iterdir() if path.is_dir()}
     folders = {path.name for path in tests.iterdir() if path.is_dir()} - {"__pycache__"}
     assert folders - rooms == {"support"}
-    names = {path.stem for path in tests.rglob("test_*.py")}
     wrong = [
         f"{path.name} imports {name}"
         for path in tests.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
-        for name in ([node.module] if isinstance(node, ast.ImportFrom) else [])
-        if name in names
+        for name in named_by_imports(path.read_text("utf-8"))
+        if any(part.startswith("test_") for part in name.split("."))
     ]
     assert wrong == []
+
+
+def named_by_imports(text: str) -> Iterator[str]:
+    """Dotted names of all that a file imports: modules, and what is taken out of them."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module or ''}.{alias.name}" for alias in node.names)
+
+
+def test_every_way_to_import_a_test_is_noticed():
+    ways = ("import test_a", "import parts.test_a as a", "from test_a import b", "from parts import test_a")
+    ways += ("from .test_a import b", "from . import test_a", "from parts.test_a import b")
+    for way in ways:
+        assert any("test_a" in name.split(".") for name in named_by_imports(way)), way
 
 
 # Sizes ----------------------------------------------------------------------------------------------------------------
@@ -184,6 +201,45 @@ def test_functions_are_short():
     sizes = {name: lines(node) for module in FILES for name, node in functions(module)}
     assert len(sizes) > 300
     assert {name: size for name, size in sizes.items() if size > 60} == {}
+
+
+def changed_arguments(node: Function) -> list[str]:
+    """Where a function changes a tensor that it was given: `x.add_(1)` and `x[0] = 1`, not behind `x = x.clone()`."""
+    arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+    made = {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
+    given = {argument.arg for argument in arguments} - {"self", "cls"} - made
+    changed = []
+    for each in ast.walk(node):
+        targets = (
+            each.targets if isinstance(each, ast.Assign) else [each.target] if isinstance(each, ast.AugAssign) else []
+        )
+        changed += [part.value for part in targets if isinstance(part, ast.Subscript)]
+        if isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute) and re.search("[^_]_$", each.func.attr):
+            changed.append(each.func.value)
+    return [f"{part.id}:{part.lineno}" for part in changed if isinstance(part, ast.Name) and part.id in given]
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ("x.add_(1)", ["x:1"]), ("x[0] = 1", ["x:1"]), ("x[0] += 1", ["x:1"]), ("return x.add(1)", []),
+        ("x = x.clone(); x.add_(1)", []), ("y = x + 1; y.add_(1)", []), ("self.add_(1)", []), ("x.__len__()", []),
+    ],
+)  # fmt: skip
+def test_every_change_of_an_argument_is_noticed(body, found):
+    (node,) = ast.parse(f"def f(self, x): {body}").body
+    assert isinstance(node, Function)
+    assert changed_arguments(node) == found
+
+
+def test_functions_that_change_their_arguments_end_in_an_underscore():
+    wrong = {
+        name: changed
+        for module in FILES
+        for name, node in functions(module)
+        if not node.name.endswith("_") and (changed := changed_arguments(node))
+    }
+    assert wrong == {}
 
 
 # Words ----------------------------------------------------------------------------------------------------------------
