@@ -1,13 +1,17 @@
-"""Every method has a page, and the page names what there is."""
+"""Every method has a page; the commands of the pages are commands, and their links lead somewhere."""
 
+import contextlib
 import re
-from dataclasses import fields
+import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from cyclopts.exceptions import CycloptsError, MissingArgumentError
 
+from semiseg.cli.main import build_app
+from semiseg.cli.options import join_booleans
 from semiseg.config.methods import METHOD_OPTIONS
-from semiseg.config.prototypes import PrototypesOptions
 from semiseg.config.recipe import load_config
 
 REPOSITORY = Path(__file__).parent.parent
@@ -23,28 +27,103 @@ def page(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", METHOD_OPTIONS)
-def test_a_page_has_its_parts_and_names_every_option(name):
+def test_a_page_has_its_parts(name):
     text = page(name)
     assert text.startswith(f"# {name}\n")
     for part in ("Options", "Differences", "Cost", "Command"):
         assert re.search(rf"^## {part}", text, re.MULTILINE), part
-    missing = [field.name for field in fields(METHOD_OPTIONS[name]) if f"`{field.name}`" not in text]
-    assert missing == []
 
 
-def test_the_section_prototypes_is_explained_once():
-    names = [f"`prototypes.{field.name}`" for field in fields(PrototypesOptions)]
-    assert [name for name in names if name not in page("README") or name not in page("prototype")] == []
+def commands(path: Path) -> list[list[str]]:
+    """The words behind `semiseg` of each command in a page's code blocks; a line that ends in a backslash goes on."""
+    text = path.read_text("utf-8").replace("\\\n", " ")
+    return _words(re.findall(r"^ {4}(.*)$", text, re.MULTILINE))
+
+
+def mentions(path: Path) -> list[list[str]]:
+    """Likewise of the commands named in its sentences, which may leave out what is not their point."""
+    prose = re.sub(r"^ {4}.*$", "", path.read_text("utf-8"), flags=re.MULTILINE)
+    return _words(" ".join(span.split()) for span in re.findall(r"`([^`]*)`", prose))
+
+
+def _words(lines: Iterable[str]) -> list[list[str]]:
+    found = [re.search(r"(?:^|&& |uv run )semiseg (.+)", line) for line in lines]
+    return [shlex.split(match[1], comments=True) for match in found if match]
+
+
+EXAMPLES = {"RECIPE": "folder", "METHOD": "cutmix", "NAME": "cutmix", "TABLE": "table1", "SEED": "0"}
+"""What may be typed for the capitals that stand for a name."""
+
+
+def is_whole(tokens: list[str]) -> bool:
+    """Whether it can be typed: no dots for what is left out, more than a verb."""
+    return "..." not in tokens and (len(tokens) > 1 or tokens[0] in ("demo", "methods", "recipes", "bench"))
+
+
+COMMANDS = [(path, tokens) for path in LINKED for tokens in commands(path) if is_whole(tokens)]
+MENTIONS = [(path, tokens) for path in LINKED for tokens in mentions(path) if is_whole(tokens)]
+
+
+def of_pages(pairs: list[tuple[Path, list[str]]]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(
+        "tokens", [pytest.param(tokens, id=f"{path.stem}: {' '.join(tokens)}") for path, tokens in pairs]
+    )
+
+
+def check(tokens: list[str]) -> None:
+    """Parse as the command line does, without running; options of a training are then read as a run reads them."""
+    words = join_booleans([EXAMPLES.get(token, token) for token in tokens])
+    command, bound, _ = build_app(words).parse_args(words, exit_on_error=False, print_error=False)
+    if command.__name__ in ("train", "estimate"):
+        load_config(
+            bound.args[0], {key: value for key, value in bound.kwargs.items() if key not in ("resume", "device")}
+        )
+
+
+@of_pages(COMMANDS)
+def test_commands_of_the_pages_are_commands(tokens):
+    check(tokens)
+
+
+@of_pages(MENTIONS)
+def test_commands_in_sentences_are_commands_but_for_what_is_left_out(tokens):
+    if tokens[0] in ("train", "compare", "estimate") and tokens[1].startswith("--"):
+        tokens = [tokens[0], "folder", *tokens[1:]]
+    with contextlib.suppress(MissingArgumentError):
+        check(tokens)
+
+
+def test_commands_are_found():
+    assert len(COMMANDS) > 60
+    assert len(MENTIONS) > 10
+    assert {tokens[0] for _, tokens in COMMANDS} >= {
+        *(
+            "train",
+            "compare",
+            "reproduce",
+            "estimate",
+            "evaluate",
+            "predict",
+            "report",
+            "demo",
+            "bench",
+            "data",
+            "analyse",
+        ),
+    }
+
+
+@pytest.mark.parametrize("words", ["train folder --optim.lrr 1", "train folder --train.steps many", "trian folder"])
+def test_what_is_no_command_is_noticed(words):
+    with pytest.raises((CycloptsError, ValueError)):
+        check(words.split())
 
 
 @pytest.mark.parametrize("name", METHOD_OPTIONS)
-def test_a_pages_commands_are_commands(name):
-    found = re.findall(r"uv run semiseg train (\S+) (.*)", page(name))
-    assert found
-    for recipe, rest in found:
-        words = rest.split()
-        overrides = {key.removeprefix("--"): value for key, value in zip(words[::2], words[1::2], strict=True)}
-        assert load_config(recipe, overrides).method == name
+def test_a_page_has_commands_of_its_method(name):
+    trained = [tokens for tokens in commands(PAGES / f"{name}.md") if tokens[0] == "train" and is_whole(tokens)]
+    named = [tokens[tokens.index("--method") + 1] for tokens in trained if "--method" in tokens]
+    assert name in named
 
 
 def test_there_is_no_page_of_a_method_that_is_not_there():
