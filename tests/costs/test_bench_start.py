@@ -4,29 +4,24 @@ import numpy as np
 import pytest
 
 from semiseg.config.options import DataOptions
-from semiseg.costs.bench import start, workers
+from semiseg.costs.bench import start
 from semiseg.costs.bench.pictures import write_many_names
 from semiseg.costs.bench.start import bench_start
-from semiseg.costs.bench.workers import MEMORY, Growth, worker_growth
+from semiseg.costs.bench.workers import MEMORY, worker_growth
 from semiseg.data import open_dataset
 
 needs_proc = pytest.mark.skipif(not MEMORY.exists(), reason="this system does not tell a process's memory")
 
 
-def test_the_start_is_held_against_its_targets(monkeypatch):
+@needs_proc
+def test_the_start_is_measured_in_the_units_of_its_targets(monkeypatch):
     monkeypatch.setattr(start, "FILES", 50)
-    monkeypatch.setattr(start, "MEMORY", workers.Path("/"))
-    monkeypatch.setattr(start, "median_seconds", lambda *_: {"help": 0.25})
-    monkeypatch.setattr(start, "timed", lambda call, _: (call(), 3.0)[1])
-    seen = []
-    monkeypatch.setattr(
-        start, "worker_growth", lambda images: (seen.append(len(images)), [Growth(1, 1, 8), Growth(2, 1, 6)])[1]
-    )
     (table,) = bench_start(1)
-    assert [(row["measured"], row["unit"], row["target"]) for row in table.rows] == [
-        (0.25, "s", "< 0.5"), (3, "s", "< 5"), (2, "MB", "< 20"), (8, "MB", "< 20"),
-    ]  # fmt: skip
-    assert seen == [50]
+    assert [row["unit"] for row in table.rows] == ["s", "s", "MB", "MB"]
+    help_, opened, uss, pss = (row["measured"] for row in table.rows)
+    assert 0.05 < help_ < 60  # a process with Python and the package in it
+    assert opened < help_  # fifty files
+    assert max(uss, pss) < 15
 
 
 def test_many_names_share_few_files(tmp_path, monkeypatch):
