@@ -43,14 +43,12 @@ def with_train_options(command: Command, tokens: Sequence[str]) -> Command:
     return _with_options(command, parameters)
 
 
-def named_config(tokens: Sequence[str]) -> Config:
-    """The config of the recipe, preset and method that the tokens name, as far as one can tell before parsing."""
+def named_config(tokens: Sequence[str], options: Sequence[str] = ("preset", "method")) -> Config:
+    """The config of the recipe and the `options` that the tokens name, as far as one can tell before parsing."""
     recipe = next((token for token in tokens[1:2] if not token.startswith("-")), None)
     words = [*tokens, ""]
-    chosen = {
-        key: words[at + 1] for key in ("preset", "method") for at, word in enumerate(tokens) if word == f"--{key}"
-    }
-    chosen |= {key: word.partition("=")[2] for key in ("preset", "method") for word in tokens if f"--{key}=" in word}
+    chosen = {key: words[at + 1] for key in options for at, word in enumerate(tokens) if word == f"--{key}"}
+    chosen |= {key: word.partition("=")[2] for key in options for word in tokens if f"--{key}=" in word}
     return load_config(recipe or "folder", chosen if recipe else {k: v for k, v in chosen.items() if k == "method"})
 
 
@@ -58,7 +56,13 @@ def with_compare_options(command: Command, tokens: Sequence[str]) -> Command:
     """`command` with the options that all runs of a comparison share, and any method's options as words."""
     if tokens[:1] != [command.__name__]:
         return _with_options(command, [])
-    values = flatten(config_to_dict(named_config([token for token in tokens if not token.startswith("--method")])))
+    values = flatten(
+        config_to_dict(
+            named_config(
+                [token for token in tokens if not token.startswith("--method") or token.startswith("--methods")]
+            )
+        )
+    )
     return _with_options(command, [*_shared_options(values), *_options_of_any_method()])
 
 
