@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from semiseg.config.checks import FREE_ON_RESUME
 from semiseg.config.fields import marked
 from semiseg.config.layers import flatten
 from semiseg.config.recipe import Config, config_to_dict
@@ -22,6 +23,10 @@ def check_same_run(config: Config, saved: Config, folder: Path) -> None:
 def changed_options(config: Config, saved: Config) -> list[str]:
     """In what `config` would give another run than `saved`, as `optim.lr was 0.02 and is 0.5`."""
     ours, theirs = (flatten(config_to_dict(c)) for c in (config, saved))
-    free = {"run", "recipe", *marked(config.method, "resume")}  # that the images are the same is checked by the lists
+    free = {
+        "run",
+        "recipe",
+        *marked(config.method, FREE_ON_RESUME),
+    }  # that the images are the same is checked by the lists
     keys = [key for key in ours if ours[key] != theirs.get(key) and key not in free]
     return [f"{key} was {theirs.get(key)!r} and is {ours[key]!r}" for key in keys]

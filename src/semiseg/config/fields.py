@@ -5,15 +5,11 @@ No torch here: `semiseg --help` reads this file and must answer at once.
 
 from __future__ import annotations
 
-import ast
 import difflib
-import inspect
 import math
-import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -59,41 +55,37 @@ def option_types(method: str) -> dict[str, Any]:
     """Every option that `method` has: dotted key -> type, in the order of the help."""
     types: dict[str, Any] = {"recipe": str, "preset": str | None, "seed": int, "run": Path | None}
     types["method"] = Literal[tuple(METHOD_OPTIONS)]
-    for name, options in sections(method).items():
-        if name == "prototypes":
-            types["prototypes"] = bool
-        types |= _field_types(options, f"{name}.")
-    types.pop("method.prototypes", None)  # a section of its own
+    for key, (options, item) in option_fields(method).items():
+        types[key] = bool if key == "prototypes" else type_hints(options)[item.name]
     return types
+
+
+def option_fields(method: str) -> dict[str, tuple[type, Field[Any]]]:
+    """Every option of `method` in a section: dotted key -> the dataclass that has it, and its field there."""
+    found = {key: pair for name, options in sections(method).items() for key, pair in _fields(options, f"{name}.")}
+    if "method.prototypes" in found:  # a section of its own; the key alone turns it on or off
+        found = {"prototypes": found.pop("method.prototypes"), **found}
+    return found
+
+
+def _fields(options: type, prefix: str) -> Iterable[tuple[str, tuple[type, Field[Any]]]]:
+    hints = type_hints(options)
+    for item in fields(options):
+        if is_dataclass(hints[item.name]):
+            yield from _fields(hints[item.name], f"{prefix}{item.name}.")
+        else:
+            yield prefix + item.name, (options, item)
+
+
+def marked(method: str, mark: Mapping[str, str]) -> set[str]:
+    """Dotted keys of the options of `method` whose field has `mark` among its metadata."""
+    return {key for key, (_, item) in option_fields(method).items() if mark.items() <= item.metadata.items()}
 
 
 @cache
 def type_hints(options: type) -> Mapping[str, Any]:
     """Field -> type of a dataclass of options; worked out once, as a table loads a config a hundred times."""
     return get_type_hints(options)
-
-
-def _field_types(options: type, prefix: str) -> dict[str, Any]:
-    hints = type_hints(options)
-    types: dict[str, Any] = {}
-    for name in (item.name for item in fields(options)):
-        key = prefix + name
-        types |= _field_types(hints[name], f"{key}.") if is_dataclass(hints[name]) else {key: hints[name]}
-    return types
-
-
-def marked(method: str, mark: str) -> set[str]:
-    """Dotted keys of the options of `method` whose field has the metadata `mark`."""
-    return {key for name, options in sections(method).items() for key in _marked(options, f"{name}.", mark)}
-
-
-def _marked(options: type, prefix: str, mark: str) -> Iterable[str]:
-    hints = type_hints(options)
-    for item in fields(options):
-        if is_dataclass(hints[item.name]):
-            yield from _marked(hints[item.name], f"{prefix}{item.name}.", mark)
-        elif mark in item.metadata:
-            yield prefix + item.name
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
@@ -163,45 +155,17 @@ def describe(kind: Any) -> str:
 
 
 def option_help(method: str) -> dict[str, str]:
-    """Dotted key -> docstring, for every option in a section."""
-    texts = {key: text for name, options in sections(method).items() for key, text in _field_help(options, f"{name}.")}
-    if "method.prototypes" in texts:
-        del texts["method.prototypes"]
-        texts["prototypes"] = "The prototype predictor and its losses; true where any prototypes.* is given."
-    return texts
-
-
-def _field_help(options: type, prefix: str) -> Iterable[tuple[str, str]]:
-    hints = type_hints(options)
-    texts = attribute_docs(options)
-    for name in (item.name for item in fields(options)):
-        if is_dataclass(hints[name]):
-            yield from _field_help(hints[name], f"{prefix}{name}.")
-        else:
-            yield prefix + name, texts[name]
-
-
-def attribute_docs(options: type) -> dict[str, str]:
-    """Field name -> the string under it in the source, of a class and its bases."""
-    texts: dict[str, str] = {}
-    for base in reversed(options.__mro__[:-1]):
-        texts |= _module_docs(base.__module__)[base.__name__]
-    return texts
+    """Dotted key -> docstring, for every option in a section; empty where the source has none or cannot be read."""
+    return {key: attribute_docs(options).get(item.name, "") for key, (options, item) in option_fields(method).items()}
 
 
 @cache
-def _module_docs(module: str) -> dict[str, dict[str, str]]:
-    """Class name -> field name -> docstring. Python keeps no docstring of an attribute, so its source is read."""
-    tree = ast.parse(inspect.getsource(sys.modules[module]))
-    classes = (node for node in tree.body if isinstance(node, ast.ClassDef))
-    return {node.name: dict(_docs(node)) for node in classes}
+def attribute_docs(options: type) -> dict[str, str]:
+    """Field name -> the string under it in the source, of a class and its bases."""
+    from docstring_parser import parse_from_object  # it takes a tenth of the time of `--help`, which alone needs it
 
-
-def _docs(node: ast.ClassDef) -> Iterable[tuple[str, str]]:
-    for field, text in pairwise(node.body):
-        match field, text:
-            case ast.AnnAssign(target=ast.Name(name)), ast.Expr(value=ast.Constant(str(words))):
-                yield name, " ".join(words.split())
+    parsed = (parse_from_object(base) for base in reversed(options.__mro__[:-1]))
+    return {text.arg_name: " ".join((text.description or "").split()) for base in parsed for text in base.params}
 
 
 def methods_with(key: str) -> list[str]:

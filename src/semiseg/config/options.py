@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from semiseg.config.checks import FREE_ON_RESUME, NOT_COUNTED
+from semiseg.config.checks import COUNTED, FREE_ON_RESUME, NOT_COUNTED
 from semiseg.config.checks import require as require
 from semiseg.config.network import NetworkOptions as NetworkOptions
 from semiseg.config.registry import check_name
 
 DATASETS = ["folder", "voc", "cityscapes", "scenes"]
-"""The datasets by name, shipped and added to `semiseg.DATASETS`."""
+"""The datasets by name, and those that are added to `semiseg.DATASETS`."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,9 @@ class DataOptions:
 class AugmentOptions:
     """The weak view (geometry), and the colour part of the strong view."""
 
-    crop_height: int = 513
+    crop_height: int = field(default=513, metadata=COUNTED)
     """Height of a training crop, pixels (after `data.scale`)."""
-    crop_width: int = 513
+    crop_width: int = field(default=513, metadata=COUNTED)
     """Width of a training crop, pixels."""
     scale_min: float = 0.5
     """Smallest random resize factor."""
@@ -185,14 +185,14 @@ class TrainOptions:
 
     steps: int = 40_000
     """Optimizer steps."""
-    batch_labeled: int = 16
+    batch_labeled: int = field(default=16, metadata=COUNTED)
     """Labelled images per step."""
-    batch_unlabeled: int = 16
+    batch_unlabeled: int = field(default=16, metadata=COUNTED)
     """Unlabelled images per step."""
-    accumulate: int = 1
+    accumulate: int = field(default=1, metadata=COUNTED)
     """Micro-batches per optimizer step; the batch sizes above are of the whole step. BatchNorm, the choice of hard
     pixels (OHEM), mixes, points and means over unlabelled pixels are each part's own."""
-    precision: Literal["fp32", "bf16"] = "bf16"
+    precision: Literal["fp32", "bf16"] = field(default="bf16", metadata=COUNTED)
     """bf16 runs the networks under autocast; losses and prototypes stay in float32."""
     channels_last: bool = True
     """Memory layout of images and convolutions; off, a step on two CPU cores took 1.15 of the time."""
@@ -203,7 +203,7 @@ class TrainOptions:
     """Processes that load images; 0 loads in the training process."""
     threads: int | None = None
     """CPU threads of the training process. None: all cores."""
-    devices: int = 1
+    devices: int = field(default=1, metadata=COUNTED)
     """Processes that train together, each with its own GPU or its part of the cores; the batch sizes above are of all
     of them. `--devices N` starts them on this machine; under torchrun, which starts its own, leave it out."""
     device: str = "auto"

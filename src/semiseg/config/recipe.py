@@ -48,7 +48,7 @@ class Config:
     seed: int = 0
     """Of all randomness of the run."""
     run: Path | None = None
-    """Run folder. None: runs/RECIPE-METHOD-seedS."""
+    """Run folder; by default runs/RECIPE-METHOD-seedS."""
     method: str = "prototype"
     """The method; its own options are listed by `--method NAME --help`."""
     method_options: SupervisedOptions | UnlabeledOptions = None  # type: ignore[assignment]  # None: the defaults

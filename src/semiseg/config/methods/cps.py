@@ -20,7 +20,8 @@ class CPSOptions(PairOptions):
     cutmix: bool = True
     """Ask for predictions of mixed unlabelled images; off: of the labelled and unlabelled images as they are."""
     prototypes: PrototypesOptions | None = None
-    """The paper's prototype predictor beside this method's own, with the same pseudo-labels."""
+    """The paper's prototype predictor beside this method's own, with the same pseudo-labels; on where any
+    `prototypes.*` is given."""
 
     @property
     def needs_partner(self) -> bool:

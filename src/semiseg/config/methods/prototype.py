@@ -24,7 +24,7 @@ class PrototypeOptions(MixOptions):
     denominator: Denominator = "all"
     """Divides the losses on unlabelled pixels: all pixels of the image, the kept ones, or as U2PL (N / kept x mean)."""
     prototypes: PrototypesOptions | None = field(default_factory=PrototypesOptions)
-    """The prototype predictor and its losses; none: row 1 of Table 4."""
+    """The prototype predictor and its losses; false: row 1 of Table 4."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

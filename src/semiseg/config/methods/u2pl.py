@@ -45,7 +45,8 @@ class U2PLOptions(MixOptions):
     save_queues: bool = True
     """Write the queues into checkpoints, 0.7 GB with 21 classes. Off: a resumed run fills them anew."""
     prototypes: PrototypesOptions | None = None
-    """The paper's prototype predictor beside this method's own, with the same pseudo-labels."""
+    """The paper's prototype predictor beside this method's own, with the same pseudo-labels; on where any
+    `prototypes.*` is given."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

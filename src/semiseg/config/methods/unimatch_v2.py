@@ -20,7 +20,8 @@ class UniMatchV2Options(TeacherOptions):
     threshold: float = field(default=0.95, metadata=NOT_COUNTED)
     """Confidence from which a pseudo-label teaches."""
     prototypes: PrototypesOptions | None = None
-    """The paper's prototype predictor beside this method's own, with the same pseudo-labels."""
+    """The paper's prototype predictor beside this method's own, with the same pseudo-labels; on where any
+    `prototypes.*` is given."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

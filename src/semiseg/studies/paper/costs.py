@@ -17,6 +17,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from semiseg.config.checks import COUNTED, NOT_COUNTED
 from semiseg.config.fields import marked
 from semiseg.config.layers import flatten
 from semiseg.config.recipe import Config, config_to_dict
@@ -34,9 +35,7 @@ _CLASSES = {
 }
 _FEW = ("background", "1")  # where nothing tells
 
-# What the operations of a step and their sizes follow from, without the fields that are marked NOT_COUNTED.
-_COUNTED = ("method.", "prototypes", "network.", "loss.", "augment.crop_")
-_COUNTED_OF_TRAIN = ("batch_labeled", "batch_unlabeled", "accumulate", "devices", "precision")
+_COUNTED_SECTIONS = ("method.", "prototypes", "network.", "loss.")  # but for what is marked NOT_COUNTED
 
 
 def cost_of(config: Config) -> tuple[Cost, bool]:
@@ -49,11 +48,12 @@ def cost_of(config: Config) -> tuple[Cost, bool]:
 
 def key_of(config: Config) -> str:
     """The same for configs whose steps cost the same."""
-    flat, free = flatten(config_to_dict(config)), marked(config.method, "costs")
+    flat = flatten(config_to_dict(config))
+    others, free = marked(config.method, COUNTED), marked(config.method, NOT_COUNTED)
     counted = {
         key: value
         for key, value in flat.items()
-        if (key.startswith(_COUNTED) or key.removeprefix("train.") in _COUNTED_OF_TRAIN) and key not in free
+        if (key.startswith(_COUNTED_SECTIONS) or key in others) and key not in free
     }
     names = classes_of(config)
     words = json.dumps([len(names), names[0].lower() == "background", counted], sort_keys=True)
