@@ -12,17 +12,18 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from semiseg.cli.options import RUN
 from semiseg.config.layers import flatten
 from semiseg.config.methods import METHOD_OPTIONS
 from semiseg.config.recipe import load_config, shipped_recipes
 from semiseg.runtime.launch import is_first, resolve_devices
 
 
-def train(recipe: str, /, *, resume: bool = False, **options: Any) -> None:
+def train(recipe: str, /, *, resume: Annotated[bool, Parameter(group=RUN)] = False, **options: Any) -> None:
     """Train by a recipe.
 
-    `semiseg recipes` lists the recipes, `semiseg methods` the methods. `train RECIPE --method NAME --help-all` shows
-    every option of that method, with the recipe's values as defaults; --help shows what people change first.
+    `semiseg recipes` lists the recipes, `semiseg methods` the methods. Below are the options that people change first,
+    with the recipe's values as defaults; `--method NAME --help` adds the method's own, `--help-all` lists every one.
 
     Parameters
     ----------
@@ -58,7 +59,7 @@ def compare(
 
     Runs what is not yet done, so that a stopped comparison goes on with the same command. Options of `train` are for
     all runs; of those of the methods, each method takes what it has, and `prototypes.*` go to the methods that have
-    prototypes by default or, with `--prototypes true`, to all that can.
+    prototypes by default or, with `--prototypes true`, to all that can. `--help-all` lists every option.
 
     Parameters
     ----------
@@ -86,7 +87,9 @@ def compare(
 
 
 def estimate(recipe: str, /, *, device: str = "here", **options: Any) -> None:
-    """Tell what a recipe costs before it is run: operations, memory, hours. Takes the options of `train`.
+    """Tell what a recipe costs before it is run: operations, memory, hours.
+
+    Takes the options of `train`; `--help-all` lists every one.
 
     Parameters
     ----------

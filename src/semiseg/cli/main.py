@@ -13,22 +13,14 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from cyclopts import App
+from cyclopts import App, Parameter
 from cyclopts.exceptions import CycloptsError, UnknownOptionError
 
-from semiseg.cli import analyse as analysis_commands
-from semiseg.cli import commands
-from semiseg.cli import reproduce as reproduction_commands
-from semiseg.cli.options import (
-    HELP_ALL,
-    join_booleans,
-    named_config,
-    with_compare_options,
-    with_evaluation_options,
-    with_reproduce_options,
-    with_train_options,
-)
+from semiseg.cli import analyse, commands
+from semiseg.cli.options import HELP_ALL, join_booleans, named_config, with_options
+from semiseg.cli.reproduce import reproduce
 from semiseg.config.fields import GONE, RENAMED, methods_with, option_types, repair
+from semiseg.config.methods import METHOD_OPTIONS
 from semiseg.runtime.launch import STOPPED, AloneError, first_to_fail, is_first, launch
 
 PIPE_CLOSED = 141  # 128 + SIGPIPE, as of a program that the signal ends
@@ -38,18 +30,16 @@ def main(tokens: Sequence[str] | None = None) -> int:
     """Run one command, `tokens` after `semiseg`. Returns the exit status: 0, 2 for a mistake, 130 if stopped."""
     tokens = join_booleans(sys.argv[1:] if tokens is None else tokens)
     try:
-        asked = ["--help" if token == HELP_ALL else token for token in tokens]
-        build_app(tokens)(asked, exit_on_error=False, print_error=False)
+        build_app(tokens)(tokens, exit_on_error=False, print_error=False)
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader, such as `head`, has what it wanted
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return PIPE_CLOSED
     except AloneError as alone:
         status = launch(main, tokens, alone.devices)
         return _stopped(tokens) if status == STOPPED else status
     except KeyboardInterrupt:
         return _stopped(tokens) if is_first() else STOPPED
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _reader_is_gone():
+            return PIPE_CLOSED
         if not first_to_fail():
             return 1
         if not _is_users(error):
@@ -63,15 +53,14 @@ def build_app(tokens: Sequence[str] = ()) -> App:
     app = App(
         name="semiseg",
         help=_ABOUT,
-        help_format="plaintext",
+        help_flags=("--help", "-h", HELP_ALL),
+        help_format="markdown",  # paragraphs of a docstring are filled to the width of the terminal
+        default_parameter=Parameter(negative_iterable=()),
         result_action="return_value",
         suppress_keyboard_interrupt=False,  # `main` tells how to go on
     )
-    app.command(with_train_options(commands.train, tokens), name="train")
-    app.command(with_compare_options(commands.compare, tokens), name="compare")
-    app.command(with_reproduce_options(reproduction_commands.reproduce, tokens), name="reproduce")
-    app.command(with_train_options(commands.estimate, tokens), name="estimate")
-    app.command(with_evaluation_options(commands.evaluate), name="evaluate")
+    for command in (commands.train, commands.compare, reproduce, commands.estimate, commands.evaluate):
+        app.command(with_options(command, tokens))
     others = (commands.predict, commands.demo, commands.report, commands.bench, commands.methods, commands.recipes)
     for command in others:
         app.command(command)
@@ -79,10 +68,10 @@ def build_app(tokens: Sequence[str] = ()) -> App:
     for command in (commands.shard, commands.index):
         data.command(command)
     app.command(data)
-    analyse = App(name="analyse", help="Look into runs as the paper's Table 5 and Fig. 2, 4 and 5 do.")
-    for command in (analysis_commands.discrimination, analysis_commands.embedding, analysis_commands.pictures):
-        analyse.command(command)
-    app.command(analyse)
+    analysis = App(name="analyse", help="Look into runs as the paper's Table 5 and Fig. 2, 4 and 5 do.")
+    for command in (analyse.discrimination, analyse.embedding, analyse.pictures):
+        analysis.command(command)
+    app.command(analysis)
     return app
 
 
@@ -100,14 +89,23 @@ def _explain(error: Exception, tokens: Sequence[str]) -> str:
         return str(error)
     keyword = error.token.keyword or ""
     key = keyword.removeprefix("--")
-    if keyword == "--devices" and tokens[:1] in (["compare"], ["reproduce"]):
-        return "--devices: a run here has one device; --jobs says how many run at a time"
-    if key in RENAMED or key in GONE or (key.startswith("method.") and methods_with(key)):
+    if key in ("devices", "train.devices") and tokens[:1] in (["compare"], ["reproduce"]):
+        return f"{keyword}: a run here has one device; --jobs says how many run at a time"
+    owners = methods_with(key)
+    if key in RENAMED or key in GONE or 0 < len(owners) < len(METHOD_OPTIONS):
         valid = option_types(named_config(tokens).method) if tokens[:1] in (["train"], ["estimate"]) else ()
-        return (
-            f"{keyword}: {'this method has' if methods_with(key) else 'there is'} no such option; {repair(key, valid)}"
-        )
+        return f"{keyword}: {'this method has' if owners else 'there is'} no such option; {repair(key, valid)}"
     return str(error)
+
+
+def _reader_is_gone() -> bool:
+    """Whether what reads our output, such as `head`, has closed it; from then on the output goes nowhere."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False  # the pipe is another, such as one of a process that loads images
 
 
 def _is_users(error: Exception) -> bool:

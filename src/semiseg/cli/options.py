@@ -1,155 +1,157 @@
-"""The options of `train` and `evaluate` on the command line, generated from the dataclasses."""
+"""The options of a config on the command line, made from the dataclasses.
+
+cyclopts binds them: a command's `**options` are unpacked from a TypedDict whose keys are the dotted names, so that the
+command is called with what was typed and nothing else. The dataclasses themselves it cannot be handed. It would fill
+the rest of an instance with the class's defaults instead of the recipe's, check that mixture, and not tell what was
+typed. So the defaults of the help, which are the recipe's, are written here; names, types, choices, `none` and the
+nearest names are cyclopts' work.
+"""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import wraps
+from typing import Annotated, Any, TypedDict, Unpack
 
 from cyclopts import Group, Parameter
 
 from semiseg.config.fields import attribute_docs, option_help, option_types
-from semiseg.config.layers import flatten
 from semiseg.config.methods import METHOD_OPTIONS
-from semiseg.config.recipe import Config, config_to_dict, load_config, option_values
+from semiseg.config.recipe import Config, load_config, option_values
 
 Command = Callable[..., None]
 
-_SHORT = {"train.devices": "--devices"}  # options with a second, shorter name
-_SHORT_HERE = {"train.steps": "--steps"}  # of a comparison
-_ORDER = ["", "method", "prototypes", "data", "augment", "network", "loss", "optim", "train", "evaluation"]
-
-
-FIRST = (
-    *("preset", "seed", "run", "method", "prototypes", "data.root", "data.labeled", "augment.crop_height"),
-    *("augment.crop_width", "network.encoder", "optim.lr", "train.steps", "train.batch_labeled"),
-    *("train.batch_unlabeled", "train.devices"),
-)
-"""The fifteen options that people change first: `--help` shows these, `--help-all` every one."""
+FIRST = {
+    "Data": ("data.root", "data.labeled"),
+    "Method": ("method", "prototypes", "network.encoder"),
+    "Training": (
+        *("train.steps", "train.batch_labeled", "train.batch_unlabeled", "augment.crop_height", "augment.crop_width"),
+        *("optim.lr", "train.devices"),
+    ),
+    "Run": ("run", "preset", "seed"),
+}
+"""The fifteen options that people change first, in groups: `--help` shows these, `--help-all` every one."""
 HELP_ALL = "--help-all"
 
+_SHORT = {"train.devices": "--devices", "train.steps": "--steps"}  # second, shorter names
+_TITLES = (*FIRST, "Prototypes", "Augment", "Network", "Loss", "Optim", "Train", "Evaluation")
+_GROUPS = {title: Group(title, sort_key=place) for place, title in enumerate(_TITLES)}
+RUN = _GROUPS["Run"]
 
-def with_train_options(command: Command, tokens: Sequence[str]) -> Command:
-    """`command` with every option of a config; the help shows the defaults of the recipe that `tokens` name."""
-    config = named_config(tokens) if tokens[:1] == [command.__name__] else Config()
-    values = option_values(config)
-    texts = attribute_docs(Config) | option_help(config.method)
-    types = {key: kind for key, kind in option_types(config.method).items() if key != "recipe"}
-    everything = HELP_ALL in tokens
-    parameters = [
-        _parameter(key, kind, texts[key], values.get(key), show=everything or key in FIRST, one_group=not everything)
-        for key, kind in types.items()
-    ]
-    return _with_options(command, parameters)
+
+def with_options(command: Command, tokens: Sequence[str]) -> Command:
+    """`command` with its **options spelled out where `tokens` are its own: they name recipe, preset and method."""
+    if command.__name__ not in _OPTIONS_OF or tokens[:1] != [command.__name__]:
+        return command
+    options = TypedDict("Options", _OPTIONS_OF[command.__name__](tokens), total=False)  # type: ignore[misc]
+
+    @wraps(command)
+    def run(*arguments: Any, **typed: Any) -> None:
+        command(*arguments, **typed)
+
+    run.__annotations__ = {**command.__annotations__, "options": Unpack[options]}
+    return run
 
 
 def named_config(tokens: Sequence[str], options: Sequence[str] = ("preset", "method")) -> Config:
     """The config of the recipe and the `options` that the tokens name, as far as one can tell before parsing."""
     recipe = next((token for token in tokens[1:2] if not token.startswith("-")), None)
-    words = [*tokens, ""]
-    chosen = {key: words[at + 1] for key in options for at, word in enumerate(tokens) if word == f"--{key}"}
-    chosen |= {key: word.partition("=")[2] for key in options for word in tokens if f"--{key}=" in word}
-    return load_config(recipe or "folder", chosen if recipe else {k: v for k, v in chosen.items() if k == "method"})
+    chosen: dict[str, object] = {}
+    for token, after in zip(tokens, [*tokens[1:], ""], strict=True):
+        name, equals, value = token.partition("=")
+        if name in [f"--{option}" for option in options]:
+            chosen[name.removeprefix("--")] = value if equals else after
+    if recipe is None:
+        chosen.pop("preset", None)
+    return load_config(recipe or "folder", chosen)
 
 
-def with_compare_options(command: Command, tokens: Sequence[str]) -> Command:
-    """`command` with the options that all runs of a comparison share, and any method's options as words."""
-    if tokens[:1] != [command.__name__]:
-        return _with_options(command, [])
-    values = flatten(
-        config_to_dict(
-            named_config(
-                [token for token in tokens if not token.startswith("--method") or token.startswith("--methods")]
-            )
-        )
-    )
-    return _with_options(command, [*_shared_options(values), *_options_of_any_method()])
+def _of_run(tokens: Sequence[str]) -> dict[str, Any]:
+    """Every option of one run, with its values in the config that the tokens name."""
+    config = named_config(tokens)
+    asked = any(token.partition("=")[0] == "--method" for token in tokens)  # for this method: show what is its own
+    types = option_types(config.method)
+    own = [key for key in types if asked and key.startswith(("method.", "prototypes."))]
+    return _parameters(types, option_help(config.method), tokens, option_values(config), own=own)
 
 
-def with_reproduce_options(command: Command, tokens: Sequence[str]) -> Command:
-    """`command` likewise; defaults, which each table and scale has of its own, are not shown."""
-    if tokens[:1] != [command.__name__]:
-        return _with_options(command, [])
-    shared = [each for each in _shared_options({}) if each.name != "preset"]  # which is its own
-    return _with_options(command, [*shared, *_options_of_any_method()])
+def _of_comparison(tokens: Sequence[str]) -> dict[str, Any]:
+    """The options that all runs of a comparison share, and those of any method."""
+    values = option_values(named_config(tokens, ["preset"]))
+    return _of_many_runs(tokens, {key: value for key, value in values.items() if key in option_types("supervised")})
 
 
-def _shared_options(values: Mapping[str, object]) -> list[inspect.Parameter]:
-    """The options that all runs of a comparison share, without the ones that it sets itself."""
-    texts = attribute_docs(Config) | option_help("supervised")
-    own = ("recipe", "run", "seed", "method", "train.devices")
-    return [
-        _parameter(key, kind, texts[key], values.get(key), _SHORT_HERE)
-        for key, kind in option_types("supervised").items()
-        if key not in own
-    ]
+def _of_reproduction(tokens: Sequence[str]) -> dict[str, Any]:
+    """Likewise; each table and scale has defaults of its own, and `--preset` is the reproduction's own."""
+    options = _of_many_runs(tokens, {})
+    del options["preset"]
+    return options
 
 
-def _options_of_any_method() -> list[inspect.Parameter]:
-    """The methods' own options; words, as what is a number to one may be a switch to another."""
-    texts: dict[str, str] = {}
-    owners: dict[str, list[str]] = {}
+def _of_many_runs(tokens: Sequence[str], values: Mapping[str, object]) -> dict[str, Any]:
+    """Without what the command sets itself. What is of other types in other methods is taken as words."""
+    shared, texts = option_types("supervised"), option_help("supervised")
+    types = {key: kind for key, kind in shared.items() if key not in ("run", "seed", "method", "train.devices")}
     for method in METHOD_OPTIONS:
-        for key, text in option_help(method).items():
-            if key.partition(".")[0] in ("method", "prototypes"):
-                texts.setdefault(key, text)
-                owners.setdefault(key, []).append(method)
-    return [_parameter(key, str, f"{text} Of {', '.join(owners[key])}.") for key, text in texts.items()]
+        own = {key: kind for key, kind in option_types(method).items() if key not in shared}
+        types |= {key: kind if types.get(key, kind) == kind else str for key, kind in own.items()}
+        for key in own:
+            texts[key] = f"{texts[key][:-1]}, {method}." if key in texts else f"{option_help(method)[key]} Of {method}."
+    return _parameters(types, texts, tokens, values, hidden=["data.labeled"])  # which is refused for --labeled
 
 
-def with_evaluation_options(command: Command) -> Command:
-    """`command` with the options of the evaluation."""
-    texts = option_help("supervised")
+def _of_evaluation(tokens: Sequence[str]) -> dict[str, Any]:
+    """The options of the evaluation."""
     types = {key: kind for key, kind in option_types("supervised").items() if key.startswith("evaluation.")}
     del types["evaluation.hidden"]  # of training
-    return _with_options(
-        command, [_parameter(key, kind, f"{texts[key]} Default: the run's.") for key, kind in types.items()]
-    )
+    own = [key for key in types if key != "evaluation.windows_at_once"]
+    return _parameters(types, option_help("supervised"), tokens, dict.fromkeys(types, "the run's"), own=own)
 
 
-def _parameter(
-    key: str,
-    kind: Any,
-    text: str,
-    default: object = None,
-    short: Mapping[str, str] = _SHORT,
-    show: bool = True,
-    one_group: bool = False,
-) -> inspect.Parameter:
-    """One option as cyclopts reads it; `default` is for the help only."""
-    section, _, name = key.rpartition(".")
-    spec = Parameter(
-        name=[f"--{key}", short[key]] if key in short else f"--{key}",
-        help=text,
-        show=show,
-        negative=f"--{section}{section and '.'}no-{name}" if kind is bool else (),
-        show_default=_shown if default is not None else False,
-        group=Group("Options", sort_key=0)
-        if one_group
-        else Group(section or "run", sort_key=_ORDER.index(section.split(".")[0])),
-    )
-    return inspect.Parameter(
-        key.replace(".", "__"), inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, spec]
-    )
+_OPTIONS_OF: dict[str, Callable[[Sequence[str]], dict[str, Any]]] = {
+    "train": _of_run,
+    "estimate": _of_run,
+    "compare": _of_comparison,
+    "reproduce": _of_reproduction,
+    "evaluate": _of_evaluation,
+}
+
+
+def _parameters(
+    types: Mapping[str, Any],
+    texts: Mapping[str, str],
+    tokens: Sequence[str],
+    values: Mapping[str, object],
+    *,
+    own: Collection[str] = (),
+    hidden: Collection[str] = (),
+) -> dict[str, Any]:
+    """Dotted key -> type with what cyclopts is to know of the option; `values` are the defaults of the help.
+
+    The help lists FIRST and `own` without `hidden`, or all where the tokens ask for it.
+    """
+    everything = HELP_ALL in tokens
+    titles = {key: title for title, keys in FIRST.items() for key in keys}
+    texts = {**attribute_docs(Config), **texts}
+    made: dict[str, Any] = {}
+    for key in (key for key in dict.fromkeys([*titles, *types]) if key in types and key != "recipe"):
+        section = key.partition(".")[0].capitalize()
+        title = section if everything else titles.get(key, section)
+        parameter = Parameter(
+            name=[f"--{key}", *([_SHORT[key]] if key in _SHORT else [])],
+            help=texts[key] if everything else re.split(r"(?<=\.) (?=[A-Z`])", texts[key])[0],
+            show=everything or ((key in titles or key in own) and key not in hidden),
+            show_default=_shown(values[key]) if values.get(key) is not None else False,
+            group=_GROUPS.get(title, RUN),
+        )
+        made[key] = Annotated[types[key], parameter]
+    return made
 
 
 def _shown(value: object) -> str:
     """A default as one would type it."""
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _with_options(command: Command, options: Sequence[inspect.Parameter]) -> Command:
-    """`command` with its **options spelled out; called with what was typed, under dotted names."""
-
-    def run(*arguments: Any, **typed: Any) -> None:
-        command(*arguments, **{key.replace("__", "."): value for key, value in typed.items()})
-
-    fixed = list(inspect.signature(command, eval_str=True).parameters.values())[:-1]
-    parameters = [*fixed, *options]
-    run.__doc__ = command.__doc__
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return run
 
 
 def join_booleans(tokens: Sequence[str]) -> list[str]:

@@ -25,6 +25,7 @@ def reproduce(
 
     Runs what is not yet done, by any table in the same folder: a stopped reproduction goes on with the same command.
     Options of `train` are for all runs; of those of the methods, each method takes what it has.
+    `--help-all` lists every one.
 
     Parameters
     ----------

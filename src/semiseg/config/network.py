@@ -29,7 +29,7 @@ class NetworkOptions:
     segmentation-models-pytorch at its own settings: `smp:Unet`, `smp:UnetPlusPlus`, `smp:MAnet`, `smp:Linknet`,
     `smp:FPN`, `smp:PSPNet`, `smp:DeepLabV3`, `smp:DeepLabV3Plus`, `smp:UPerNet`, `smp:Segformer`."""
     encoder: str = "resnet101s"
-    """A timm model that gives a pyramid of features (`resnet101s` is the paper's deep-stem ResNet-101); for `dpt` a ViT
+    """A timm model that gives a pyramid of features; `resnet101s` is the paper's deep-stem ResNet-101. For `dpt` a ViT
     of timm such as `vit_small_patch14_dinov2`; for `smp:` networks an encoder of that library, or `tu-` and a timm
     model."""
     output_stride: Literal[8, 16, 32] = 8

@@ -15,7 +15,7 @@ from semiseg.config.network import NetworkOptions as NetworkOptions
 from semiseg.config.registry import check_name
 
 DATASETS = ["folder", "voc", "cityscapes", "scenes"]
-"""The datasets by name, and those that are added to `semiseg.DATASETS`."""
+"""The datasets by name, shipped and added to `semiseg.DATASETS`."""
 
 
 @dataclass(frozen=True)
