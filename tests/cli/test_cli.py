@@ -170,6 +170,27 @@ def test_report_of_one_run_and_of_several(calls, capsys):
     assert verdict == "b against a: +1.0 mIoU"
 
 
+def test_analyses_hand_on_what_all_of_them_ask_and_what_is_their_own(monkeypatch):
+    seen = []
+    functions = {
+        name: (lambda *args, _name=name, **kwargs: seen.append((_name, args, kwargs)) or {"rows": []})
+        for name in ("discriminate", "embed", "picture")
+    }
+    stand_in(monkeypatch, "semiseg.analysis", SimpleNamespace(**functions))
+    given = "--data.root d --label x --label y --set test --checkpoint best"
+    assert enter(f"analyse discrimination a b {given} --pixels all") == 0
+    assert enter("analyse embedding a --out o --classes 1,2") == 0
+    assert enter("analyse pictures a b --rule consistency --count 3") == 0
+    plain = {"root": None, "labels": None, "subset": "val", "checkpoint": "last"}
+    typed = {"root": Path("d"), "labels": ["x", "y"], "subset": "test", "checkpoint": "best"}
+    a, b = Path("a"), Path("b")
+    assert seen == [
+        ("discriminate", ([a, b], a / "analysis"), {**typed, "pixels": None, "seed": 0}),
+        ("embed", ([a], Path("o")), {**plain, "classes": ["1", "2"], "pixels": 500, "seed": 0}),
+        ("picture", ([a, b], a / "analysis"), {**plain, "rule": "consistency", "count": 3}),
+    ]
+
+
 def test_compare_hands_on_a_grid_and_tells_of_what_is_missing(monkeypatch, capsys):
     calls = []
     stands_in = SimpleNamespace(

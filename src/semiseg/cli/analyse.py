@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-Root = Annotated[Path | None, Parameter(name="--data.root")]
-Labels = Annotated[list[str] | None, Parameter(name="--label")]
-Subset = Annotated[Literal["val", "test"], Parameter(name="--set")]
-Checkpoint = Literal["last", "best"]
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Asked:
+    """What all of these commands ask, spelled out among each one's options by cyclopts."""
+
+    out: Path | None = None
+    """Folder for what is written. Default: analysis in the first run folder."""
+    root: Annotated[Path | None, Parameter(name="--data.root")] = None
+    """Where the data are now. Default: where they were at the training."""
+    labels: Annotated[list[str] | None, Parameter(name="--label")] = None
+    """What to call a run; once for each. Default: their methods or, where these repeat, their folders."""
+    subset: Annotated[Literal["val", "test"], Parameter(name="--set")] = "val"
+    """Which images."""
+    checkpoint: Literal["last", "best"] = "last"
+    """The last, or the one with the best score on the validation images."""
+
+    def folder(self, run: Path) -> Path:
+        """Where to write of `run` and others."""
+        return run / "analysis" if self.out is None else self.out
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """All but the folder, for a function of `semiseg.analysis`."""
+        return {name: value for name, value in asdict(self).items() if name != "out"}
 
 
-def discrimination(
-    run: Path,
-    /,
-    *others: Path,
-    out: Path | None = None,
-    root: Root = None,
-    labels: Labels = None,
-    subset: Subset = "val",
-    checkpoint: Checkpoint = "last",
-    pixels: str = "5000",
-    seed: int = 0,
-) -> None:
+PLAIN = Asked()
+
+
+def discrimination(run: Path, /, *others: Path, asked: Asked = PLAIN, pixels: str = "5000", seed: int = 0) -> None:
     """Tell how well features tell classes apart: variance within classes and between them (Table 5).
+
+    Writes discrimination.json and .md.
 
     Parameters
     ----------
@@ -33,16 +49,6 @@ def discrimination(
         A run folder.
     others
         More of them.
-    out
-        Folder for discrimination.json and .md. Default: analysis in the first run folder.
-    root
-        Where the data are now. Default: where they were at the training.
-    labels
-        What to call a run; once for each. Default: their methods or, where these repeat, their folders.
-    subset
-        Which images.
-    checkpoint
-        The last, or the one with the best score on the validation images.
     pixels
         Of each class at most so many, drawn with the seed, the same for all runs; or all.
     seed
@@ -50,20 +56,12 @@ def discrimination(
     """
     from semiseg import analysis
 
-    found = analysis.discriminate(
-        [run, *others],
-        _folder(run, out),
-        root=root,
-        labels=labels,
-        subset=subset,
-        checkpoint=checkpoint,
-        pixels=_limit(pixels),
-        seed=seed,
-    )
+    runs, folder = [run, *others], asked.folder(run)
+    found = analysis.discriminate(runs, folder, **asked.keywords, pixels=_limit(pixels), seed=seed)
     for row in found["rows"]:
         words = [f"{name.replace('_', ', ')} {row[name]['ratio']:.3f}" for name in _VERSIONS]
         print(f"{row['label']}: inter / intra {'; '.join(words)}")
-    print(_folder(run, out) / "discrimination.md")
+    print(folder / "discrimination.md")
 
 
 _VERSIONS = ("raw", "balanced", "unit", "unit_balanced")
@@ -73,16 +71,14 @@ def embedding(
     run: Path,
     /,
     *others: Path,
-    out: Path | None = None,
-    root: Root = None,
-    labels: Labels = None,
+    asked: Asked = PLAIN,
     classes: str | None = None,
-    subset: Subset = "val",
-    checkpoint: Checkpoint = "last",
     pixels: int = 500,
     seed: int = 0,
 ) -> None:
     """Draw features of a few classes on a plane, run beside run, by t-SNE, with prototypes as stars (Fig. 2).
+
+    Writes embedding.svg, .png and .json.
 
     Parameters
     ----------
@@ -90,18 +86,8 @@ def embedding(
         A run folder.
     others
         More of them.
-    out
-        Folder for embedding.svg, .png and .json. Default: analysis in the first run folder.
-    root
-        Where the data are now. Default: where they were at the training.
-    labels
-        What to call a run; once for each. Default: their methods or, where these repeat, their folders.
     classes
         Names or numbers, with commas between. Default: the paper's five of VOC, or the first five that are shown.
-    subset
-        Which images.
-    checkpoint
-        The last, or the one with the best score on the validation images.
     pixels
         Of each class at most so many, the same for all runs.
     seed
@@ -109,35 +95,23 @@ def embedding(
     """
     from semiseg import analysis
 
-    written = analysis.embed(
-        [run, *others],
-        _folder(run, out),
-        root=root,
-        labels=labels,
-        classes=_words(classes),
-        subset=subset,
-        checkpoint=checkpoint,
-        pixels=pixels,
-        seed=seed,
-    )
-    print(*written, sep="\n")
+    words = None if classes is None else [word.strip() for word in classes.split(",")]
+    runs, folder = [run, *others], asked.folder(run)
+    print(*analysis.embed(runs, folder, **asked.keywords, classes=words, pixels=pixels, seed=seed), sep="\n")
 
 
 def pictures(
     run: Path,
     /,
     *others: Path,
-    out: Path | None = None,
-    root: Root = None,
-    labels: Labels = None,
+    asked: Asked = PLAIN,
     rule: Literal["boundary", "consistency"] = "boundary",
     count: int = 6,
-    subset: Subset = "val",
-    checkpoint: Checkpoint = "last",
 ) -> None:
     """Draw the images on which the last run gains most on the first, and score all at boundaries and within objects.
 
     As in Fig. 4 (boundary) and Fig. 5 (consistency): input, truth and predictions, with boxes where they differ.
+    Writes pictures-RULE.png, .json and .md.
 
     Parameters
     ----------
@@ -145,46 +119,19 @@ def pictures(
         A run folder; where there are more, the baseline.
     others
         More of them.
-    out
-        Folder for pictures-RULE.png, .json and .md. Default: analysis in the first run folder.
-    root
-        Where the data are now. Default: where they were at the training.
-    labels
-        What to call a run; once for each. Default: their methods or, where these repeat, their folders.
     rule
         Gain in what: boundary IoU, or the consistency of a prediction within each object.
     count
         Images to draw.
-    subset
-        Which images.
-    checkpoint
-        The last, or the one with the best score on the validation images.
     """
     from semiseg import analysis
 
-    found = analysis.picture(
-        [run, *others],
-        _folder(run, out),
-        root=root,
-        labels=labels,
-        rule=rule,
-        count=count,
-        subset=subset,
-        checkpoint=checkpoint,
-    )
+    folder = asked.folder(run)
+    found = analysis.picture([run, *others], folder, **asked.keywords, rule=rule, count=count)
     for row in found["rows"]:
         boundary, inside = row["boundary_iou"]["mean"], row["consistency"]["mean"]
         print(f"{row['label']}: boundary mIoU {boundary:.2f}, consistency within objects {inside:.2f}")
-    print(_folder(run, out) / f"pictures-{rule}.png")
-
-
-def _folder(run: Path, out: Path | None) -> Path:
-    return run / "analysis" if out is None else out
-
-
-def _words(text: str | None) -> list[str] | None:
-    """Words with commas between them; None: the default."""
-    return None if text is None else [word.strip() for word in text.split(",")]
+    print(folder / f"pictures-{rule}.png")
 
 
 def _limit(text: str) -> int | None:
