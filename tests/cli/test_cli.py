@@ -302,7 +302,7 @@ def test_what_was_called_otherwise_is_answered_with_its_name(capsys, line, messa
 @pytest.mark.parametrize("line", ["train demo --help-all", "methods", "reproduce table1 --scale cpu --plan"])
 def test_a_reader_that_has_enough_is_no_mistake(line):
     """As with `| head`, where the reader has gone before the first line."""
-    command = f"({sys.executable} -m semiseg.cli {line}; echo $? >&2) | true"
+    command = f"(env -u PYTHONUNBUFFERED {sys.executable} -m semiseg.cli {line}; echo $? >&2) | true"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert done.stderr.split() in (["1"], ["141"])  # 1 is rich's, which prints the help
 
