@@ -324,5 +324,9 @@ def test_a_mistake_on_the_command_line_ends_with_a_line_and_status_2(words, expe
 def test_the_help_says_what_there_is():
     done = run("table4", "--help")
     assert done.returncode == 0
-    for word in ("--plan", "--scale", "--only", "--jobs", "--data.root", "--steps", "--method.threshold"):
+    for word in ("--plan", "--scale", "--only", "--jobs", "--data.root", "--steps", "--help-all"):
         assert word in done.stdout
+    assert "--method.threshold" not in done.stdout
+    everything = run("table4", "--help-all")
+    assert everything.returncode == 0
+    assert "--method.threshold" in everything.stdout
