@@ -353,3 +353,15 @@ def test_an_old_spelling_is_answered_with_the_new_one(tmp_path, method, name, pl
 def test_an_option_that_went_is_answered():
     with pytest.raises(ConfigError, match=r"train\.accumulate saves more"):
         load_config("demo", {"loss.slices": 2})
+
+
+def test_options_beside_the_switch_that_turns_them_off_are_refused():
+    with pytest.raises(ConfigError, match=r"--prototypes\.weight: prototypes are turned off here too"):
+        load_config("demo", {"prototypes": "false", "prototypes.weight": 2})
+
+
+def test_a_switch_beside_a_section_in_one_file_keeps_the_section(tmp_path):
+    text = "method: {name: u2pl, prototypes: true}\nmethods: {u2pl: {prototypes: {momentum: 0.5, per_class: 2}}}"
+    assert prototypes_of(recipe=write(tmp_path, text)) == PrototypesOptions(momentum=0.5, per_class=2)
+    over = "method: u2pl\nprototypes: {momentum: 0.7}\nmethods: {u2pl: {prototypes: {momentum: 0.5, per_class: 2}}}"
+    assert prototypes_of(recipe=write(tmp_path, over)) == PrototypesOptions(momentum=0.7, per_class=2)

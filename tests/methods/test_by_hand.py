@@ -7,8 +7,9 @@ from support.tiny import batches, clock, one_by_one, optimizer_of, segmentor, tr
 from torch import nn
 
 from semiseg.config.methods import METHOD_OPTIONS
+from semiseg.config.methods.supervised import SupervisedOptions
 from semiseg.config.prototypes import PrototypesOptions
-from semiseg.methods import METHODS, UniMatch
+from semiseg.methods import METHODS, Method, UniMatch
 from semiseg.methods.fixmatch import FixMatch
 from semiseg.methods.prototype import Prototype
 from semiseg.parts.partners import WantsImages
@@ -52,6 +53,7 @@ def test_options_and_facts_of_the_experiment_are_keywords():
         (lambda: UniMatch(nn.Conv2d(3, 2, 1)), r"got a Conv2d as its network; .* semiseg\.wrap\(module"),
         (lambda: Prototype(segmentor()), r"warmup of 0\.0125 of all steps: give total_steps=N, or warmup=0"),
         (lambda: FixMatch(segmentor(), threshold=1.5), r"method\.threshold is 1\.5"),
+        (lambda: FixMatch(segmentor(), prototypes=True), r"prototypes is True; expected .*PrototypesOptions"),
         (lambda: METHODS["cps"](segmentor()), r"CPS trains two networks: give another="),
         (lambda: Prototypes(3, 4, per_class=0), r"prototypes\.per_class must be at least 1"),
     ],
@@ -112,4 +114,18 @@ def test_a_method_that_is_added_brings_its_options():
         assert METHOD_OPTIONS["mine"] is FixMatch.Options
     finally:
         del METHODS["mine"]
+    assert "mine" not in METHOD_OPTIONS
+
+
+@pytest.mark.parametrize("options", [None, object(), dict, SupervisedOptions])
+def test_a_method_without_options_of_its_own_is_refused_where_it_is_added(options):
+    class Mine(Method):
+        """With options that are missing, no class, no dataclass, or not those of a method with unlabelled images."""
+
+        if options is not None:
+            Options = options
+
+    with pytest.raises(ValueError, match=r"'mine' needs a class attribute Options: a frozen dataclass"):
+        METHODS["mine"] = Mine
+    assert "mine" not in METHODS
     assert "mine" not in METHOD_OPTIONS

@@ -66,9 +66,9 @@ class Layer:
         if has_prototypes(method):  # an old spelling is refused, though another method has an option of this name
             foreign -= {key.removeprefix("method.") for key in RENAMED}
         own = self.own if self.method in (None, method) else {}
-        mine = {**self.methods.get(method, {}), **{key: value for key, value in own.items() if key not in foreign}}
+        general = {key: value for key, value in own.items() if key not in foreign}
         flat = dict(self.values)
-        for key, value in mine.items():
+        for key, value in [*self.methods.get(method, {}).items(), *general.items()]:  # the later wins, option by option
             flat |= _prototypes_section(value) if key == "prototypes" else {f"method.{key}": value}
         if "prototypes" not in flat and any(key.startswith("prototypes.") for key in flat):
             flat["prototypes"] = True
@@ -77,7 +77,11 @@ class Layer:
     def checked(self, method: str) -> Flat:
         """`for_method` with every value in its option's type. Raises ConfigError where a key or a value is wrong."""
         types = option_types(method)
-        return {key: self._check(key, value, types) for key, value in self.for_method(method).items()}
+        checked = {key: self._check(key, value, types) for key, value in self.for_method(method).items()}
+        useless = [key for key in self.values if key.startswith("prototypes.")]
+        if useless and checked["prototypes"] is False:
+            raise ConfigError(f"{self.place}{useless[0]}: prototypes are turned off here too; leave one of them out")
+        return checked
 
     def _check(self, key: str, value: object, types: Mapping[str, Any]) -> object:
         if key not in types:

@@ -6,8 +6,9 @@ A method of one's own joins by one line, `semiseg.METHODS["mine"] = Mine`: its `
 from __future__ import annotations
 
 from collections import UserDict
+from dataclasses import is_dataclass
 
-from semiseg.config.methods import METHOD_OPTIONS
+from semiseg.config.methods import METHOD_OPTIONS, UnlabeledOptions
 from semiseg.methods.ael import AEL
 from semiseg.methods.cct import CCT
 from semiseg.methods.corrmatch import CorrMatch
@@ -30,7 +31,15 @@ class Methods(UserDict[str, type[Method]]):
     """Name -> class. A class that is added brings its options along."""
 
     def __setitem__(self, name: str, method: type[Method]) -> None:
-        METHOD_OPTIONS[name] = method.Options
+        """Raises ValueError for a class whose options are missing, or lack what every method's have."""
+        options = getattr(method, "Options", None)
+        expected = UnlabeledOptions if getattr(method, "uses_unlabeled", True) else object
+        if not (is_dataclass(options) and isinstance(options, type) and issubclass(options, expected)):
+            raise ValueError(
+                f"the method {name!r} needs a class attribute Options: a frozen dataclass derived from "
+                f"semiseg.config.methods.UnlabeledOptions; it has {options!r}"
+            )
+        METHOD_OPTIONS[name] = options
         super().__setitem__(name, method)
 
     def __delitem__(self, name: str) -> None:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from semiseg.config.checks import NOT_COUNTED
 from semiseg.config.options import require
+from semiseg.config.prototypes import PrototypesOptions
 
 Mix = Literal["cutmix", "cutout", "classmix", "none"]
 Denominator = Literal["all", "kept", "u2pl"]
@@ -37,6 +38,11 @@ class UnlabeledOptions:
     def __post_init__(self) -> None:
         require(0 <= self.warmup < 1, f"method.warmup is {self.warmup}; it is a share of the steps: 0 <= warmup < 1")
         require(self.unlabeled_weight >= 0, "method.unlabeled_weight cannot be negative")
+        prototypes = getattr(self, "prototypes", None)
+        require(
+            prototypes is None or isinstance(prototypes, PrototypesOptions),
+            f"prototypes is {prototypes!r}; expected semiseg.config.prototypes.PrototypesOptions(...), or None for off",
+        )
 
     @property
     def needs_partner(self) -> bool:

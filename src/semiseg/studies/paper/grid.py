@@ -143,6 +143,8 @@ class _Maker:
             schedule = settings.schedule_overrides(self.dataset, self.scale, _count(plain), row.short)
             flat = flat | schedule if row.short else schedule | flat
         variant = _variant(row, plain)
+        if row.options.get("prototypes") is False:  # options of prototypes are for the other rows
+            flat = {key: value for key, value in flat.items() if not key.startswith("prototypes.")}
         own = {"seed": seed, "run": run_folder(self.out, chosen.name, variant, seed)}
         return Cell(variant, chosen.name, seed, load_config(self.recipe, {**flat, **row.options, **own}))
 
