@@ -411,6 +411,9 @@ def test_the_page_asks_nothing_of_the_network_and_fits_a_phone_and_the_dark(done
 
 
 def test_what_is_published_stands_in_a_column_of_its_name_with_its_source(done):
+    """Where nothing is published there is no such column."""
+    assert "| published |" not in markdown(done.result)
+    assert "published</th>" not in html(done.result)
     row = replace(rows_of(done.result)[1], published=Published(52.16, "Somebody, Table 1"))
     section = replace(done.result.labeled[0], rows=[row], meaning="classic: 92 labelled images")
     result = replace(done.result, labeled=[section])

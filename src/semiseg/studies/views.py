@@ -51,8 +51,9 @@ def columns(result: Result, section: Section) -> dict[str, Callable[[RowResult],
         "difference": lambda row: _NONE if row.difference is None else interval(row.difference),
         "verdict": lambda row: _NONE if row.difference is None else row.difference.verdict,
         "mIoU, best": lambda row: with_deviation(row.best),
-        section.published_header: lambda row: _number(row.published and row.published.miou),
     }
+    if any(row.published for row in section.rows):
+        shown[section.published_header] = lambda row: _number(row.published and row.published.miou)
     if "published difference" in result.columns:
         shown["published difference"] = lambda row: (
             _NONE if row.published_difference is None else signed(row.published_difference)
