@@ -12,12 +12,18 @@ from typing import Literal
 from semiseg.config.checks import FREE_ON_RESUME, NOT_COUNTED, require
 from semiseg.config.registry import check_name
 
-NAMES = [
+SHIPPED = (
     *("deeplabv3plus", "dpt"),
     *("smp:Unet", "smp:UnetPlusPlus", "smp:MAnet", "smp:Linknet", "smp:FPN", "smp:PSPNet"),
     *("smp:DeepLabV3", "smp:DeepLabV3Plus", "smp:UPerNet", "smp:Segformer"),
-]
-"""The networks, shipped and added to NETWORKS; `smp:` is followed by a name of segmentation-models-pytorch."""
+)
+"""The networks that come with semiseg; `smp:` is followed by a name of segmentation-models-pytorch."""
+
+NAMES = list(SHIPPED)
+"""These and what is added to NETWORKS."""
+
+Colour = tuple[float, float, float]
+"""One value per channel, RGB."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +55,21 @@ class NetworkOptions:
     aux: bool = False
     """An auxiliary head on the map before the deepest, as U2PL has on Cityscapes."""
     weights: str = field(default="hub", metadata=NOT_COUNTED)
-    """First weights of the encoder: `hub` (ImageNet, or as its name says; downloaded once), `none` (random), or a file.
-    """
+    """First weights of the encoder: `package` (ImageNet, installed with semiseg; of tf_efficientnet_lite0, and 1 and 2
+    with semiseg[lite]), `hub` (ImageNet, or as its name says; downloaded once), `none` (random), or a file."""
+    mean: Colour | None = field(default=None, metadata=NOT_COUNTED)
+    """Mean of the images that the encoder's first weights were trained on, by channel, RGB in [0, 1]. None: the encoder's
+    own, as timm states it. A finished run's config has the figures."""
+    std: Colour | None = field(default=None, metadata=NOT_COUNTED)
+    """Deviation of these images, likewise."""
     checkpoint: bool = field(default=False, metadata=FREE_ON_RESUME)
     """Give the activations inside blocks back and compute them again in the backward pass: a fraction of the memory, a
     third more time, the same numbers."""
 
     def __post_init__(self) -> None:
         check_name("network.name", self.name, NAMES, "NETWORKS")
+        require((self.mean is None) == (self.std is None), "network.mean and network.std go together: give both or none")
+        require(self.std is None or min(self.std) > 0, f"network.std is {self.std}; each must be above 0")
         require(self.channels >= 8, "network.channels must be at least 8")
         require(0 <= self.dropout < 1, "network.dropout: expected 0 <= dropout < 1")
         require(min(self.aspp_rates) >= 1, f"network.aspp_rates are {self.aspp_rates}; each must be at least 1")

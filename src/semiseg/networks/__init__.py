@@ -15,6 +15,7 @@ from semiseg.networks.checkpointing import encoder_blocks, recompute
 from semiseg.networks.deeplabv3plus import AuxHead, DeepLabV3Plus
 from semiseg.networks.dpt import DPT
 from semiseg.networks.encoders import build_encoder
+from semiseg.networks.normalisation import with_normalisation
 from semiseg.networks.smp import SmpSegmentor, smp_parts
 from semiseg.networks.vit import ViTEncoder, build_vit
 from semiseg.networks.wrap import Wrapped, wrap
@@ -66,6 +67,8 @@ def build(options: NetworkOptions, num_classes: int) -> Segmentor:
     require(options.name != CUSTOM, _GIVEN)
     require(options.name in NETWORKS, f"this process has no semiseg.NETWORKS[{options.name!r}]: add it there first")
     segmentor = check_segmentor(NETWORKS[options.name](options, num_classes), num_classes)
+    if (figures := with_normalisation(options)).mean is not None:
+        segmentor.normalise_by(figures.mean, figures.std)
     if options.checkpoint:
         require(
             not isinstance(segmentor, Wrapped), "network.checkpoint knows no blocks of a wrapped network: leave it off"
@@ -114,4 +117,4 @@ def with_shared_statistics(module: Part, device: torch.device) -> Part:
     return convert_sync_batchnorm(module)  # pyright: ignore[reportReturnType]  # the module itself
 
 
-__all__ = ["NETWORKS", "ViTEncoder", "build", "check_segmentor", "with_shared_statistics", "wrap"]
+__all__ = ["NETWORKS", "ViTEncoder", "build", "check_segmentor", "with_normalisation", "with_shared_statistics", "wrap"]

@@ -18,6 +18,7 @@ from timm.models import load_state_dict
 from torch import Tensor, nn
 
 from semiseg.config.options import NetworkOptions, require
+from semiseg.networks.packaged import as_timm, packaged_file
 
 PAPER_STEMS = ("resnet50s", "resnet101s", "resnet152s")
 """ResNets with the paper's deep stem; their max-pool rounds up, as U2PL's does.
@@ -52,24 +53,31 @@ def build_encoder(options: NetworkOptions) -> tuple[nn.Module, list[int]]:
     if options.multi_grid and options.output_stride == 8:
         _set_multi_grid(encoder)
     if options.weights != "none":
-        load_weights(encoder, weights_file(options, name, cfg))
+        load_first_weights(encoder, options, name, cfg)
     return encoder, widths
 
 
+def load_first_weights(encoder: nn.Module, options: NetworkOptions, name: str, cfg: Mapping[str, Any]) -> None:
+    """Load the whole encoder, timm's model `name` with this pretrained_cfg, from where `options.weights` says.
+
+    Raises ValueError if the weights cannot be had, or lack or misshape any of the encoder's tensors.
+    """
+    path = weights_file(options, name, cfg)
+    state = read_tensors(path)
+    if options.weights == "package":
+        state = as_timm(state)
+    load_tensors(encoder, {_wrapped_key(encoder, key): value for key, value in state.items()}, path)
+
+
 def weights_file(options: NetworkOptions, name: str, cfg: Mapping[str, Any]) -> Path:
-    """Where the first weights of timm's model `name` with this pretrained_cfg are: in the user's file, or the hub's.
+    """Where the first weights of timm's model `name` with this pretrained_cfg are: a package's file, the hub's, or the
+    user's.
 
-    Raises ValueError where the hub has none or cannot be reached.
+    Raises ValueError where no package has them, or the hub has none or cannot be reached.
     """
+    if options.weights == "package":
+        return packaged_file(cfg["architecture"])
     return _download(name, cfg) if options.weights == "hub" else Path(options.weights).expanduser()
-
-
-def load_weights(encoder: nn.Module, path: Path) -> None:
-    """Load the whole encoder from a .safetensors, .pth or .pt file in place; what else the file holds is ignored.
-
-    Raises ValueError if the file is missing, unreadable, or lacks or misshapes any of the encoder's tensors.
-    """
-    load_tensors(encoder, {_wrapped_key(encoder, key): value for key, value in read_tensors(path).items()}, path)
 
 
 def load_tensors(encoder: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
@@ -159,7 +167,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """Every tensor of a .safetensors, .pth or .pt file by name. Raises ValueError if there is none to be read."""
     require(
         path.is_file(),
-        f"network.weights: there is no file {path}; expected `hub`, `none`, or a .safetensors, .pth or .pt file",
+        f"network.weights: there is no file {path}; expected `hub`, `package`, `none`, or a .safetensors, .pth or .pt file",
     )
     try:
         state = load_state_dict(str(path), use_ema=False, weights_only=True)

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from semiseg.config.options import NetworkOptions
-from semiseg.networks.encoders import fetch, load_weights, read_tensors, weights_file
+from semiseg.networks.encoders import fetch, load_first_weights, read_tensors
+from semiseg.networks.packaged import packaged_file
 from semiseg.parts.segmentor import Segmentor
 from semiseg.types import SegmentationOutput
 
@@ -28,7 +29,8 @@ PROBE_SIZE = (64, 96)
 """No square: an encoder that takes one size only is refused at once and not by some image later."""
 
 _REFUSALS = (AssertionError, AttributeError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
-_TIMM = "tu-"  # before names of timm's models, in that library
+TIMM = "tu-"
+"""Stands before the names of timm's models in that library."""
 
 
 class SmpEncoder(nn.Module):
@@ -114,7 +116,7 @@ def smp_parts(options: NetworkOptions, num_classes: int) -> tuple[SmpEncoder, Sm
     import segmentation_models_pytorch as library
 
     name, kind = options.encoder, options.name.removeprefix("smp:")
-    _require_known(name, library.encoders.get_encoder_names())
+    require_encoder(name)
     try:
         model: Any = library.create_model(kind, name, encoder_weights=None, classes=num_classes)
         with torch.no_grad():
@@ -125,33 +127,47 @@ def smp_parts(options: NetworkOptions, num_classes: int) -> tuple[SmpEncoder, Sm
             f"{type(error).__name__}: {error}); resnet34 and mobilenet_v2 go with all, mit_b0 with smp:Segformer"
         ) from error
     if options.weights != "none":
-        _load(model.encoder, options, library.encoders.encoders)
+        _load(model.encoder, options)
     encoder = SmpEncoder(model.train().encoder)
     return encoder, SmpDecoder(model.decoder, model.segmentation_head, encoder)
 
 
-def _require_known(name: str, known: Sequence[str]) -> None:
-    timms = name.removeprefix(_TIMM)
-    if name in known or (name.startswith(_TIMM) and timm.is_model(timms)):
+def require_encoder(name: str) -> None:
+    """Raises ValueError with the nearest names where the library has no encoder `name`."""
+    import segmentation_models_pytorch as library
+
+    known, timms = library.encoders.get_encoder_names(), name.removeprefix(TIMM)
+    if name in known or (name.startswith(TIMM) and timm.is_model(timms)):
         return
-    names = [*known, *(_TIMM + model for model in timm.list_models())]
+    names = [*known, *(TIMM + model for model in timm.list_models())]
     near = difflib.get_close_matches(name, names, n=5, cutoff=0.5) or ["resnet34", "mit_b0", "tu-resnet101s"]
-    near = [_TIMM + name, *near] if timm.is_model(name) else near
+    near = [TIMM + name, *near] if timm.is_model(name) else near
     raise ValueError(
         f"network.encoder is {name!r}, which segmentation-models-pytorch does not have; "
         f"nearest names: {', '.join(dict.fromkeys(near))}"
     )
 
 
-def _load(encoder: Any, options: NetworkOptions, encoders: dict[str, Any]) -> None:
+def hub_source(name: str) -> tuple[str, str]:
+    """Repository and revision on the hub of the ImageNet weights of the library's own encoder `name`."""
+    import segmentation_models_pytorch as library
+
+    settings: dict[str, Any] = library.encoders.encoders[name]["pretrained_settings"]
+    source = settings["imagenet"] if "imagenet" in settings else next(iter(settings.values()))
+    return source["repo_id"], source["revision"]
+
+
+def _load(encoder: Any, options: NetworkOptions) -> None:
     name = options.encoder
-    if name.startswith(_TIMM):
-        load_weights(encoder.model, weights_file(options, name, encoder.model.pretrained_cfg))
+    if name.startswith(TIMM):
+        load_first_weights(encoder.model, options, name, encoder.model.pretrained_cfg)
         return
+    if options.weights == "package":
+        packaged_file(name)  # refuses it
     path = Path(options.weights).expanduser()
     if options.weights == "hub":
-        source = _source(encoders[name]["pretrained_settings"])
-        path = fetch(name, source["repo_id"], "model.safetensors", source["revision"])
+        repo, revision = hub_source(name)
+        path = fetch(name, repo, "model.safetensors", revision)
     try:
         encoder.load_state_dict(read_tensors(path))  # the library's own, which leaves classifiers out
     except RuntimeError as error:
@@ -159,7 +175,3 @@ def _load(encoder: Any, options: NetworkOptions, encoders: dict[str, Any]) -> No
             f"{path} does not fit network.encoder {name}: {' '.join(str(error).split())[:300]}. Expected the tensors "
             "of segmentation-models-pytorch's encoder of that name"
         ) from error
-
-
-def _source(settings: dict[str, Any]) -> dict[str, Any]:
-    return settings["imagenet"] if "imagenet" in settings else next(iter(settings.values()))

@@ -8,6 +8,8 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
+from semiseg.config.network import Colour
+from semiseg.parts.augment import MEAN, STD
 from semiseg.parts.segmentor import TRIAL, Segmentor, resize
 from semiseg.types import SegmentationOutput
 
@@ -17,12 +19,15 @@ class Wrapped(Segmentor):
 
     aux_head = None
 
-    def __init__(self, module: nn.Module, features: str, encoder: str | None) -> None:
+    def __init__(
+        self, module: nn.Module, features: str, encoder: str | None, normalisation: tuple[Colour, Colour] | None = None
+    ) -> None:
         """`features` and `encoder` are dotted names of submodules; without `encoder` every parameter is a head's."""
         nn.Module.__init__(self)  # the parts of a segmentor are not known here
         self.module = module
         self.features, self.encoder_name = features, encoder
         self.num_classes = self.feature_channels = 0
+        self.normalise_by(*(normalisation or (MEAN, STD)))
         output = self._tried()
         self.num_classes, self.feature_channels = output.logits.shape[1], output.features.shape[1]
 
@@ -51,7 +56,7 @@ class Wrapped(Segmentor):
         # For this call only: a hook that stayed would be lost where the submodule is exchanged, or shared by copies.
         hook = self.module.get_submodule(self.features).register_forward_hook(lambda *call: seen.append(call[2]))
         try:
-            output = self.module(image)
+            output = self.module(self.normalised(image))
         finally:
             hook.remove()
         maps = _maps(seen[-1] if seen else None, f"the submodule {self.features!r}")
@@ -95,11 +100,18 @@ class Wrapped(Segmentor):
         return [each for each in self.module.parameters() if id(each) not in encoder]
 
 
-def wrap(module: nn.Module, features: str, *, classes: int | None = None, encoder: str | None = None) -> Segmentor:
+def wrap(
+    module: nn.Module,
+    features: str,
+    *,
+    classes: int | None = None,
+    encoder: str | None = None,
+    normalisation: tuple[Colour, Colour] | None = None,
+) -> Segmentor:
     """A segmentor of any module from images (B, 3, H, W) to logits (B, C, h, w).
 
     The module gives the logits, or a tuple that they are the first of, or a dict with them under `out`; they are
-    resized to the image's size. Images are normalised by ImageNet's mean and deviation.
+    resized to the image's size.
 
     Args:
         module: it is tried once, in eval mode, on an image of 224 x 224 pixels.
@@ -107,6 +119,8 @@ def wrap(module: nn.Module, features: str, *, classes: int | None = None, encode
         classes: C, to be held against the module's; None: as many as it has.
         encoder: dotted name of the part with trained weights, which learns at optim.lr; the rest, the head, learns at
             optim.head_lr_factor times that. None: `encoder` if the module has one, else all of it is the head.
+        normalisation: mean and deviation per channel, RGB in [0, 1], that the module's images are normalised by; None:
+            ImageNet's.
 
     Raises ValueError where a name is no submodule's, or an output is no map.
     """
@@ -115,7 +129,7 @@ def wrap(module: nn.Module, features: str, *, classes: int | None = None, encode
         if name is not None and (name == "" or name not in names):
             parts = [part for part in names if part and part.count(".") < 2]
             raise ValueError(f"{type(module).__name__} has no submodule {name!r}; it has {', '.join(parts) or 'none'}")
-    made = Wrapped(module, features, encoder or ("encoder" if "encoder" in names else None))
+    made = Wrapped(module, features, encoder or ("encoder" if "encoder" in names else None), normalisation)
     if classes is not None and classes != made.num_classes:
         raise ValueError(f"{type(module).__name__} gives logits of {made.num_classes} classes; expected {classes}")
     return made

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from semiseg.parts.augment import MEAN, STD
 from semiseg.types import SegmentationOutput
 
 TRIAL = 224  # pixels: a multiple of every stride and every patch in use
@@ -33,10 +34,30 @@ class Segmentor(nn.Module):
         self.aux_head = aux_head
         self.num_classes = num_classes
         self.feature_channels = int(decoder.feature_channels)  # pyright: ignore[reportArgumentType]
+        self.normalise_by(MEAN, STD)
+
+    def normalise_by(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Give the encoder images with this mean and deviation per channel (RGB in [0, 1]) taken out.
+
+        All batches are normalised by ImageNet's figures, whatever the network, so that views, mixes and methods need
+        not know them. What is left to do is linear, and done here: `image * scale + shift`.
+        """
+        ours, theirs = (torch.tensor(values)[:, None, None] for values in (std, mean))  # (3, 1, 1)
+        usual = not any(a != b for a, b in zip((*mean, *std), (*MEAN, *STD), strict=True))
+        scale = None if usual else torch.tensor(STD)[:, None, None] / ours
+        shift = None if usual else (torch.tensor(MEAN)[:, None, None] - theirs) / ours
+        # No part of the weights: the config has the figures.
+        self.register_buffer("_scale", scale, persistent=False)
+        self.register_buffer("_shift", shift, persistent=False)
+
+    def normalised(self, image: Tensor) -> Tensor:
+        """`image` (B, 3, H, W) of a batch as the encoder wants it."""
+        scale: Tensor | None = self._scale  # pyright: ignore[reportAssignmentType]
+        return image if scale is None else torch.addcmul(self._shift, image, scale)  # pyright: ignore[reportArgumentType]
 
     def encode(self, image: Tensor) -> list[Tensor]:
         """Pyramid of a normalised image (B, 3, H, W): maps (B, X, h, w), from stride 4 to the deepest."""
-        return self.encoder(image)
+        return self.encoder(self.normalised(image))
 
     def decode(self, pyramid: list[Tensor], size: tuple[int, int]) -> SegmentationOutput:
         """What `encode` gave -> output whose logits, and aux logits, have `size` (height, width) pixels."""

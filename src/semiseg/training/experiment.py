@@ -22,7 +22,7 @@ from semiseg.data.dataset import Dataset, ImageSet, check_same_lists
 from semiseg.data.loading import PartnerLoader, Views, labeled_images, training_batches
 from semiseg.evaluation.evaluator import Evaluation, Evaluator, hidden_labels
 from semiseg.methods import METHODS, Method, Setting
-from semiseg.networks import ViTEncoder, build, check_segmentor, with_shared_statistics
+from semiseg.networks import ViTEncoder, build, check_segmentor, with_normalisation, with_shared_statistics
 from semiseg.parts.partners import WantsImages
 from semiseg.parts.segmentor import Segmentor
 from semiseg.runtime.distributed import gathered, pick_device, process_group, rank
@@ -115,6 +115,10 @@ def build_method(
 def _maker(network: Network, config: Config) -> Callable[[], object]:
     """What gives the networks of a method: a copy of `network` once, or as many as `network` makes."""
     require(not config.network.checkpoint, "network.checkpoint is for networks by name: leave it off")
+    require(
+        config.network.mean is None,
+        "network.mean and network.std are for networks by name: give `normalisation` to semiseg.wrap",
+    )
     if not isinstance(network, nn.Module):
         return network
     copies = iter([copy.deepcopy(network)])
@@ -150,6 +154,7 @@ def train(
         config = replace(config, data=replace(config.data, dataset=CUSTOM))
     if network is not None:
         config = replace(config, network=replace(config.network, name=CUSTOM))
+    config = replace(config, network=with_normalisation(config.network))
     with process_group(pick_device(config.train.device)):
         own = {"dataset": dataset, "network": network}
         return _train(config, resume, console if rank() == 0 else Console(quiet=True), own)
