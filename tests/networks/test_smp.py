@@ -210,14 +210,16 @@ def test_without_the_hub_the_error_names_the_file(monkeypatch, tmp_path, encoder
 def test_the_hubs_file_is_the_revision_that_the_library_names(monkeypatch, tmp_path):
     state = shifted(build(options(), 3).encoder.encoder)
     save_file(state, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text('{"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}')
     asked = []
 
-    def download(*arguments, **named):
-        asked.append((*arguments, *named.values()))
-        return str(tmp_path / "model.safetensors")
+    def download(repo, file, revision):
+        asked.append((repo, file, revision))
+        return str(tmp_path / file)
 
     monkeypatch.setattr(encoders, "hf_hub_download", download)
     found = build(options(weights="hub"), 3).encoder.encoder.state_dict()
     settings = library.encoders.encoders["resnet18"]["pretrained_settings"]["imagenet"]
-    assert asked == [(settings["repo_id"], "model.safetensors", settings["revision"])]
+    files = ("model.safetensors", "config.json")
+    assert asked == [(settings["repo_id"], file, settings["revision"]) for file in files]
     assert all(torch.equal(each, state[key]) for key, each in found.items())

@@ -13,7 +13,7 @@ from semiseg.config.checks import FREE_ON_RESUME, NOT_COUNTED, require
 from semiseg.config.registry import check_name
 
 SHIPPED = (
-    *("deeplabv3plus", "dpt"),
+    *("deeplabv3plus", "fpn", "dpt"),
     *("smp:Unet", "smp:UnetPlusPlus", "smp:MAnet", "smp:Linknet", "smp:FPN", "smp:PSPNet"),
     *("smp:DeepLabV3", "smp:DeepLabV3Plus", "smp:UPerNet", "smp:Segformer"),
 )
@@ -31,8 +31,8 @@ class NetworkOptions:
     """The segmentor: encoder, decoder, and where its first weights come from."""
 
     name: str = "deeplabv3plus"
-    """`deeplabv3plus`, the paper's decoder on any CNN of timm; `dpt`, the decoder for plain ViTs; or a network of
-    segmentation-models-pytorch at its own settings: `smp:Unet`, `smp:UnetPlusPlus`, `smp:MAnet`, `smp:Linknet`,
+    """`deeplabv3plus`, the paper's decoder on any CNN of timm; `fpn`, a lean one; `dpt`, for plain ViTs; or a network
+    of segmentation-models-pytorch at its own settings: `smp:Unet`, `smp:UnetPlusPlus`, `smp:MAnet`, `smp:Linknet`,
     `smp:FPN`, `smp:PSPNet`, `smp:DeepLabV3`, `smp:DeepLabV3Plus`, `smp:UPerNet`, `smp:Segformer`."""
     encoder: str = "resnet101s"
     """A timm model that gives a pyramid of features; `resnet101s` is the paper's deep-stem ResNet-101. For `dpt` a ViT
@@ -58,8 +58,8 @@ class NetworkOptions:
     """First weights of the encoder: `package` (ImageNet, installed with semiseg; of tf_efficientnet_lite0, and 1 and 2
     with semiseg[lite]), `hub` (ImageNet, or as its name says; downloaded once), `none` (random), or a file."""
     mean: Colour | None = field(default=None, metadata=NOT_COUNTED)
-    """Mean of the images that the encoder's first weights were trained on, by channel, RGB in [0, 1]. None: the encoder's
-    own, as timm states it. A finished run's config has the figures."""
+    """Mean of the images that the encoder's first weights were trained on, by channel, RGB in [0, 1]. None: the
+    encoder's own, as timm states it. A run's config has the figures."""
     std: Colour | None = field(default=None, metadata=NOT_COUNTED)
     """Deviation of these images, likewise."""
     checkpoint: bool = field(default=False, metadata=FREE_ON_RESUME)
@@ -68,7 +68,9 @@ class NetworkOptions:
 
     def __post_init__(self) -> None:
         check_name("network.name", self.name, NAMES, "NETWORKS")
-        require((self.mean is None) == (self.std is None), "network.mean and network.std go together: give both or none")
+        require(
+            (self.mean is None) == (self.std is None), "give both network.mean and network.std, or neither"
+        )
         require(self.std is None or min(self.std) > 0, f"network.std is {self.std}; each must be above 0")
         require(self.channels >= 8, "network.channels must be at least 8")
         require(0 <= self.dropout < 1, "network.dropout: expected 0 <= dropout < 1")

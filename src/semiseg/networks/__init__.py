@@ -15,7 +15,8 @@ from semiseg.networks.checkpointing import encoder_blocks, recompute
 from semiseg.networks.deeplabv3plus import AuxHead, DeepLabV3Plus
 from semiseg.networks.dpt import DPT
 from semiseg.networks.encoders import build_encoder
-from semiseg.networks.normalisation import with_normalisation
+from semiseg.networks.first_weights import licence, with_normalisation
+from semiseg.networks.fpn import FPN
 from semiseg.networks.smp import SmpSegmentor, smp_parts
 from semiseg.networks.vit import ViTEncoder, build_vit
 from semiseg.networks.wrap import Wrapped, wrap
@@ -28,6 +29,12 @@ Part = TypeVar("Part", bound=torch.nn.Module)
 def _deeplabv3plus(options: NetworkOptions, num_classes: int) -> Segmentor:
     encoder, widths = build_encoder(options)
     decoder = DeepLabV3Plus(widths, num_classes, options.channels, options.aspp_rates, options.dropout)
+    return Segmentor(encoder, decoder, _aux_head(options, widths[-2], num_classes), num_classes)
+
+
+def _fpn(options: NetworkOptions, num_classes: int) -> Segmentor:
+    encoder, widths = build_encoder(options)
+    decoder = FPN(widths, num_classes, options.channels, options.dropout)
     return Segmentor(encoder, decoder, _aux_head(options, widths[-2], num_classes), num_classes)
 
 
@@ -46,6 +53,7 @@ NETWORKS: Registry[Callable[[NetworkOptions, int], Segmentor]] = Registry(
     NAMES,
     {
         "deeplabv3plus": _deeplabv3plus,
+        "fpn": _fpn,
         "dpt": _dpt,
         "smp:Unet": _smp,
         "smp:UnetPlusPlus": _smp,
@@ -67,8 +75,9 @@ def build(options: NetworkOptions, num_classes: int) -> Segmentor:
     require(options.name != CUSTOM, _GIVEN)
     require(options.name in NETWORKS, f"this process has no semiseg.NETWORKS[{options.name!r}]: add it there first")
     segmentor = check_segmentor(NETWORKS[options.name](options, num_classes), num_classes)
-    if (figures := with_normalisation(options)).mean is not None:
-        segmentor.normalise_by(figures.mean, figures.std)
+    options = with_normalisation(options)
+    if options.mean is not None and options.std is not None:
+        segmentor.normalise_by(options.mean, options.std)
     if options.checkpoint:
         require(
             not isinstance(segmentor, Wrapped), "network.checkpoint knows no blocks of a wrapped network: leave it off"
@@ -117,4 +126,13 @@ def with_shared_statistics(module: Part, device: torch.device) -> Part:
     return convert_sync_batchnorm(module)  # pyright: ignore[reportReturnType]  # the module itself
 
 
-__all__ = ["NETWORKS", "ViTEncoder", "build", "check_segmentor", "with_normalisation", "with_shared_statistics", "wrap"]
+__all__ = [
+    "NETWORKS",
+    "ViTEncoder",
+    "build",
+    "check_segmentor",
+    "licence",
+    "with_normalisation",
+    "with_shared_statistics",
+    "wrap",
+]

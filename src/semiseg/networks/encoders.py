@@ -167,7 +167,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """Every tensor of a .safetensors, .pth or .pt file by name. Raises ValueError if there is none to be read."""
     require(
         path.is_file(),
-        f"network.weights: there is no file {path}; expected `hub`, `package`, `none`, or a .safetensors, .pth or .pt file",
+        f"network.weights: there is no file {path}; expected `hub`, `package`, `none`, or a .safetensors, .pth or .pt "
+        "file",
     )
     try:
         state = load_state_dict(str(path), use_ema=False, weights_only=True)

@@ -65,7 +65,7 @@ def _repository(part: PublishedList) -> str:
 
 def _weights(config: Config) -> Iterable[str]:
     encoder, weights = config.network.encoder, config.network.weights
-    if weights == "none":
+    if weights in ("none", "package"):  # a package that is not installed is said when a run starts
         return
     if weights != "hub":
         if not Path(weights).expanduser().is_file():

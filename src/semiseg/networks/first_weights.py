@@ -1,4 +1,4 @@
-"""What an encoder's images are normalised by: the mean and deviation that its first weights were trained with."""
+"""What is known of an encoder's first weights: the mean and deviation of their images, and their licence."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from semiseg.config.network import SHIPPED, Colour
 from semiseg.config.options import NetworkOptions, require
 from semiseg.networks.encoders import fetch, require_known
+from semiseg.networks.packaged import LICENCE
 from semiseg.networks.smp import TIMM, hub_source, require_encoder
 from semiseg.parts.augment import MEAN, STD
 
@@ -36,6 +37,17 @@ def with_normalisation(options: NetworkOptions) -> NetworkOptions:
         require_known(name)
         mean, std = _of_timm(name)
     return replace(options, mean=mean, std=std)
+
+
+def licence(options: NetworkOptions) -> str | None:
+    """Licence of the encoder's first weights as their package or timm states it; None where nobody does."""
+    if options.weights == "package":
+        return LICENCE
+    timms = options.name in ("deeplabv3plus", "fpn", "dpt") or options.encoder.startswith(TIMM)
+    if options.weights != "hub" or not timms:
+        return None
+    stated = timm.get_pretrained_cfg(options.encoder.removeprefix(TIMM))
+    return None if stated is None else stated.license
 
 
 def _of_timm(name: str) -> tuple[Colour, Colour]:
