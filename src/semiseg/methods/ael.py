@@ -14,22 +14,19 @@ Differences from the paper and its code: docs/methods/ael.md.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from semiseg.config.methods.ael import AELOptions
 from semiseg.methods.details.ael_bank import NOTICE, ConfidenceBank
 from semiseg.methods.details.ael_pasting import hard_classes, pixel_dice, region_boxes
-from semiseg.methods.method import Setting, split_output
+from semiseg.methods.method import split_output
 from semiseg.methods.teacher_method import TeacherMethod
 from semiseg.parts.augment import strong_view
 from semiseg.parts.losses import share, weighted_cross_entropy
 from semiseg.parts.mixing import french_boxes, paste
 from semiseg.parts.partners import WantsImages
 from semiseg.parts.pseudo_labels import pseudo_label
-from semiseg.parts.segmentor import Segmentor
 from semiseg.types import IGNORE, Clock, LabeledBatch, PseudoLabel, StepResult, UnlabeledBatch
 
 
@@ -41,13 +38,11 @@ class AEL(TeacherMethod, WantsImages):
     Options = AELOptions
     options: AELOptions
 
-    def __init__(
-        self, student: Segmentor, options: Any = None, setting: Setting | None = None, **keywords: Any
-    ) -> None:
-        super().__init__(student, options, setting, **keywords)
-        self.bank = ConfidenceBank(student.num_classes, self.setting.num_unlabeled, self.setting.batch_unlabeled)
+    def make_parts(self) -> None:
+        super().make_parts()
+        self.bank = ConfidenceBank(self.student.num_classes, self.setting.num_unlabeled, self.setting.batch_unlabeled)
         left_out = self.options.left_out(self.setting.classes)
-        allowed = torch.tensor([number not in left_out for number in range(student.num_classes)])
+        allowed = torch.tensor([number not in left_out for number in range(self.student.num_classes)])
         self.register_buffer("pasted_classes", allowed, persistent=False)
 
     def wanted(self, step: int) -> Tensor | None:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,10 +25,10 @@ from torch.utils.checkpoint import checkpoint
 
 from semiseg.config.methods.cct import NEED_BACKGROUND, CCTOptions
 from semiseg.methods.details import cct_perturbations as perturbations
-from semiseg.methods.method import Method, Setting
+from semiseg.methods.method import Method
 from semiseg.parts.losses import pixels
 from semiseg.parts.pseudo_labels import labelling
-from semiseg.parts.segmentor import Segmentor, resize
+from semiseg.parts.segmentor import resize
 from semiseg.types import Clock, LabeledBatch, StepResult, UnlabeledBatch
 
 log = logging.getLogger(__name__)
@@ -61,14 +60,12 @@ class CCT(Method):
     Options = CCTOptions
     options: CCTOptions
 
-    def __init__(
-        self, student: Segmentor, options: Any = None, setting: Setting | None = None, **keywords: Any
-    ) -> None:
-        super().__init__(student, options, setting, **keywords)
-        channels, stride = student.scales()[-1]
+    def make_parts(self) -> None:
+        super().make_parts()
+        channels, stride = self.student.scales()[-1]
         self.decoders = nn.ModuleDict(
             {
-                name: nn.ModuleList(AuxiliaryDecoder(channels, student.num_classes, stride) for _ in range(count))
+                name: nn.ModuleList(AuxiliaryDecoder(channels, self.student.num_classes, stride) for _ in range(count))
                 for name, count in self.families().items()
             }
         )

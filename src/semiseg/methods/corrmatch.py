@@ -15,7 +15,6 @@ Differences from the paper and its code: docs/methods/corrmatch.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,13 +27,12 @@ from semiseg.methods.details.corrmatch_correlation import (
     greatest_by_class,
     propagate,
 )
-from semiseg.methods.method import Method, Setting, split_output
+from semiseg.methods.method import Method, split_output
 from semiseg.parts.channel_dropout import with_dropped
 from semiseg.parts.losses import kept_divergence, share, supervised_loss
 from semiseg.parts.matching import match, mixed_strong_view, scaled
 from semiseg.parts.mixing import mix_label, paste
 from semiseg.parts.pseudo_labels import pseudo_label
-from semiseg.parts.segmentor import Segmentor
 from semiseg.types import Clock, LabeledBatch, PseudoLabel, SegmentationOutput, StepResult, UnlabeledBatch
 
 
@@ -47,15 +45,13 @@ class CorrMatch(Method):
     Options = CorrMatchOptions
     options: CorrMatchOptions
 
-    def __init__(
-        self, student: Segmentor, options: Any = None, setting: Setting | None = None, **keywords: Any
-    ) -> None:
-        super().__init__(student, options, setting, **keywords)
-        width, _ = student.scales()[-1]
-        self.correlate = CorrelationHead(width, student.num_classes, self.options.correlation_channels)
+    def make_parts(self) -> None:
+        super().make_parts()
+        width, _ = self.student.scales()[-1]
+        self.correlate = CorrelationHead(width, self.student.num_classes, self.options.correlation_channels)
         self.register_buffer("tau", torch.tensor(self.options.threshold))
         # Between the passes and `after_step`; a buffer, so that a step that is only tried leaves nothing; not saved.
-        self.register_buffer("greatest", torch.zeros(student.num_classes), persistent=False)
+        self.register_buffer("greatest", torch.zeros(self.student.num_classes), persistent=False)
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
         """The weak views with the labelled images, clean and perturbed, then the strong ones."""

@@ -11,20 +11,18 @@ Every pixel teaches, however doubtful. Differences from the paper and its code: 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from semiseg.config.methods.cps import CPSOptions
-from semiseg.methods.method import Setting, split_output
+from semiseg.methods.method import split_output
 from semiseg.methods.paired_method import SIDES, PairedMethod, by_side
 from semiseg.parts.losses import kept_cross_entropy, share
 from semiseg.parts.mixing import mix_label, paste, toggled_boxes
 from semiseg.parts.predictor import JointPredictor, Predictor
 from semiseg.parts.prototypes import Prototypes, start_prototypes
 from semiseg.parts.pseudo_labels import labelling, pseudo_label
-from semiseg.parts.segmentor import Segmentor
 from semiseg.types import IGNORE, Clock, LabeledBatch, PseudoLabel, StepResult, UnlabeledBatch
 
 
@@ -34,14 +32,12 @@ class CPS(PairedMethod):
     Options = CPSOptions
     options: CPSOptions
 
-    def __init__(
-        self, student: Segmentor, options: Any = None, setting: Setting | None = None, **keywords: Any
-    ) -> None:
-        super().__init__(student, options, setting, **keywords)
+    def make_parts(self) -> None:
+        super().make_parts()
         wanted = self.options.prototypes
         if wanted is not None:  # the networks' feature spaces differ
-            self.prototypes = Prototypes(student.num_classes, student.feature_channels, wanted)
-            self.right_prototypes = Prototypes(student.num_classes, self.right.feature_channels, wanted)
+            self.prototypes = Prototypes(self.student.num_classes, self.student.feature_channels, wanted)
+            self.right_prototypes = Prototypes(self.student.num_classes, self.right.feature_channels, wanted)
 
     def prepare(self, labeled: Iterable[LabeledBatch], clock: Clock) -> None:
         """The warm-up has ended: the prototypes of both networks start (Algorithm 2)."""

@@ -16,7 +16,6 @@ Differences from the paper and its code: docs/methods/gct.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,10 +30,9 @@ from semiseg.methods.details.gct_flaws import (
     flaw_map,
     flaw_target,
 )
-from semiseg.methods.method import Setting, split_output
+from semiseg.methods.method import split_output
 from semiseg.methods.paired_method import SIDES, PairedMethod
 from semiseg.parts.losses import share, softmax_mse
-from semiseg.parts.segmentor import Segmentor
 from semiseg.types import IGNORE, Clock, LabeledBatch, StepResult, UnlabeledBatch
 
 
@@ -44,11 +42,9 @@ class GCT(PairedMethod):
     Options = GCTOptions
     options: GCTOptions
 
-    def __init__(
-        self, student: Segmentor, options: Any = None, setting: Setting | None = None, **keywords: Any
-    ) -> None:
-        super().__init__(student, options, setting, **keywords)
-        self.detector = FlawDetector(student.num_classes, self.options.detector_channels)
+    def make_parts(self) -> None:
+        super().make_parts()
+        self.detector = FlawDetector(self.student.num_classes, self.options.detector_channels)
 
     def supervised_step(self, labeled: LabeledBatch) -> StepResult:
         """The labelled images teach all three."""

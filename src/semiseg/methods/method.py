@@ -88,6 +88,10 @@ class Method(nn.Module):
         self.warmup_steps = round(warmup * self.setting.total_steps)
         self.prepare_at = self.warmup_steps if self.uses_unlabeled else None
         self.register_buffer("started", torch.tensor(False))
+        self.make_parts()
+
+    def make_parts(self) -> None:
+        """Networks and memory beside the student: submodules and buffers. Called at the end of the constructor."""
 
     def _with_keywords(self, options: Any, setting: Setting, keywords: dict[str, Any]) -> tuple[Any, Setting]:
         of_setting = {item.name for item in fields(Setting)}

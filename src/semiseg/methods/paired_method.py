@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from torch import Tensor
 
-from semiseg.methods.method import Method, Setting
+from semiseg.methods.method import Method
 from semiseg.parts.predictor import JointPredictor, Predictor
 from semiseg.parts.segmentor import Segmentor
 from semiseg.types import LabeledBatch, SegmentationOutput, StepResult
@@ -23,10 +23,8 @@ class PairedMethod(Method):
     The parts of both go by the names in SIDES.
     """
 
-    def __init__(
-        self, student: Segmentor, options: Any = None, setting: Setting | None = None, **keywords: Any
-    ) -> None:
-        super().__init__(student, options, setting, **keywords)
+    def make_parts(self) -> None:
+        super().make_parts()
         if self.setting.another is None:
             raise ValueError(
                 f"{type(self).__name__} trains two networks: give another=FUNCTION, which makes the second"

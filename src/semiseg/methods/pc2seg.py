@@ -14,19 +14,16 @@ Differences from the paper and its code: docs/methods/pc2seg.md.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from semiseg.config.methods.pc2seg import PC2SegOptions
 from semiseg.methods.details.pc2seg_contrast import debiased_contrast
-from semiseg.methods.method import Method, Setting, split_output
+from semiseg.methods.method import Method, split_output
 from semiseg.parts.augment import strong_view
 from semiseg.parts.losses import softmax_squared_distance
 from semiseg.parts.pseudo_labels import labelling
 from semiseg.parts.sampling import grid_points, pick, pick_pixels
-from semiseg.parts.segmentor import Segmentor
 from semiseg.types import Clock, LabeledBatch, SegmentationOutput, StepResult, UnlabeledBatch
 
 
@@ -36,11 +33,9 @@ class PC2Seg(Method):
     Options = PC2SegOptions
     options: PC2SegOptions
 
-    def __init__(
-        self, student: Segmentor, options: Any = None, setting: Setting | None = None, **keywords: Any
-    ) -> None:
-        super().__init__(student, options, setting, **keywords)
-        channels = student.feature_channels
+    def make_parts(self) -> None:
+        super().make_parts()
+        channels = self.student.feature_channels
         self.projector = nn.Sequential(
             nn.Linear(channels, channels), nn.ReLU(inplace=True), nn.Linear(channels, self.options.projection)
         )

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
-from semiseg.methods.method import Method, Setting
+from semiseg.methods.method import Method
 from semiseg.parts.pseudo_labels import pseudo_label
 from semiseg.parts.segmentor import Segmentor
 from semiseg.parts.teacher import Teacher, ema_decay
@@ -18,11 +17,9 @@ class TeacherMethod(Method):
     With `teacher_start: average` the EMA also runs during warm-up; its labels are used only afterwards.
     """
 
-    def __init__(
-        self, student: Segmentor, options: Any = None, setting: Setting | None = None, **keywords: Any
-    ) -> None:
-        super().__init__(student, options, setting, **keywords)
-        self.teacher = Teacher(student, average_bn=self.options.teacher_bn == "average")
+    def make_parts(self) -> None:
+        super().make_parts()
+        self.teacher = Teacher(self.student, average_bn=self.options.teacher_bn == "average")
 
     def prepare(self, labeled: Iterable[LabeledBatch], clock: Clock) -> None:
         """The teacher becomes the student, unless it has followed it through the warm-up."""

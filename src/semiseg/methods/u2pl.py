@@ -20,7 +20,6 @@ Differences from the paper and its code: docs/methods/u2pl.md.
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,7 +39,7 @@ from semiseg.methods.details.u2pl_contrast import (
     drawn_places,
     negative_masks,
 )
-from semiseg.methods.method import Setting, split_output
+from semiseg.methods.method import split_output
 from semiseg.methods.teacher_method import TeacherMethod
 from semiseg.methods.with_prototypes import WithPrototypes
 from semiseg.parts.augment import strong_view
@@ -48,7 +47,6 @@ from semiseg.parts.losses import kept_cross_entropy, share
 from semiseg.parts.mixing import mix_batch
 from semiseg.parts.pseudo_labels import entropy, quantiles
 from semiseg.parts.sampling import device_random, nearest_pixels
-from semiseg.parts.segmentor import Segmentor
 from semiseg.parts.teacher import average_into
 from semiseg.types import IGNORE, Clock, LabeledBatch, PseudoLabel, SegmentationOutput, StepResult, UnlabeledBatch
 
@@ -59,13 +57,11 @@ class U2PL(WithPrototypes, TeacherMethod):
     Options = U2PLOptions
     options: U2PLOptions
 
-    def __init__(
-        self, student: Segmentor, options: Any = None, setting: Setting | None = None, **keywords: Any
-    ) -> None:
-        super().__init__(student, options, setting, **keywords)
-        self.projection = Projection(student.feature_channels, self.options.channels)
+    def make_parts(self) -> None:
+        super().make_parts()
+        self.projection = Projection(self.student.feature_channels, self.options.channels)
         self.teacher_projection = copy.deepcopy(self.projection).requires_grad_(False)
-        sizes = [self.options.queue_size_first] + [self.options.queue_size] * (student.num_classes - 1)
+        sizes = [self.options.queue_size_first] + [self.options.queue_size] * (self.student.num_classes - 1)
         self.queues = ClassQueues(sizes, self.options.channels, self.options.save_queues)
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
