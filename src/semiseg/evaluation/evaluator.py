@@ -93,15 +93,12 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """Scores in per cent: by predictor and class, the headline's calibration, and of the pseudo-labels.
 
-        The last are what pseudo-labels at the threshold would have been; `hidden_labels`, what they are.
+        `pseudo_labels`: as they would have been at the threshold; `hidden_labels`: as they are.
         """
         scores: dict[str, Any] = {"headline": next(iter(self.confusion)), "miou": self.miou}
         for name, matrix in self.confusion.items():
-            scores[name] = {
-                "miou": 100 * matrix.miou(),
-                "accuracy": 100 * matrix.accuracy(),
-                "iou": self._by_class(matrix.iou()),
-            }
+            miou, accuracy = 100 * matrix.miou(), 100 * matrix.accuracy()
+            scores[name] = {"miou": miou, "accuracy": accuracy, "iou": self._by_class(matrix.iou())}
         scores["calibration_error"] = 100 * self.tally.calibration.error()
         scores["calibration"] = self.tally.calibration.to_dict()
         if self.threshold is not None:
@@ -181,15 +178,12 @@ class Evaluator:
         """Image by image, the logits (1, C, H, W) of each predictor and the label (H, W) they are held against."""
         for _, image, label in whole_images(NativeMasks(self.images, self.scale), indices=indices):
             assert label is not None
-            yield self._predicted(predictor, image.to(self.device), label.to(self.device))
-
-    def _predicted(self, predictor: Predictor, image: Tensor, label: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        if self.options.protocol == "crop":
-            image = center_crop(image, self.options.window, 0)
-            label = center_crop(label, self.options.window, 0)
-        size = (label.shape[0], label.shape[1])
-        with precision_context(self.precision, self.device):
-            return predict_image(predictor, image, size, self.options), label
+            image, label = image.to(self.device), label.to(self.device)
+            if self.options.protocol == "crop":
+                image, label = (center_crop(maps, self.options.window, 0) for maps in (image, label))
+            with precision_context(self.precision, self.device):
+                logits = predict_image(predictor, image, (label.shape[0], label.shape[1]), self.options)
+            yield logits, label
 
     def _tally(self, logits: dict[str, Tensor], label: Tensor, threshold: float | None) -> Tally:
         """The counts of one image; without a threshold none of its pixels is kept."""

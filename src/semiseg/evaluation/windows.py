@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -37,11 +38,8 @@ def slide(predict: Predict, image: Tensor, window: int, stride: int, at_once: in
     window along a side has one window there. All windows have one size, and `at_once` of them are one batch.
     """
     height, width = image.shape[-2:]
-    places = [
-        (..., slice(top, top + window), slice(left, left + window))
-        for top in starts(height, window, stride)
-        for left in starts(width, window, stride)
-    ]
+    corners = itertools.product(starts(height, window, stride), starts(width, window, stride))
+    places = [(..., slice(top, top + window), slice(left, left + window)) for top, left in corners]
     total: dict[str, Tensor] = {}
     visits = image.new_zeros(1, 1, height, width)
     for first in range(0, len(places), at_once):

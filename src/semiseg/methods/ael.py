@@ -46,11 +46,9 @@ class AEL(TeacherMethod, WantsImages):
         self.register_buffer("pasted_classes", allowed, persistent=False)
 
     def wanted(self, step: int) -> Tensor | None:
-        """Images of classes that are hard; none in the warm-up."""
         return None if step < self.warmup_steps else self.bank.wishes[step % NOTICE, 0]
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
-        """The algorithm box, one step."""
         labeled = self.pasted(labeled, clock)
         on_x, on_mix, mixed = self.taught(labeled, unlabeled, clock)
         together = torch.cat([labeled.image, mixed])
@@ -72,13 +70,9 @@ class AEL(TeacherMethod, WantsImages):
 
     def pasted(self, labeled: LabeledBatch, clock: Clock) -> LabeledBatch:
         """Adaptive copy-paste. Pixels without a label may get one, so a part of a step counts its own."""
+        number, probability = self.options.paste_classes, self.options.paste_probability
         shown = hard_classes(
-            labeled.label,
-            self.bank.hardness,
-            self.pasted_classes,
-            self.options.paste_classes,
-            self.options.paste_probability,
-            clock.generator,
+            labeled.label, self.bank.hardness, self.pasted_classes, number, probability, clock.generator
         )
         return labeled._replace(image=paste(labeled.image, shown), label=paste(labeled.label, shown), pixels=None)
 
@@ -92,12 +86,14 @@ class AEL(TeacherMethod, WantsImages):
         image = torch.cat([labeled.image, unlabeled.image, partner.image])
         valid = torch.cat([labeled.label != IGNORE, unlabeled.valid, partner.valid])
         parts = [len(labeled.image), len(unlabeled.image), len(partner.image)]
-        on_x, on_u, on_partner = split_pseudo(pseudo_label(self.teacher(image).logits, valid), parts)
+        said = pseudo_label(self.teacher(image).logits, valid)
+        maps = (tensor.split(parts) for tensor in (said.label, said.confidence, said.valid))
+        on_x, on_u, on_partner = (PseudoLabel(*part) for part in zip(*maps, strict=True))
         for index, pseudo in ((unlabeled.index, on_u), (partner.index, on_partner)):
             self.bank.note(index, pseudo, self.options.bank_area)
         box = self.boxes(partner, on_partner, clock)
-        views = [self.view(batch.image, clock) for batch in (unlabeled, partner)]
-        return on_x, mixed_pseudo(on_u, on_partner, box), torch.where(box[:, None], views[1], views[0])
+        outside, inside = (self.view(batch.image, clock) for batch in (unlabeled, partner))
+        return on_x, mixed_pseudo(on_u, on_partner, box), torch.where(box[:, None], inside, outside)
 
     def boxes(self, partner: UnlabeledBatch, pseudo: PseudoLabel, clock: Clock) -> Tensor:
         """Adaptive CutMix: around a region of the class that the partner was wished for, or half. (B, H, W) bool"""
@@ -120,20 +116,12 @@ class AEL(TeacherMethod, WantsImages):
     def consistency(self, logits: Tensor, pseudo: PseudoLabel, weight: Tensor) -> Tensor:
         """L_con, weighted. Scalar"""
         kept = pseudo.kept(self.options.threshold)
-        distance = weighted_cross_entropy(logits, pseudo.label, weight, kept)
-        return self.options.unlabeled_weight * distance
+        return self.options.unlabeled_weight * weighted_cross_entropy(logits, pseudo.label, weight, kept)
 
     def after_step(self, clock: Clock) -> None:
-        """The teacher follows, and the bank; then it wishes."""
         super().after_step(clock)
         self.bank.follow(self.options.bank_momentum)
         self.bank.wish(clock.step + NOTICE, clock.generator)
-
-
-def split_pseudo(pseudo: PseudoLabel, sizes: list[int]) -> list[PseudoLabel]:
-    """Pseudo-labels of images that were predicted together, part by part."""
-    maps = (tensor.split(sizes) for tensor in (pseudo.label, pseudo.confidence, pseudo.valid))
-    return [PseudoLabel(*part) for part in zip(*maps, strict=True)]
 
 
 def mixed_pseudo(outside: PseudoLabel, inside: PseudoLabel, box: Tensor) -> PseudoLabel:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -63,12 +63,10 @@ class CCT(Method):
     def make_parts(self) -> None:
         super().make_parts()
         channels, stride = self.student.scales()[-1]
-        self.decoders = nn.ModuleDict(
-            {
-                name: nn.ModuleList(AuxiliaryDecoder(channels, self.student.num_classes, stride) for _ in range(count))
-                for name, count in self.families().items()
-            }
-        )
+        self.decoders = nn.ModuleDict()
+        for name, count in self.families().items():
+            several = (AuxiliaryDecoder(channels, self.student.num_classes, stride) for _ in range(count))
+            self.decoders[name] = nn.ModuleList(several)
 
     def families(self) -> dict[str, int]:
         """Perturbation -> number of decoders. Perturbations that need a background are left out where there is none."""
@@ -86,7 +84,6 @@ class CCT(Method):
         return kept
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
-        """Eq. 5 and the mean squared difference of the softmaxes."""
         size = (labeled.image.shape[-2], labeled.image.shape[-1])
         pyramid = self.student.encode(torch.cat([labeled.image, unlabeled.image]))
         of_labeled, of_unlabeled = zip(
@@ -106,16 +103,12 @@ class CCT(Method):
         """
         guide = F.interpolate(target, features.shape[-2:], mode="nearest").argmax(1)  # (B, h, w)
         found: list[Tensor] = []
-        for name, decoder in self.named_decoders():
-            change = self.perturbation(name, decoder, features, guide, generator)
-            arguments = (self.distance_behind, decoder, features, change, name == "vat", target, valid)
-            found.append(checkpoint(*arguments, use_reentrant=False, preserve_rng_state=False))  # pyright: ignore
-        return torch.stack(found).mean() / (target.shape[1] * pixels(valid))
-
-    def named_decoders(self) -> Iterator[tuple[str, nn.Module]]:
-        """Every auxiliary decoder with its family."""
         for name, several in self.decoders.items():
-            yield from ((name, decoder) for decoder in several.children())
+            for decoder in several.children():
+                change = self.perturbation(name, decoder, features, guide, generator)
+                arguments = (self.distance_behind, decoder, features, change, name == "vat", target, valid)
+                found.append(checkpoint(*arguments, use_reentrant=False, preserve_rng_state=False))  # pyright: ignore
+        return torch.stack(found).mean() / (target.shape[1] * pixels(valid))
 
     @torch.no_grad()
     def perturbation(
@@ -144,5 +137,4 @@ class CCT(Method):
         return ((logits.softmax(1) - target).square().sum(1) * valid).sum()
 
     def parameter_groups(self) -> list[dict]:
-        """The auxiliary decoders learn as a head does."""
         return [*super().parameter_groups(), {"role": "head", "params": list(self.decoders.parameters())}]

@@ -69,10 +69,9 @@ class CorrMatch(Method):
         on_strong = self.student(strong.image)
         handed_on = self.correlation(on_strong, (len(strong.image),), clock).logits
 
-        losses: dict[str, Tensor] = self.supervised(on_labeled, labeled)
-        losses["correlation"] = supervised_loss(
-            correlation.logits[:first], labeled.label, options=self.setting.loss, count=labeled.pixels
-        )
+        losses = self.supervised(on_labeled, labeled)
+        handed = correlation.logits[:first]
+        losses["correlation"] = supervised_loss(handed, labeled.label, self.setting.loss, count=labeled.pixels)
         weight = self.options.unlabeled_weight / 4
         unlabeled_losses = {
             "unlabeled": weight * self.match(on_strong.logits, strong.target),
@@ -102,16 +101,13 @@ class CorrMatch(Method):
         return kept_divergence(logits, soft, mixed.kept(self.tau), mixed.valid)
 
     def after_step(self, clock: Clock) -> None:
-        """tau follows the confidences of the step."""
         super().after_step(clock)
         self.tau.copy_(followed(self.tau, self.greatest, self.options.threshold_momentum))
         self.greatest.zero_()
 
     @property
     def threshold(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """tau as it stands; asked for between steps."""
         return float(self.tau)
 
     def parameter_groups(self) -> list[dict]:
-        """Those of the student, and f1 and f2 as a head."""
         return [*super().parameter_groups(), {"role": "head", "params": list(self.correlate.parameters())}]

@@ -40,14 +40,13 @@ class CPS(PairedMethod):
             self.right_prototypes = Prototypes(self.student.num_classes, self.right.feature_channels, wanted)
 
     def prepare(self, labeled: Iterable[LabeledBatch], clock: Clock) -> None:
-        """The warm-up has ended: the prototypes of both networks start (Algorithm 2)."""
+        """The prototypes of both networks start (Algorithm 2)."""
         super().prepare(labeled, clock)
         if self.prototypes is not None:
             both = list(zip((self.prototypes, self.right_prototypes), self.networks, strict=True))
             start_prototypes(both, labeled, clock.generator, self.setting.seed)
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
-        """Cross-entropy with the truth, and with the other's labels."""
         image, labels = self.mixed(unlabeled, clock) if self.options.cutmix else (unlabeled.image, None)
         outputs = self.outputs(torch.cat([labeled.image, image]))
         halves = [split_output(output, len(labeled.image)) for output in outputs]
@@ -82,8 +81,7 @@ class CPS(PairedMethod):
     ) -> dict[str, Tensor]:
         """Eq. 6 and Eq. 10 of both networks' prototypes.
 
-        features of left and right, each (B + B', D, h, w); taught: the labels of the other network; the last ones,
-        of the unlabelled images, count.
+        features of left and right, each (B + B', D, h, w); taught: the other network's labels, the last B' count.
         """
         assert self.prototypes is not None, "asked with prototypes only"
         losses: dict[str, Tensor] = {}
@@ -99,25 +97,21 @@ class CPS(PairedMethod):
         return losses
 
     def after_step(self, clock: Clock) -> None:
-        """The prototypes follow the features assigned to them (Eq. 11)."""
         super().after_step(clock)
         if self.prototypes is not None and clock.step >= self.warmup_steps:
-            self.prototypes.follow()
+            self.prototypes.follow()  # Eq. 11
             self.right_prototypes.follow()
 
     @property
     def predictor(self) -> Predictor:
-        """Both networks, with their prototypes once they have a place."""
         if self.prototypes is None or not self.started:
             return super().predictor
-        members = {
-            "left": Predictor(self.student, self.prototypes.predictor),
-            "right": Predictor(self.right, self.right_prototypes.predictor),
-        }
-        return JointPredictor(members, self.options.report)
+        left = Predictor(self.student, self.prototypes.predictor)
+        right = Predictor(self.right, self.right_prototypes.predictor)
+        return JointPredictor({"left": left, "right": right}, self.options.report)
 
     def health(self) -> tuple[dict[str, object], list[str]]:
-        """The figures of left's prototypes, and of right's under names that end so."""
+        """As ever of left's prototypes; of right's under names that end in `_right`."""
         figures, warnings = super().health()
         if self.prototypes is None or not self.started:
             return figures, warnings

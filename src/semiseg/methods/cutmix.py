@@ -30,7 +30,6 @@ class CutMix(TeacherMethod):
     options: CutMixOptions
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
-        """Eq. 5 and the confidence-weighted squared difference on the mix."""
         target = self.teacher(unlabeled.image).logits.float().softmax(1)  # (B, C, H, W)
         image = unlabeled.image
         if self.options.strong:
@@ -52,5 +51,4 @@ class CutMix(TeacherMethod):
         logits and target (B, C, H, W), confident and valid (B, H, W) bool. Scalar.
         """
         weight = valid if self.options.confidence == "batch" else confident & valid
-        distance = softmax_squared_distance(logits, target, weight)
-        return share(confident, valid) * distance
+        return share(confident, valid) * softmax_squared_distance(logits, target, weight)

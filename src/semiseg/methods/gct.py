@@ -54,7 +54,6 @@ class GCT(PairedMethod):
         return StepResult(losses | self.detector_losses(labeled.image, probabilities, labeled), {})
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
-        """That, and dynamic consistency and flaw correction on all images."""
         image = torch.cat([labeled.image, unlabeled.image])
         valid = torch.cat([labeled.label != IGNORE, unlabeled.valid])
         outputs = self.outputs(image)
@@ -66,8 +65,7 @@ class GCT(PairedMethod):
         losses = self.supervised_by_side(on_labeled, labeled) | self.detector_losses(image, (left, right), labeled)
         weight = self.options.unlabeled_weight * self.ramp(clock, self.options.ramp)
         for side, output, target, flaw in zip(SIDES, outputs, targets, flaws, strict=True):
-            distance = softmax_mse(output.logits, target, valid)
-            losses[f"consistency_{side}"] = weight * distance
+            losses[f"consistency_{side}"] = weight * softmax_mse(output.logits, target, valid)
             losses[f"correction_{side}"] = self.options.correction_weight * flaw_correction(flaw, flawed, valid)
         return StepResult(losses, {"flawed": share(flawed, valid)})
 
@@ -93,6 +91,5 @@ class GCT(PairedMethod):
         return losses
 
     def parameter_groups(self) -> list[dict]:
-        """Both networks', and the detector's with an Adam of its own."""
         adam = {"kind": "adam", "lr": self.options.detector_lr, "betas": (0.9, 0.99)}
         return [*super().parameter_groups(), {"role": "head", "params": list(self.detector.parameters()), **adam}]

@@ -104,10 +104,7 @@ class Method(nn.Module):
         return replace(options, **own), replace(setting, **{k: v for k, v in keywords.items() if k in of_setting})
 
     def forward(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch | None, clock: Clock) -> StepResult:
-        """The training call, the losses of one (micro-)batch: supervised in the warm-up, `consistency_step` after it.
-
-        `supervised` is all warm-up.
-        """
+        """The losses of one (micro-)batch: of `supervised_step` in the warm-up, of `consistency_step` after it."""
         if not self.uses_unlabeled or clock.step < self.warmup_steps:
             return self.supervised_step(labeled)
         assert unlabeled is not None, "this method needs unlabelled batches"
@@ -146,8 +143,8 @@ class Method(nn.Module):
 
         The labeler, with the prototypes once they have a place.
         """
-        placed = self.prototypes is not None and bool(self.started)
-        return Predictor(self.labeler, self.prototypes.predictor if placed and self.prototypes is not None else None)
+        placed = self.prototypes.predictor if self.prototypes is not None and self.started else None
+        return Predictor(self.labeler, placed)
 
     @property
     def label_source(self) -> Predictor | None:
@@ -190,7 +187,6 @@ class Method(nn.Module):
 
 def split_output(output: SegmentationOutput, first: int) -> tuple[SegmentationOutput, SegmentationOutput]:
     """The output of cat(labelled, unlabelled) as the two outputs; `first` labelled images."""
-
     sizes = [first, len(output.logits) - first]  # split, not sliced: the backward pass joins two gradients once
     logits, features = output.logits.split(sizes), output.features.split(sizes)
     aux = (None, None) if output.aux is None else output.aux.split(sizes)

@@ -1,4 +1,4 @@
-"""What the methods share that train two networks: the second one, what both learn from labels, and who is reported."""
+"""The base of methods that train two networks: the second one, what both learn from labels, and who is reported."""
 
 from __future__ import annotations
 
@@ -18,10 +18,7 @@ Value = TypeVar("Value")
 
 
 class PairedMethod(Method):
-    """The student is the left network; the right one is like it, with another random start.
-
-    The parts of both go by the names in SIDES.
-    """
+    """The student is the left network; the right one is like it, with another random start."""
 
     def make_parts(self) -> None:
         super().make_parts()
@@ -41,7 +38,6 @@ class PairedMethod(Method):
         return [network(image) for network in self.networks]
 
     def supervised_step(self, labeled: LabeledBatch) -> StepResult:
-        """Both learn from labelled images alone."""
         return StepResult(self.supervised_by_side(self.outputs(labeled.image), labeled), {})
 
     def supervised_by_side(self, outputs: Sequence[SegmentationOutput], labeled: LabeledBatch) -> dict[str, Tensor]:
@@ -51,7 +47,6 @@ class PairedMethod(Method):
 
     @property
     def predictor(self) -> Predictor:
-        """Both networks."""
         members = {side: Predictor(network) for side, network in zip(SIDES, self.networks, strict=True)}
         return JointPredictor(members, self.options.report)
 
@@ -61,7 +56,6 @@ class PairedMethod(Method):
         return self.predictor.headline_alone
 
     def parameter_groups(self) -> list[dict]:
-        """Those of both networks."""
         return [
             *super().parameter_groups(),
             {"role": "encoder", "params": self.right.encoder_parameters()},

@@ -41,7 +41,6 @@ class PC2Seg(Method):
         )
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
-        """Eq. 5, the distance of the labels, the contrast of the features."""
         with labelling():
             weak = self.student(unlabeled.image)
             target = weak.logits.float().softmax(1)  # (B, C, H, W)
@@ -69,5 +68,4 @@ class PC2Seg(Method):
         return debiased_contrast(anchors, keys, classes, usable, self.options.temperature, self.options.negatives)
 
     def parameter_groups(self) -> list[dict]:
-        """The projector learns as a head does."""
         return [*super().parameter_groups(), {"role": "head", "params": list(self.projector.parameters())}]

@@ -57,9 +57,8 @@ class PseudoSeg(Method):
         super().make_parts()
         (before, _), (deepest, _) = self.student.scales()[-2:]
         background = self.options.has_background(self.setting.classes)
-        self.attention = AttentionCAM(
-            (before, deepest), self.student.num_classes, background, self.options.attention_channels
-        )
+        classes, channels = self.student.num_classes, self.options.attention_channels
+        self.attention = AttentionCAM((before, deepest), classes, background, channels)
 
     def supervised_step(self, labeled: LabeledBatch) -> StepResult:
         """Warm-up: classifier and attention learn, too."""
@@ -68,7 +67,6 @@ class PseudoSeg(Method):
         return StepResult(self.labeled_losses(output, pyramid, labeled), {})
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
-        """The losses on labels, and the soft cross-entropy on the strong view."""
         target = self.soft_label(unlabeled)  # (B, C, H, W)
         image = strong_view(unlabeled.image, self.setting.augment, clock.generator)
         hole = squares(image, self.options.cutout, clock.generator)  # (B, H, W)
@@ -110,5 +108,4 @@ class PseudoSeg(Method):
         return losses
 
     def parameter_groups(self) -> list[dict]:
-        """Classifier and attention learn as a head does."""
         return [*super().parameter_groups(), {"role": "head", "params": list(self.attention.parameters())}]

@@ -87,8 +87,8 @@ class U2PL(WithPrototypes, TeacherMethod):
             on_unlabeled.logits, pseudo.label, kept=kept, valid=pseudo.valid, denominator="u2pl"
         )
         rows = as_rows(self.projection(output.features))  # (N, D)
-        contrastive = contrastive_loss(rows, contrast, self.queues, self.options.temperature)
-        losses["contrastive"] = self.options.contrastive_weight * contrastive
+        contrastive = contrastive_loss(rows, contrast, self.queues, options.temperature)
+        losses["contrastive"] = options.contrastive_weight * contrastive
         losses |= self.prototype_losses(output.features, labeled, pseudo, kept, clock, per="u2pl")
         return StepResult(losses, {"kept": share(kept, pseudo.valid)})
 

@@ -21,7 +21,7 @@ class WithPrototypes(Method):
             self.prototypes = Prototypes(self.student.num_classes, self.student.feature_channels, wanted)
 
     def prepare(self, labeled: Iterable[LabeledBatch], clock: Clock) -> None:
-        """The warm-up has ended: K-means on labelled features starts the prototypes (Algorithm 2)."""
+        """K-means on labelled features starts the prototypes (Algorithm 2)."""
         super().prepare(labeled, clock)
         if self.prototypes is not None:
             start_prototypes([(self.prototypes, self.labeler)], labeled, clock.generator, self.setting.seed)
@@ -42,7 +42,6 @@ class WithPrototypes(Method):
         return {"prototype": on_labeled, "prototype_unlabeled": self.options.unlabeled_weight * on_unlabeled}
 
     def after_step(self, clock: Clock) -> None:
-        """The prototypes follow the features assigned to them (Eq. 11)."""
         super().after_step(clock)
         if self.prototypes is not None and clock.step >= self.warmup_steps:
-            self.prototypes.follow()
+            self.prototypes.follow()  # Eq. 11

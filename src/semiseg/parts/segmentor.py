@@ -28,9 +28,7 @@ class Segmentor(nn.Module):
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, aux_head: nn.Module | None, num_classes: int) -> None:
         super().__init__()
-        self.encoder = encoder
-        self.decoder = decoder
-        self.aux_head = aux_head
+        self.encoder, self.decoder, self.aux_head = encoder, decoder, aux_head
         self.num_classes = num_classes
         self.feature_channels = int(decoder.feature_channels)  # pyright: ignore[reportArgumentType]
 

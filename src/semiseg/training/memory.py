@@ -30,13 +30,12 @@ def probe(
     they are held meanwhile. Nothing of the method is changed. Each rank tries its share by itself; a step fits where it
     fits on every rank. Raises MemoryShortError where no number of parts fits.
     """
-    while True:
-        if all(gathered(_fits(passes, method, clock, parts, slots))):
-            return parts
+    while not all(gathered(_fits(passes, method, clock, parts, slots))):
         obstacle = _obstacle(sizes, parts)
         if obstacle is not None:
             raise MemoryShortError(advice(sizes, parts, obstacle))
         parts *= 2
+    return parts
 
 
 def _fits(passes: Callable[[int], object], method: nn.Module, clock: Clock, parts: int, slots: int) -> bool:

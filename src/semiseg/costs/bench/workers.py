@@ -34,9 +34,8 @@ def worker_growth(images: ImageSet, start: Literal["fork", "spawn"] = "fork") ->
     """
     context: Any = multiprocessing.get_context(start)  # Any: the common class has no annotated Process
     found, together = context.Queue(), context.Barrier(WORKERS)
-    children = [
-        context.Process(target=_read, args=(images, seed, together, found), daemon=True) for seed in range(WORKERS)
-    ]
+    arguments = [(images, seed, together, found) for seed in range(WORKERS)]
+    children = [context.Process(target=_read, args=own, daemon=True) for own in arguments]
     for child in children:
         child.start()
     growth = [found.get(timeout=PATIENCE) for _ in children]

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semiseg.parts.losses import pixels
+from semiseg.parts.segmentor import resize
 from semiseg.runtime.precision import full_precision
 from semiseg.types import IGNORE
 
@@ -28,8 +29,7 @@ class FlawDetector(nn.Module):
     def forward(self, image: Tensor, probability: Tensor) -> Tensor:
         """Flaw of (B, 3, H, W) under class probabilities (B, C, H, W): 0 where right, about 1 where not. (B, H, W)"""
         flaw = self.last(self.layers(torch.cat([image, probability], 1)))  # (B, 1, h, w)
-        size = (image.shape[-2], image.shape[-1])
-        return F.interpolate(flaw.float(), size=size, mode="bilinear", align_corners=True).squeeze(1)
+        return resize(flaw.float(), (image.shape[-2], image.shape[-1])).squeeze(1)
 
 
 def _layer(channels_in: int, channels_out: int, stride: int) -> nn.Sequential:
@@ -92,7 +92,7 @@ def flaw_map(flaw: Tensor) -> Tensor:
 def blurred(maps: Tensor, part: int) -> Tensor:
     """Each of (B, H, W) under a Gaussian as wide as one `part`-th of the shorter side; mirrored at the border.
 
-    The width is made odd, and the standard deviation that which OpenCV takes for it.
+    The width is made odd; the standard deviation follows from it as in OpenCV.
     """
     size = min(maps.shape[-2:]) // part // 2 * 2 + 1
     sigma = 0.3 * ((size - 1) / 2 - 1) + 0.8
