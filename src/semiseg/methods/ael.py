@@ -22,7 +22,6 @@ from semiseg.methods.details.ael_bank import NOTICE, ConfidenceBank
 from semiseg.methods.details.ael_pasting import hard_classes, pixel_dice, region_boxes
 from semiseg.methods.method import split_output
 from semiseg.methods.teacher_method import TeacherMethod
-from semiseg.parts.augment import strong_view
 from semiseg.parts.losses import share, weighted_cross_entropy
 from semiseg.parts.mixing import french_boxes, paste
 from semiseg.parts.partners import WantsImages
@@ -100,10 +99,6 @@ class AEL(TeacherMethod, WantsImages):
         wanted = self.bank.classes_for(partner.index, clock.step)
         around, found = region_boxes(pseudo, wanted, self.options.box_area, clock.generator)
         return torch.where(found[:, None, None], around, french_boxes(partner.image, clock.generator))
-
-    def view(self, image: Tensor, clock: Clock) -> Tensor:
-        """The student's unlabelled copy of (B, 3, H, W)."""
-        return strong_view(image, self.setting.augment, clock.generator) if self.options.strong else image
 
     @torch.no_grad()
     def weight(self, logits: Tensor, pseudo: PseudoLabel, clock: Clock) -> Tensor:

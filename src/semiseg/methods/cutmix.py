@@ -17,7 +17,6 @@ from torch import Tensor
 from semiseg.config.methods.cutmix import CutMixOptions
 from semiseg.methods.method import split_output
 from semiseg.methods.teacher_method import TeacherMethod
-from semiseg.parts.augment import strong_view
 from semiseg.parts.losses import share, softmax_squared_distance
 from semiseg.parts.mixing import french_boxes, paste
 from semiseg.types import Clock, LabeledBatch, StepResult, UnlabeledBatch
@@ -31,9 +30,7 @@ class CutMix(TeacherMethod):
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
         target = self.teacher(unlabeled.image).logits.float().softmax(1)  # (B, C, H, W)
-        image = unlabeled.image
-        if self.options.strong:
-            image = strong_view(image, self.setting.augment, clock.generator)
+        image = self.view(unlabeled.image, clock)
         boxes = french_boxes(image, clock.generator)
         image, target, valid = (paste(maps, boxes) for maps in (image, target, unlabeled.valid))
         together = torch.cat([labeled.image, image])

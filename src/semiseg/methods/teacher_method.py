@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from torch import Tensor
+
 from semiseg.methods.method import Method
+from semiseg.parts.augment import strong_view
 from semiseg.parts.pseudo_labels import pseudo_label
 from semiseg.parts.segmentor import Segmentor
 from semiseg.parts.teacher import Teacher, ema_decay
@@ -48,6 +51,10 @@ class TeacherMethod(Method):
     def label(self, unlabeled: UnlabeledBatch) -> PseudoLabel:
         """The teacher's pseudo-labels of the weak views, from its linear predictor (Eq. 7)."""
         return pseudo_label(self.teacher(unlabeled.image).logits, unlabeled.valid)
+
+    def view(self, image: Tensor, clock: Clock) -> Tensor:
+        """The student's copy of unlabelled (B, 3, H, W): the weak view or, with the option `strong`, a strong one."""
+        return strong_view(image, self.setting.augment, clock.generator) if self.options.strong else image
 
     @property
     def labeler(self) -> Segmentor:

@@ -42,7 +42,6 @@ from semiseg.methods.details.u2pl_contrast import (
 from semiseg.methods.method import split_output
 from semiseg.methods.teacher_method import TeacherMethod
 from semiseg.methods.with_prototypes import WithPrototypes
-from semiseg.parts.augment import strong_view
 from semiseg.parts.losses import kept_cross_entropy, share
 from semiseg.parts.mixing import mix_batch
 from semiseg.parts.pseudo_labels import entropy, quantiles
@@ -66,16 +65,10 @@ class U2PL(WithPrototypes, TeacherMethod):
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
         """The three losses. The teacher is through before the student starts, so their large maps never coexist."""
-        options, image = self.options, unlabeled.image
-        if options.strong:
-            image = strong_view(image, self.setting.augment, clock.generator)
+        options = self.options
+        image, pseudo = self.view(unlabeled.image, clock), self.label(unlabeled)
         image, pseudo = mix_batch(
-            options.mix,
-            options.mix_probability,
-            image,
-            self.label(unlabeled),
-            self.student.num_classes,
-            clock.generator,
+            options.mix, options.mix_probability, image, pseudo, self.student.num_classes, clock.generator
         )
         together = torch.cat([labeled.image, image])
         self.teacher.observe(together)

@@ -69,22 +69,14 @@ def weak_view(
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Random resize, flip and crop of an image and its label together (the transform of U2PL and the paper, 4.1).
 
-    In bytes: `normalise` follows on the device, so that a quarter of the numbers' size is carried there.
-
     One scale for both axes: as likely from U(scale_min, 1) as from U(1, scale_max). Where the crop is larger than the
     resized image, a frame goes around it, an odd pixel right or below; it is 0 in the image, `pad_label` in the label
     and False in `valid`. The label takes the nearest pixel by its middle; U2PL's rounds coordinates down, which moves a
     shrunk label by up to half a pixel against its image.
 
-    Args:
-        image: (H, W, 3) uint8, RGB.
-        label: (H, W) uint8, or None for an unlabelled image.
-        options: sizes and ranges.
-        pad_label: label of the frame.
-        rng: what everything is drawn from; always the same number of draws.
-
-    Returns:
-        image (h, w, 3) uint8, label (h, w) uint8 or None, valid (h, w) bool; h x w is the crop.
+    image (H, W, 3) uint8, RGB; label (H, W) uint8, or None for an unlabelled image. rng: always the same number of
+    draws. Returns image (h, w, 3) uint8, label (h, w) uint8 or None, valid (h, w) bool; h x w is the crop. In bytes:
+    `normalise` follows on the device, so that a quarter of the numbers' size is carried there.
     """
     import cv2
 
@@ -146,13 +138,8 @@ def strong_view(image: Tensor, options: AugmentOptions, generator: torch.Generat
     weak view changes colour with its image and counts in the mean that contrast turns about; that is harmless, because
     no loss reads it.
 
-    Args:
-        image: (B, 3, H, W) normalised, on any device; H and W above BLUR_RADIUS.
-        options: probabilities and ranges.
-        generator: on the CPU.
-
-    Returns:
-        (B, 3, H, W) float32 on the image's device. A sample that nothing was drawn for comes back unchanged.
+    image (B, 3, H, W) normalised, on any device; H and W above BLUR_RADIUS. generator: on the CPU. Returns (B, 3, H, W)
+    float32 on the image's device; a sample that nothing was drawn for comes back unchanged.
     """
     parameters = draw_strong(image.shape[0], options, generator)
     with full_precision(image.device):
