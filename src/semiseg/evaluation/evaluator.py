@@ -26,7 +26,7 @@ from semiseg.types import IGNORE
 
 
 class NativeMasks(Prepared):
-    """Images at `data.scale` with masks at native size: what is scored."""
+    """Images at `data.scale` with masks at native size, for scoring."""
 
     def mask(self, index: int) -> Pixels:
         """As it is on the disk."""
@@ -50,7 +50,7 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Tally:
-    """What is counted over images. Tallies of parts add up."""
+    """Counts over images. Tallies of parts add up."""
 
     confusion: dict[str, ConfusionMatrix]  # by predictor, the headline first
     kept: ConfusionMatrix  # of the headline's pixels whose confidence reaches the threshold
@@ -73,7 +73,7 @@ class Evaluation:
     by_image: dict[str, np.ndarray] = field(default_factory=dict)
     """Predictor -> counts (N, C, C) int64 of each image, in the set's order; only where they were asked for."""
     hidden: dict[str, Any] | None = None
-    """What `HiddenLabels` measured beside it."""
+    """The figures of `HiddenLabels`, measured beside it."""
 
     @property
     def confusion(self) -> dict[str, ConfusionMatrix]:
@@ -204,7 +204,7 @@ class HiddenLabels:
     evaluator: Evaluator  # of a `HiddenPool`
 
     def __call__(self, method: Method) -> dict[str, Any] | None:
-        """As `Evaluation.pseudo_labels`, of what makes the method's labels; None for a method that makes none.
+        """As `Evaluation.pseudo_labels`, of the method's label source; None for a method without pseudo-labels.
 
         On whole images without augmentation, in eval mode. Without a threshold every pixel is kept. While there are
         only supervised steps, what the labels would be.
@@ -217,7 +217,7 @@ class HiddenLabels:
 
 
 def hidden_labels(evaluator: Evaluator, dataset: Dataset) -> HiddenLabels | None:
-    """What measures as `evaluator` scores, on `evaluation.hidden` images; None where no unlabelled image has a mask."""
+    """A measure like `evaluator`, on `evaluation.hidden` images; None where no unlabelled image has a mask."""
     options = evaluator.options
     pool = hidden_pool(dataset, options.hidden)
     if pool is None:

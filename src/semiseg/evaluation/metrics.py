@@ -1,4 +1,4 @@
-"""The confusion matrix, and what follows from it."""
+"""The confusion matrix and its scores, and calibration."""
 
 from __future__ import annotations
 

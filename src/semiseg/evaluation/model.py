@@ -136,7 +136,7 @@ class _OtherNetworkError(ValueError):
 
 
 def _maker(options: dict[str, Any], num_classes: int, network: Segmentor | Make | None, folder: Path) -> Make:
-    """What makes the networks of a model, each time a new one."""
+    """The function that makes the networks of a model, each time a new one."""
     name = options["name"]
     if network is not None:
 
@@ -160,7 +160,7 @@ def _maker(options: dict[str, Any], num_classes: int, network: Segmentor | Make 
 
 
 def _about(predictor: Predictor) -> dict[str, Any]:
-    """What `_empty_predictor` has to know. `several` is None where there is one network."""
+    """The arguments of `_empty_predictor`. `several` is None where there is one network."""
     prototypes = several = None
     if predictor.prototypes is not None:
         head = predictor.prototypes

@@ -61,9 +61,7 @@ def starts(length: int, window: int, stride: int) -> list[int]:
 
 def center_crop(maps: Tensor, side: int, fill: int) -> Tensor:
     """The middle side x side of (..., H, W); where the image is smaller, a frame of `fill`, the odd pixel after it."""
-    height, width = maps.shape[-2:]
-    before = [max(side - length, 0) // 2 for length in (height, width)]
-    after = [max(side - length, 0) - half for length, half in zip((height, width), before, strict=True)]
-    padded = F.pad(maps, (before[1], after[1], before[0], after[0]), value=fill)
+    rows, columns = (max(side - length, 0) for length in maps.shape[-2:])  # of the frame
+    padded = F.pad(maps, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2), value=fill)
     top, left = ((length - side) // 2 for length in padded.shape[-2:])
     return padded[..., top : top + side, left : left + side]

@@ -79,7 +79,7 @@ class AEL(TeacherMethod, WantsImages):
     def taught(
         self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock
     ) -> tuple[PseudoLabel, PseudoLabel, Tensor]:
-        """What the teacher says of the labelled images and of the mixed ones, and these (B, 3, H, W)."""
+        """The teacher's labels of the labelled images and of the mixed ones, and these (B, 3, H, W)."""
         partner = unlabeled.partner
         assert partner is not None, "what `wanted` asked for comes with the unlabelled batch"
         image = torch.cat([labeled.image, unlabeled.image, partner.image])

@@ -114,7 +114,7 @@ class CCT(Method):
     def perturbation(
         self, name: str, decoder: nn.Module, features: Tensor, guide: Tensor, generator: torch.Generator
     ) -> Tensor:
-        """What the features are multiplied by; with `vat`, what is added to them. Broadcasts to (B, X, h, w)."""
+        """The features' factor; with `vat`, a shift to add to them. Broadcasts to (B, X, h, w)."""
         radius, classes = self.options.vat_radius, self.student.num_classes
         families: dict[str, Callable[[], Tensor]] = {
             "vat": lambda: perturbations.adversarial_shift(decoder, features, radius, generator),

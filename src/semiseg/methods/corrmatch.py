@@ -84,7 +84,7 @@ class CorrMatch(Method):
         return StepResult(scaled(scaled(losses, 1 / 2) | unlabeled_losses, 1 / 2), stats)
 
     def correlation(self, output: SegmentationOutput, batches: Sequence[int], clock: Clock) -> Correlation:
-        """z of the formula, and what A is made of, for the images of `batches` that the student was shown."""
+        """z of the formula and the factors of A, for the images of `batches` that the student was shown."""
         assert output.deepest is not None, "a step has gradients"
         return self.correlate(output.deepest, output.logits[: len(output.deepest)], batches, clock.generator)
 

@@ -65,7 +65,7 @@ class CPS(PairedMethod):
         return StepResult(losses, {"agreed": share(left.label == right.label, left.valid)})
 
     def mixed(self, unlabeled: UnlabeledBatch, clock: Clock) -> tuple[Tensor, list[PseudoLabel]]:
-        """Mixed images (B, 3, H, W), and what left and right said of their parts."""
+        """Mixed images (B, 3, H, W), and the mixed labels of left and right."""
         boxes = toggled_boxes(unlabeled.image, clock.generator)
         with labelling():
             said = [pseudo_label(output.logits, unlabeled.valid) for output in self.outputs(unlabeled.image)]

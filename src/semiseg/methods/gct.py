@@ -70,14 +70,14 @@ class GCT(PairedMethod):
         return StepResult(losses, {"flawed": share(flawed, valid)})
 
     def flaw(self, image: Tensor, probability: Tensor) -> Tensor:
-        """What the detector as it stands says, for the networks to learn from and not for itself. (B, H, W)"""
+        """Flaws by the frozen detector, for the networks to learn from and not for itself. (B, H, W)"""
         frozen = {name: parameter.detach() for name, parameter in self.detector.named_parameters()}
         return functional_call(self.detector, frozen, (image, probability))
 
     def detector_losses(
         self, image: Tensor, probabilities: Sequence[Tensor], labeled: LabeledBatch
     ) -> dict[str, Tensor]:
-        """What the detector learns from what left and right predicted, which is given for it.
+        """The detector's losses on the predictions of left and right, which get no gradient.
 
         image (B + B', 3, H, W) and probabilities (B + B', C, H, W), the labelled images' first. The detector sees all,
         for it has no running statistics: so it learns under the normalisation under which it judges.

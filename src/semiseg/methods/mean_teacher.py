@@ -31,8 +31,7 @@ class MeanTeacher(TeacherMethod):
         self.teacher.observe(image)
         on_labeled, on_unlabeled = split_output(self.student(image), len(labeled.image))
         losses = self.supervised(on_labeled, labeled)
-        weight = self.options.unlabeled_weight * self.ramp(clock, self.options.ramp)
-        losses["consistency"] = weight * softmax_mse(on_unlabeled.logits, target, unlabeled.valid)
+        losses["consistency"] = self.weight(clock) * softmax_mse(on_unlabeled.logits, target, unlabeled.valid)
         return StepResult(losses, {})
 
     def noisy(self, image: Tensor, generator: torch.Generator) -> Tensor:
@@ -40,3 +39,7 @@ class MeanTeacher(TeacherMethod):
         if self.options.noise == 0:
             return image
         return image + self.options.noise * gaussian_noise(image, generator)
+
+    def weight(self, clock: Clock) -> float:
+        """w(t) of the formula."""
+        return self.options.unlabeled_weight * self.ramp(clock, self.options.ramp)

@@ -21,7 +21,7 @@ from semiseg.types import Clock, LabeledBatch, SegmentationOutput, StepResult, U
 
 @dataclass(frozen=True)
 class Setting:
-    """What a method is told of the experiment it is part of."""
+    """A method's view of its experiment."""
 
     classes: tuple[str, ...]
     total_steps: int = 0
@@ -139,10 +139,7 @@ class Method(nn.Module):
 
     @property
     def predictor(self) -> Predictor:
-        """What is evaluated, saved for use and exported at this moment; shares its weights with the method.
-
-        The labeler, with the prototypes once they have a place.
-        """
+        """For evaluation and export; shares its weights with the method: the labeler, with prototypes once placed."""
         placed = self.prototypes.predictor if self.prototypes is not None and self.started else None
         return Predictor(self.labeler, placed)
 
@@ -166,7 +163,7 @@ class Method(nn.Module):
         ]
 
     def health(self) -> tuple[dict[str, object], list[str]]:
-        """What the record should hold of the method's state, and warnings for the user; asked at each evaluation."""
+        """Figures of the method's state for the record, and warnings for the user; asked at each evaluation."""
         if self.prototypes is None or not self.started:
             return {}, []
         return self.prototypes.health(self.setting.classes)

@@ -34,7 +34,7 @@ class PairedMethod(Method):
         return self.student, self.right
 
     def outputs(self, image: Tensor) -> list[SegmentationOutput]:
-        """What left and right say of (B, 3, H, W)."""
+        """Outputs of left and right for (B, 3, H, W)."""
         return [network(image) for network in self.networks]
 
     def supervised_step(self, labeled: LabeledBatch) -> StepResult:
@@ -52,7 +52,7 @@ class PairedMethod(Method):
 
     @property
     def label_source(self) -> Predictor:
-        """What is reported: each network labels for the other."""
+        """The reported predictor: each network labels for the other."""
         return self.predictor.headline_alone
 
     def parameter_groups(self) -> list[dict]:

@@ -1,4 +1,4 @@
-"""What the methods with an averaged teacher share: the teacher, its start, EMA."""
+"""The base of methods with an averaged teacher: the teacher, its start, EMA."""
 
 from __future__ import annotations
 

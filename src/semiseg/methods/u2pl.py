@@ -106,7 +106,7 @@ class U2PL(WithPrototypes, TeacherMethod):
     def pixels(
         self, output: SegmentationOutput, labeled: LabeledBatch, pseudo: PseudoLabel, low: Tensor, high: Tensor
     ) -> Pixels:
-        """What the contrast asks of a pixel, at the features' size. low and high entropies: (B', H, W) bool"""
+        """Labels and certainty of each pixel at the features' size. low and high entropies: (B', H, W) bool"""
         size = (output.features.shape[-2], output.features.shape[-1])
         maps = (labeled.label, pseudo.label.long(), low, high)
         true, label, low, high = (nearest_pixels(each, size) for each in maps)

@@ -14,7 +14,7 @@ from semiseg.types import SegmentationOutput
 
 
 class Predictor(nn.Module):
-    """What is evaluated, saved for use and exported: a segmentor and, where the method has them, prototypes.
+    """For evaluation, use and export: a segmentor and, where the method has them, prototypes.
 
     Called with images (B, 3, H, W), it gives the logits (B, C, H, W) of each predictor by name, `headline` first.
     """

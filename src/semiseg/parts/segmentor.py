@@ -37,7 +37,7 @@ class Segmentor(nn.Module):
         return self.encoder(image)
 
     def decode(self, pyramid: list[Tensor], size: tuple[int, int]) -> SegmentationOutput:
-        """What `encode` gave -> output whose logits, and aux logits, have `size` (height, width) pixels."""
+        """The pyramid of `encode` -> output whose logits, and aux logits, have `size` (height, width) pixels."""
         logits, features = self.decoder(pyramid)  # (B, C, h, w), (B, D, h, w)
         aux = None
         if self.aux_head is not None and self.training:

@@ -1,4 +1,4 @@
-"""The teacher: an exponential moving average of the student, and what happens to its BatchNorm statistics."""
+"""The teacher: an exponential moving average of the student, with or without its BatchNorm statistics."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ from semiseg.training.result import finish
 from semiseg.training.trainer import State, Trainer
 
 Network = Segmentor | Callable[[], Segmentor]
-"""A network of one's own: an object, of which copies are trained, or what makes one."""
+"""A network of one's own: an object, of which copies are trained, or a function that makes one."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def build_method(
 
 
 def _maker(network: Network, config: Config) -> Callable[[], object]:
-    """What gives the networks of a method: a copy of `network` once, or as many as `network` makes."""
+    """The source of a method's networks: a copy of `network` once, or as many as `network` makes."""
     require(not config.network.checkpoint, "network.checkpoint is for networks by name: leave it off")
     if not isinstance(network, nn.Module):
         return network

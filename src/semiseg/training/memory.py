@@ -63,7 +63,7 @@ def _obstacle(sizes: Sequence[int], parts: int) -> str | None:
 
 
 def advice(sizes: Sequence[int], parts: int, why: str, last_good: str = "") -> str:
-    """What was too large, and what needs less memory; `last_good` tells of the last checkpoint."""
+    """The message: the size that failed, and remedies; `last_good` tells of the last checkpoint."""
     images = " and ".join(str(size // parts) for size in sizes)
     return (
         f"the device's memory is too small for a step with {images} images at a time: {why}. What needs less: "

@@ -29,7 +29,7 @@ class Optimizer:
 
     @property
     def state(self) -> dict[torch.Tensor, Any]:
-        """What is remembered of each parameter."""
+        """The memory of each parameter."""
         return {parameter: state for part in self.parts.values() for parameter, state in part.state.items()}
 
     def step(self) -> None:

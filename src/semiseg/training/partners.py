@@ -33,7 +33,7 @@ class Reading:
             self.arrived.record()
 
     def tolist(self) -> list[int]:
-        """Waits until the device has done what came before the copy."""
+        """The values; waits until the device has done all before the copy."""
         if self.arrived is not None:
             self.arrived.synchronize()
         return self.values.tolist()

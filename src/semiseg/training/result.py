@@ -64,7 +64,7 @@ def finish(experiment: Experiment, state: State, bar: Progress) -> None:
 
 
 def _costs(experiment: Experiment, state: State) -> dict[str, Any]:
-    """What the run took beside its seconds; images are counted in batches, labelled and unlabelled."""
+    """Costs of the run beside its seconds; images are counted in batches, labelled and unlabelled."""
     method, train = experiment.method, experiment.config.train
     images = train.batch_labeled + (train.batch_unlabeled if method.uses_unlabeled else 0)
     trained = sum(each.numel() for group in method.parameter_groups() for each in group["params"])

@@ -47,7 +47,7 @@ class NonFiniteLossError(ValueError):
 
 @dataclass
 class State:
-    """What a checkpoint holds beside the method and the optimizer."""
+    """The trainer's part of a checkpoint."""
 
     step: int = 0  # optimizer steps done
     best: float = -math.inf  # mIoU of the best evaluation so far, in per cent

@@ -45,7 +45,7 @@ def bench_options(device: torch.device, repeats: int = 5) -> list[Table]:
 
 @contextlib.contextmanager
 def _nothing_compiled_yet() -> Iterator[None]:
-    """torch compiles as on its first day: what it kept of earlier runs would make it seem quick."""
+    """torch compiles as on its first day: its cache of earlier runs would make it seem quick."""
     kept = os.environ.get(CACHE)
     with tempfile.TemporaryDirectory() as folder:
         os.environ[CACHE] = folder

@@ -34,7 +34,7 @@ class Case:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Of the images, pixels."""
+        """Height and width of the images, pixels."""
         return self.label.shape[-2], self.label.shape[-1]
 
     def sampled(self, features: Tensor) -> Tensor:
@@ -133,7 +133,7 @@ def _loss_and_gradient(loss: Callable[[Tensor], Tensor], features: Tensor) -> tu
 
 
 def _images_that_fit(device: torch.device) -> int:
-    """As many of IMAGES, halved until the upsampled maps and their gradient fit into what memory is free."""
+    """IMAGES, halved until the upsampled maps and their gradient fit into free memory."""
     images = IMAGES
     while images > 1 and SPARE * images * 2 * 4 * CHANNELS * SIZE[0] * SIZE[1] > _free_bytes(device):
         images //= 2

@@ -121,7 +121,7 @@ class StepBench:
             self.gradient = torch.full_like(self.method.student(self.images).logits, 1 / len(self.images))
 
     def step(self) -> None:
-        """What the trainer does between two evaluations, data and record included."""
+        """The trainer's work between two evaluations, data and record included."""
         trainer = self.trainer
         step = trainer.state.step
         trainer.step(*trainer.batch(self.batches, step), trainer.clock(step))
@@ -138,7 +138,7 @@ class StepBench:
         self.optimizer.zero_grad(set_to_none=True)
 
     def held(self) -> int:
-        """Bytes of all that stays from step to step: weights, statistics, what the optimizer remembers."""
+        """Bytes held from step to step: weights, statistics, the optimizer's state."""
         remembered = [tensor for state in self.optimizer.state.values() for tensor in state.values()]
         there = [*self.method.parameters(), *self.method.buffers(), *remembered]
         return sum(tensor.numel() * tensor.element_size() for tensor in there if isinstance(tensor, torch.Tensor))
@@ -159,7 +159,7 @@ class StepBench:
         }
 
     def parts(self, repeats: int) -> list[dict[str, Any]]:
-        """Seconds of every part of the prototype method's step, each on its own, and what they are of the floor."""
+        """Seconds of every part of the prototype method's step, each on its own, and their share of the floor."""
         seconds = median_seconds({"floor": self.floor, **self._parts()}, repeats, self.device)
         floor = seconds["floor"]
         return [

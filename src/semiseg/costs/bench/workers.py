@@ -1,4 +1,4 @@
-"""What loading processes come to hold while they read from a great many images."""
+"""Memory of loading processes while they read from a great many images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MEMORY = Path("/proc/self/smaps_rollup")  # Linux tells it, others do not
 
 @dataclass(frozen=True)
 class Growth:
-    """Of one process's memory, MB, after reading minus before."""
+    """Growth of one process's memory, MB: after reading minus before."""
 
     uss: float  # what it holds alone
     written: float  # of that, what it wrote

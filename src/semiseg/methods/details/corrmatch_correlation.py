@@ -29,7 +29,7 @@ DROPPED = 0.1  # of the projection's channels
 
 
 class Correlation(NamedTuple):
-    """What `CorrelationHead` finds."""
+    """The result of `CorrelationHead`."""
 
     logits: Tensor  # (B, C, H, W), handed on by A
     giving: Tensor  # (B, C, N), f1

@@ -41,7 +41,7 @@ def as_rows(maps: Tensor) -> Tensor:
 
 
 class Pixels(NamedTuple):
-    """What is known of each pixel at the features' resolution."""
+    """Labels and certainty of each pixel at the features' resolution."""
 
     label: Tensor  # (N,) int64; of unlabelled images the pseudo-label; IGNORE where there is none
     probability: Tensor  # (N, C), the teacher's
@@ -185,7 +185,7 @@ class ClassQueues(nn.Module):
 
 
 class Contrast(NamedTuple):
-    """What the teacher has made ready for the student's anchors. A of them per class, each with M negatives."""
+    """The teacher's side of the contrast: A anchors per class, each with M negatives."""
 
     place: Tensor  # (C, A) int64, of the anchors among this process's pixels
     here: Tensor  # (C, A) bool, which of them are among these
