@@ -20,7 +20,7 @@ from semiseg.training import memory
 from semiseg.training import trainer as trainer_module
 from semiseg.training.checkpoint import load_checkpoint
 from semiseg.training.experiment import train
-from semiseg.training.memory import Before, MemoryShortError, probe
+from semiseg.training.memory import MemoryShortError, probe, undone
 from semiseg.training.trainer import State, Trainer
 from semiseg.types import SegmentationOutput
 
@@ -241,13 +241,11 @@ def test_what_did_not_fit_is_let_go():
 def test_everything_is_as_it_was_before():
     method, generator = method_of("prototype"), torch.Generator().manual_seed(3)
     state = {name: tensor.clone() for name, tensor in method.state_dict().items()}
-    before = Before.of(method, generator)
-    drawn = torch.rand(2, generator=generator), torch.rand(2)
-    with torch.no_grad():
+    with undone(method, generator):
+        drawn = torch.rand(2, generator=generator), torch.rand(2)
         for buffer in method.buffers():
             buffer.copy_(torch.ones_like(buffer))
-    next(method.parameters()).grad = torch.ones_like(next(method.parameters()))
-    before.restore()
+        next(method.parameters()).grad = torch.ones_like(next(method.parameters()))
     same_tensors(method.state_dict(), state)
     assert all(parameter.grad is None for parameter in method.parameters())
     assert torch.rand(2, generator=generator).equal(drawn[0])
@@ -256,9 +254,9 @@ def test_everything_is_as_it_was_before():
 
 def test_on_a_gpu_the_memory_is_given_back_and_the_peak_forgotten(monkeypatch):
     """`peak_bytes` of a result is what the run took, not what was tried and did not fit."""
-    before, done = Before.of(method_of("supervised"), torch.Generator()), []
-    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
-    for name in ("empty_cache", "reset_peak_memory_stats"):
-        monkeypatch.setattr(torch.cuda, name, lambda name=name: done.append(name))
-    before.restore()
+    done = []
+    with undone(method_of("supervised"), torch.Generator()):
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+        for name in ("empty_cache", "reset_peak_memory_stats"):
+            monkeypatch.setattr(torch.cuda, name, lambda name=name: done.append(name))
     assert done == ["empty_cache", "reset_peak_memory_stats"]

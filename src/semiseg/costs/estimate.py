@@ -115,7 +115,8 @@ def _step(config: Config, method: Method, optimizer: Optimizer) -> None:
     shares = train.accumulate * train.devices  # of a batch
     clock = Clock(train.steps - 1, train.steps, torch.Generator())  # after any warm-up
     for _ in range(train.accumulate):
-        labeled = _labeled(config, train.batch_labeled // shares)
+        count = train.batch_labeled // shares
+        labeled = LabeledBatch(_meta(config, count, 3), _meta(config, count, dtype=torch.long), _index(count))
         unlabeled = _unlabeled(config, train.batch_unlabeled // shares) if method.uses_unlabeled else None
         if unlabeled is not None and isinstance(method, WantsImages):
             unlabeled = unlabeled._replace(partner=_unlabeled(config, len(unlabeled.image)))
@@ -125,14 +126,12 @@ def _step(config: Config, method: Method, optimizer: Optimizer) -> None:
     method.after_step(clock)
 
 
-def _labeled(config: Config, count: int) -> LabeledBatch:
-    label = _meta(config, count, dtype=torch.long)
-    return LabeledBatch(_meta(config, count, 3), label, torch.zeros(count, dtype=torch.long, device="meta"))
-
-
 def _unlabeled(config: Config, count: int) -> UnlabeledBatch:
-    valid = _meta(config, count, dtype=torch.bool)
-    return UnlabeledBatch(_meta(config, count, 3), valid, torch.zeros(count, dtype=torch.long, device="meta"))
+    return UnlabeledBatch(_meta(config, count, 3), _meta(config, count, dtype=torch.bool), _index(count))
+
+
+def _index(count: int) -> Tensor:
+    return torch.zeros(count, dtype=torch.long, device="meta")
 
 
 def _meta(config: Config, *first: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -148,9 +147,8 @@ def _cast_networks(method: Method) -> None:
     """
     networks = [module for module in method.modules() if isinstance(module, Segmentor)]
     inside = {part for network in networks for part in network.to(torch.bfloat16).modules()}
-    layers = [
-        part for part in method.modules() if part not in inside and next(part.parameters(False), None) is not None
-    ]
+    others = [part for part in method.modules() if part not in inside]
+    layers = [part for part in others if next(part.parameters(False), None) is not None]
     for module in [*(network.encoder for network in networks), *layers]:
         module.register_forward_pre_hook(_cast_arguments)
 
@@ -164,9 +162,9 @@ def _cast_arguments(module: nn.Module, arguments: tuple) -> tuple:
 def estimate(config: Config, device: str = "here") -> dict[str, Any]:
     """Operations and bytes of a step, memory, seconds and hours of a run, on a PUBLISHED device or the one `here`.
 
-    Of each of `train.devices`, with its share of the batch. All steps are counted as steps with unlabelled images;
-    those of a warm-up take less. Data, evaluation and what devices exchange are left out. Raises ValueError for a
-    device that is not known.
+    Of each of `train.devices`, with its share of the batch. All steps count as steps with unlabelled images, though a
+    warm-up's take less. Data, evaluation and exchange between devices are left out. Raises ValueError for an unknown
+    device.
     """
     cost, precision = count_step(config), config.train.precision
     here = device == "here"

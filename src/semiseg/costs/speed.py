@@ -22,7 +22,7 @@ PROBES = 9  # rounds of measuring the device at hand
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one optimizer step."""
+    """The cost of one optimizer step."""
 
     flops: int  # of convolutions and matrix products, 2 per multiplication with addition
     bytes: int  # read and written by all other operations
@@ -31,14 +31,14 @@ class Cost:
 
 @dataclass(frozen=True)
 class Speed:
-    """Of a device, and where the figures come from."""
+    """The speed of a device, and the source of the figures."""
 
     flops: float  # per second
     bytes: float  # per second
     source: str
 
     def seconds(self, cost: Cost) -> float:
-        """Of a step: products at one rate, everything else at the memory's."""
+        """Duration of a step: products at one rate, everything else at the memory's."""
         return cost.flops / self.flops + cost.bytes / self.bytes
 
 

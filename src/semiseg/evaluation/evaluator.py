@@ -26,7 +26,7 @@ from semiseg.types import IGNORE
 
 
 class NativeMasks(Prepared):
-    """Images at `data.scale` with masks at native size: what is scored."""
+    """Images at `data.scale` with masks at native size, for scoring."""
 
     def mask(self, index: int) -> Pixels:
         """As it is on the disk."""
@@ -50,7 +50,7 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Tally:
-    """What is counted over images. Tallies of parts add up."""
+    """Counts over images. Tallies of parts add up."""
 
     confusion: dict[str, ConfusionMatrix]  # by predictor, the headline first
     kept: ConfusionMatrix  # of the headline's pixels whose confidence reaches the threshold
@@ -73,7 +73,7 @@ class Evaluation:
     by_image: dict[str, np.ndarray] = field(default_factory=dict)
     """Predictor -> counts (N, C, C) int64 of each image, in the set's order; only where they were asked for."""
     hidden: dict[str, Any] | None = None
-    """What `HiddenLabels` measured beside it."""
+    """The figures of `HiddenLabels`, measured beside it."""
 
     @property
     def confusion(self) -> dict[str, ConfusionMatrix]:
@@ -93,15 +93,12 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """Scores in per cent: by predictor and class, the headline's calibration, and of the pseudo-labels.
 
-        The last are what pseudo-labels at the threshold would have been; `hidden_labels`, what they are.
+        `pseudo_labels`: as they would have been at the threshold; `hidden_labels`: as they are.
         """
         scores: dict[str, Any] = {"headline": next(iter(self.confusion)), "miou": self.miou}
         for name, matrix in self.confusion.items():
-            scores[name] = {
-                "miou": 100 * matrix.miou(),
-                "accuracy": 100 * matrix.accuracy(),
-                "iou": self._by_class(matrix.iou()),
-            }
+            miou, accuracy = 100 * matrix.miou(), 100 * matrix.accuracy()
+            scores[name] = {"miou": miou, "accuracy": accuracy, "iou": self._by_class(matrix.iou())}
         scores["calibration_error"] = 100 * self.tally.calibration.error()
         scores["calibration"] = self.tally.calibration.to_dict()
         if self.threshold is not None:
@@ -181,15 +178,12 @@ class Evaluator:
         """Image by image, the logits (1, C, H, W) of each predictor and the label (H, W) they are held against."""
         for _, image, label in whole_images(NativeMasks(self.images, self.scale), indices=indices):
             assert label is not None
-            yield self._predicted(predictor, image.to(self.device), label.to(self.device))
-
-    def _predicted(self, predictor: Predictor, image: Tensor, label: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        if self.options.protocol == "crop":
-            image = center_crop(image, self.options.window, 0)
-            label = center_crop(label, self.options.window, 0)
-        size = (label.shape[0], label.shape[1])
-        with precision_context(self.precision, self.device):
-            return predict_image(predictor, image, size, self.options), label
+            image, label = image.to(self.device), label.to(self.device)
+            if self.options.protocol == "crop":
+                image, label = (center_crop(maps, self.options.window, 0) for maps in (image, label))
+            with precision_context(self.precision, self.device):
+                logits = predict_image(predictor, image, (label.shape[0], label.shape[1]), self.options)
+            yield logits, label
 
     def _tally(self, logits: dict[str, Tensor], label: Tensor, threshold: float | None) -> Tally:
         """The counts of one image; without a threshold none of its pixels is kept."""
@@ -210,7 +204,7 @@ class HiddenLabels:
     evaluator: Evaluator  # of a `HiddenPool`
 
     def __call__(self, method: Method) -> dict[str, Any] | None:
-        """As `Evaluation.pseudo_labels`, of what makes the method's labels; None for a method that makes none.
+        """As `Evaluation.pseudo_labels`, of the method's label source; None for a method without pseudo-labels.
 
         On whole images without augmentation, in eval mode. Without a threshold every pixel is kept. While there are
         only supervised steps, what the labels would be.
@@ -223,7 +217,7 @@ class HiddenLabels:
 
 
 def hidden_labels(evaluator: Evaluator, dataset: Dataset) -> HiddenLabels | None:
-    """What measures as `evaluator` scores, on `evaluation.hidden` images; None where no unlabelled image has a mask."""
+    """A measure like `evaluator`, on `evaluation.hidden` images; None where no unlabelled image has a mask."""
     options = evaluator.options
     pool = hidden_pool(dataset, options.hidden)
     if pool is None:

@@ -1,4 +1,4 @@
-"""The confusion matrix, and what follows from it."""
+"""The confusion matrix and its scores, and calibration."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Calibration:
     @classmethod
     def empty(cls) -> Calibration:
         """No pixel yet."""
-        return cls(np.zeros(BINS, np.int64), np.zeros(BINS, np.int64), np.zeros(BINS, np.int64))
+        return cls(*np.zeros((3, BINS), np.int64))
 
     @classmethod
     def of(cls, confidence: Tensor, prediction: Tensor, label: Tensor) -> Calibration:
@@ -97,9 +97,8 @@ class Calibration:
 
     def error(self) -> float:
         """Expected calibration error, in [0, 1]: |accuracy - confidence| of the bins, weighted by their pixels."""
-        return float(
-            _ratio(np.abs(self.right - self.confidence / UNITS).sum(keepdims=True), self.pixels.sum(keepdims=True))[0]
-        )
+        apart = np.abs(self.right - self.confidence / UNITS)
+        return float(_ratio(apart.sum(keepdims=True), self.pixels.sum(keepdims=True))[0])
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

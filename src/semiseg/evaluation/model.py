@@ -34,7 +34,6 @@ from semiseg.runtime.precision import precision_context
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 
-
 Make = Callable[[], Segmentor]
 
 
@@ -108,8 +107,8 @@ def save_model(folder: Path, predictor: Predictor, config: Config, dataset: Data
 def load_model(run: str | os.PathLike[str], *, network: Segmentor | Make | None = None) -> Model:
     """The model of a run folder, or in its model/, on the CPU and ready to predict.
 
-    `network` is that of the training where it cannot be built from its name: the object, of which a copy gets the
-    weights, or what makes one. Raises ValueError that names what is missing or damaged.
+    `network`: the training's, where it cannot be built from its name; an object, of which a copy gets the weights, or
+    a function that makes one. Raises ValueError that names what is missing or damaged.
     """
     folder = Path(run)
     folder = folder / "model" if (folder / "model").is_dir() else folder
@@ -140,7 +139,7 @@ class _OtherNetworkError(ValueError):
 
 
 def _maker(options: dict[str, Any], num_classes: int, network: Segmentor | Make | None, folder: Path) -> Make:
-    """What makes the networks of a model, each time a new one."""
+    """The function that makes the networks of a model, each time a new one."""
     name = options["name"]
     if network is not None:
 
@@ -158,27 +157,20 @@ def _maker(options: dict[str, Any], num_classes: int, network: Segmentor | Make 
             f"the model in {folder} has a network {which}: give it as load_model(..., network=...), or add what builds "
             "it to semiseg.NETWORKS and train under its name"
         )
-    named = NetworkOptions(**{key: _as_option(value) for key, value in options.items()})
+    tuples = {key: tuple(value) for key, value in options.items() if isinstance(value, list)}  # JSON has lists alone
+    named = NetworkOptions(**{**options, **tuples})
     return lambda: build(named, num_classes)
 
 
-def _as_option(value: object) -> Any:
-    """A value of a JSON file as options have it, with tuples where that has lists."""
-    return tuple(value) if isinstance(value, list) else value
-
-
 def _about(predictor: Predictor) -> dict[str, Any]:
-    """What `_empty_predictor` has to know. `several` is None where there is one network."""
-    prototypes = predictor.prototypes
-    return {
-        "prototypes": None
-        if prototypes is None
-        else {"per_class": prototypes.ready.shape[1], "temperature": prototypes.temperature},
-        "headline": predictor.headline,
-        "several": {"names": predictor.names, "reported": predictor.reported}
-        if isinstance(predictor, JointPredictor)
-        else None,
-    }
+    """The arguments of `_empty_predictor`. `several` is None where there is one network."""
+    prototypes = several = None
+    if predictor.prototypes is not None:
+        head = predictor.prototypes
+        prototypes = {"per_class": head.ready.shape[1], "temperature": head.temperature}
+    if isinstance(predictor, JointPredictor):
+        several = {"names": predictor.names, "reported": predictor.reported}
+    return {"prototypes": prototypes, "headline": predictor.headline, "several": several}
 
 
 def _empty_predictor(make: Make, num_classes: int, about: dict[str, Any]) -> Predictor:
@@ -194,7 +186,6 @@ def _empty_single(make: Make, num_classes: int, prototypes: dict | None, headlin
         segmentor = make()
     if prototypes is None:
         return Predictor(segmentor, None, headline)
-    head = PrototypePredictor(
-        num_classes, prototypes["per_class"], segmentor.feature_channels, prototypes["temperature"]
-    )
+    per_class, temperature = prototypes["per_class"], prototypes["temperature"]
+    head = PrototypePredictor(num_classes, per_class, segmentor.feature_channels, temperature)
     return Predictor(segmentor, head, headline)

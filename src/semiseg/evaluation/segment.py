@@ -34,9 +34,7 @@ def predict_images(
     `out`/overlays/NAME.jpg (the mask laid over the picture) and `out`/confidence/NAME.png (0 to 255 for 0 to 1), where
     NAME is the path below `images` without its suffix. Equal pictures and model give equal files.
 
-    A model that was scored in windows predicts in the same windows, any other takes a picture whole. `window` overrules
-    that: overlapping windows of that many pixels a side (after the model's scale), `stride` pixels apart (None: three
-    quarters of the window). Raises ValueError where `run` holds no model, `images` no picture, two
+    `window` and `stride`: as in `Model.predict`. Raises ValueError where `run` holds no model, `images` no picture, two
     pictures have one NAME, or a picture cannot be read.
     """
     model = load_model(run / "model").to(pick_device("auto"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -37,11 +38,8 @@ def slide(predict: Predict, image: Tensor, window: int, stride: int, at_once: in
     window along a side has one window there. All windows have one size, and `at_once` of them are one batch.
     """
     height, width = image.shape[-2:]
-    places = [
-        (..., slice(top, top + window), slice(left, left + window))
-        for top in starts(height, window, stride)
-        for left in starts(width, window, stride)
-    ]
+    corners = itertools.product(starts(height, window, stride), starts(width, window, stride))
+    places = [(..., slice(top, top + window), slice(left, left + window)) for top, left in corners]
     total: dict[str, Tensor] = {}
     visits = image.new_zeros(1, 1, height, width)
     for first in range(0, len(places), at_once):
@@ -63,9 +61,7 @@ def starts(length: int, window: int, stride: int) -> list[int]:
 
 def center_crop(maps: Tensor, side: int, fill: int) -> Tensor:
     """The middle side x side of (..., H, W); where the image is smaller, a frame of `fill`, the odd pixel after it."""
-    height, width = maps.shape[-2:]
-    before = [max(side - length, 0) // 2 for length in (height, width)]
-    after = [max(side - length, 0) - half for length, half in zip((height, width), before, strict=True)]
-    padded = F.pad(maps, (before[1], after[1], before[0], after[0]), value=fill)
+    rows, columns = (max(side - length, 0) for length in maps.shape[-2:])  # of the frame
+    padded = F.pad(maps, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2), value=fill)
     top, left = ((length - side) // 2 for length in padded.shape[-2:])
     return padded[..., top : top + side, left : left + side]

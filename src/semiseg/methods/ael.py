@@ -14,22 +14,18 @@ Differences from the paper and its code: docs/methods/ael.md.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from semiseg.config.methods.ael import AELOptions
 from semiseg.methods.details.ael_bank import NOTICE, ConfidenceBank
 from semiseg.methods.details.ael_pasting import hard_classes, pixel_dice, region_boxes
-from semiseg.methods.method import Setting, split_output
+from semiseg.methods.method import split_output
 from semiseg.methods.teacher_method import TeacherMethod
-from semiseg.parts.augment import strong_view
 from semiseg.parts.losses import share, weighted_cross_entropy
 from semiseg.parts.mixing import french_boxes, paste
 from semiseg.parts.partners import WantsImages
 from semiseg.parts.pseudo_labels import pseudo_label
-from semiseg.parts.segmentor import Segmentor
 from semiseg.types import IGNORE, Clock, LabeledBatch, PseudoLabel, StepResult, UnlabeledBatch
 
 
@@ -41,21 +37,17 @@ class AEL(TeacherMethod, WantsImages):
     Options = AELOptions
     options: AELOptions
 
-    def __init__(
-        self, student: Segmentor, options: Any = None, setting: Setting | None = None, **keywords: Any
-    ) -> None:
-        super().__init__(student, options, setting, **keywords)
-        self.bank = ConfidenceBank(student.num_classes, self.setting.num_unlabeled, self.setting.batch_unlabeled)
+    def make_parts(self) -> None:
+        super().make_parts()
+        self.bank = ConfidenceBank(self.student.num_classes, self.setting.num_unlabeled, self.setting.batch_unlabeled)
         left_out = self.options.left_out(self.setting.classes)
-        allowed = torch.tensor([number not in left_out for number in range(student.num_classes)])
+        allowed = torch.tensor([number not in left_out for number in range(self.student.num_classes)])
         self.register_buffer("pasted_classes", allowed, persistent=False)
 
     def wanted(self, step: int) -> Tensor | None:
-        """Images of classes that are hard; none in the warm-up."""
         return None if step < self.warmup_steps else self.bank.wishes[step % NOTICE, 0]
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
-        """The algorithm box, one step."""
         labeled = self.pasted(labeled, clock)
         on_x, on_mix, mixed = self.taught(labeled, unlabeled, clock)
         together = torch.cat([labeled.image, mixed])
@@ -77,13 +69,9 @@ class AEL(TeacherMethod, WantsImages):
 
     def pasted(self, labeled: LabeledBatch, clock: Clock) -> LabeledBatch:
         """Adaptive copy-paste. Pixels without a label may get one, so a part of a step counts its own."""
+        number, probability = self.options.paste_classes, self.options.paste_probability
         shown = hard_classes(
-            labeled.label,
-            self.bank.hardness,
-            self.pasted_classes,
-            self.options.paste_classes,
-            self.options.paste_probability,
-            clock.generator,
+            labeled.label, self.bank.hardness, self.pasted_classes, number, probability, clock.generator
         )
         return labeled._replace(image=paste(labeled.image, shown), label=paste(labeled.label, shown), pixels=None)
 
@@ -91,28 +79,26 @@ class AEL(TeacherMethod, WantsImages):
     def taught(
         self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock
     ) -> tuple[PseudoLabel, PseudoLabel, Tensor]:
-        """What the teacher says of the labelled images and of the mixed ones, and these (B, 3, H, W)."""
+        """The teacher's labels of the labelled images and of the mixed ones, and these (B, 3, H, W)."""
         partner = unlabeled.partner
         assert partner is not None, "what `wanted` asked for comes with the unlabelled batch"
         image = torch.cat([labeled.image, unlabeled.image, partner.image])
         valid = torch.cat([labeled.label != IGNORE, unlabeled.valid, partner.valid])
         parts = [len(labeled.image), len(unlabeled.image), len(partner.image)]
-        on_x, on_u, on_partner = split_pseudo(pseudo_label(self.teacher(image).logits, valid), parts)
+        said = pseudo_label(self.teacher(image).logits, valid)
+        maps = (tensor.split(parts) for tensor in (said.label, said.confidence, said.valid))
+        on_x, on_u, on_partner = (PseudoLabel(*part) for part in zip(*maps, strict=True))
         for index, pseudo in ((unlabeled.index, on_u), (partner.index, on_partner)):
             self.bank.note(index, pseudo, self.options.bank_area)
         box = self.boxes(partner, on_partner, clock)
-        views = [self.view(batch.image, clock) for batch in (unlabeled, partner)]
-        return on_x, mixed_pseudo(on_u, on_partner, box), torch.where(box[:, None], views[1], views[0])
+        outside, inside = (self.view(batch.image, clock) for batch in (unlabeled, partner))
+        return on_x, mixed_pseudo(on_u, on_partner, box), torch.where(box[:, None], inside, outside)
 
     def boxes(self, partner: UnlabeledBatch, pseudo: PseudoLabel, clock: Clock) -> Tensor:
         """Adaptive CutMix: around a region of the class that the partner was wished for, or half. (B, H, W) bool"""
         wanted = self.bank.classes_for(partner.index, clock.step)
         around, found = region_boxes(pseudo, wanted, self.options.box_area, clock.generator)
         return torch.where(found[:, None, None], around, french_boxes(partner.image, clock.generator))
-
-    def view(self, image: Tensor, clock: Clock) -> Tensor:
-        """The student's unlabelled copy of (B, 3, H, W)."""
-        return strong_view(image, self.setting.augment, clock.generator) if self.options.strong else image
 
     @torch.no_grad()
     def weight(self, logits: Tensor, pseudo: PseudoLabel, clock: Clock) -> Tensor:
@@ -125,20 +111,12 @@ class AEL(TeacherMethod, WantsImages):
     def consistency(self, logits: Tensor, pseudo: PseudoLabel, weight: Tensor) -> Tensor:
         """L_con, weighted. Scalar"""
         kept = pseudo.kept(self.options.threshold)
-        distance = weighted_cross_entropy(logits, pseudo.label, weight, kept)
-        return self.options.unlabeled_weight * distance
+        return self.options.unlabeled_weight * weighted_cross_entropy(logits, pseudo.label, weight, kept)
 
     def after_step(self, clock: Clock) -> None:
-        """The teacher follows, and the bank; then it wishes."""
         super().after_step(clock)
         self.bank.follow(self.options.bank_momentum)
         self.bank.wish(clock.step + NOTICE, clock.generator)
-
-
-def split_pseudo(pseudo: PseudoLabel, sizes: list[int]) -> list[PseudoLabel]:
-    """Pseudo-labels of images that were predicted together, part by part."""
-    maps = (tensor.split(sizes) for tensor in (pseudo.label, pseudo.confidence, pseudo.valid))
-    return [PseudoLabel(*part) for part in zip(*maps, strict=True)]
 
 
 def mixed_pseudo(outside: PseudoLabel, inside: PseudoLabel, box: Tensor) -> PseudoLabel:

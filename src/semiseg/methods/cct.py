@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -26,10 +25,10 @@ from torch.utils.checkpoint import checkpoint
 
 from semiseg.config.methods.cct import NEED_BACKGROUND, CCTOptions
 from semiseg.methods.details import cct_perturbations as perturbations
-from semiseg.methods.method import Method, Setting
+from semiseg.methods.method import Method
 from semiseg.parts.losses import pixels
 from semiseg.parts.pseudo_labels import labelling
-from semiseg.parts.segmentor import Segmentor, resize
+from semiseg.parts.segmentor import resize
 from semiseg.types import Clock, LabeledBatch, StepResult, UnlabeledBatch
 
 log = logging.getLogger(__name__)
@@ -61,17 +60,13 @@ class CCT(Method):
     Options = CCTOptions
     options: CCTOptions
 
-    def __init__(
-        self, student: Segmentor, options: Any = None, setting: Setting | None = None, **keywords: Any
-    ) -> None:
-        super().__init__(student, options, setting, **keywords)
-        channels, stride = student.scales()[-1]
-        self.decoders = nn.ModuleDict(
-            {
-                name: nn.ModuleList(AuxiliaryDecoder(channels, student.num_classes, stride) for _ in range(count))
-                for name, count in self.families().items()
-            }
-        )
+    def make_parts(self) -> None:
+        super().make_parts()
+        channels, stride = self.student.scales()[-1]
+        self.decoders = nn.ModuleDict()
+        for name, count in self.families().items():
+            several = (AuxiliaryDecoder(channels, self.student.num_classes, stride) for _ in range(count))
+            self.decoders[name] = nn.ModuleList(several)
 
     def families(self) -> dict[str, int]:
         """Perturbation -> number of decoders. Perturbations that need a background are left out where there is none."""
@@ -89,7 +84,6 @@ class CCT(Method):
         return kept
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
-        """Eq. 5 and the mean squared difference of the softmaxes."""
         size = (labeled.image.shape[-2], labeled.image.shape[-1])
         pyramid = self.student.encode(torch.cat([labeled.image, unlabeled.image]))
         of_labeled, of_unlabeled = zip(
@@ -109,22 +103,18 @@ class CCT(Method):
         """
         guide = F.interpolate(target, features.shape[-2:], mode="nearest").argmax(1)  # (B, h, w)
         found: list[Tensor] = []
-        for name, decoder in self.named_decoders():
-            change = self.perturbation(name, decoder, features, guide, generator)
-            arguments = (self.distance_behind, decoder, features, change, name == "vat", target, valid)
-            found.append(checkpoint(*arguments, use_reentrant=False, preserve_rng_state=False))  # pyright: ignore
-        return torch.stack(found).mean() / (target.shape[1] * pixels(valid))
-
-    def named_decoders(self) -> Iterator[tuple[str, nn.Module]]:
-        """Every auxiliary decoder with its family."""
         for name, several in self.decoders.items():
-            yield from ((name, decoder) for decoder in several.children())
+            for decoder in several.children():
+                change = self.perturbation(name, decoder, features, guide, generator)
+                arguments = (self.distance_behind, decoder, features, change, name == "vat", target, valid)
+                found.append(checkpoint(*arguments, use_reentrant=False, preserve_rng_state=False))  # pyright: ignore
+        return torch.stack(found).mean() / (target.shape[1] * pixels(valid))
 
     @torch.no_grad()
     def perturbation(
         self, name: str, decoder: nn.Module, features: Tensor, guide: Tensor, generator: torch.Generator
     ) -> Tensor:
-        """What the features are multiplied by; with `vat`, what is added to them. Broadcasts to (B, X, h, w)."""
+        """The features' factor; with `vat`, a shift to add to them. Broadcasts to (B, X, h, w)."""
         radius, classes = self.options.vat_radius, self.student.num_classes
         families: dict[str, Callable[[], Tensor]] = {
             "vat": lambda: perturbations.adversarial_shift(decoder, features, radius, generator),
@@ -147,5 +137,4 @@ class CCT(Method):
         return ((logits.softmax(1) - target).square().sum(1) * valid).sum()
 
     def parameter_groups(self) -> list[dict]:
-        """The auxiliary decoders learn as a head does."""
         return [*super().parameter_groups(), {"role": "head", "params": list(self.decoders.parameters())}]

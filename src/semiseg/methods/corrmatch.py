@@ -15,7 +15,6 @@ Differences from the paper and its code: docs/methods/corrmatch.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,13 +27,12 @@ from semiseg.methods.details.corrmatch_correlation import (
     greatest_by_class,
     propagate,
 )
-from semiseg.methods.method import Method, Setting, split_output
+from semiseg.methods.method import Method, split_output
 from semiseg.parts.channel_dropout import with_dropped
 from semiseg.parts.losses import kept_divergence, share, supervised_loss
 from semiseg.parts.matching import match, mixed_strong_view, scaled
 from semiseg.parts.mixing import mix_label, paste
 from semiseg.parts.pseudo_labels import pseudo_label
-from semiseg.parts.segmentor import Segmentor
 from semiseg.types import Clock, LabeledBatch, PseudoLabel, SegmentationOutput, StepResult, UnlabeledBatch
 
 
@@ -47,15 +45,13 @@ class CorrMatch(Method):
     Options = CorrMatchOptions
     options: CorrMatchOptions
 
-    def __init__(
-        self, student: Segmentor, options: Any = None, setting: Setting | None = None, **keywords: Any
-    ) -> None:
-        super().__init__(student, options, setting, **keywords)
-        width, _ = student.scales()[-1]
-        self.correlate = CorrelationHead(width, student.num_classes, self.options.correlation_channels)
+    def make_parts(self) -> None:
+        super().make_parts()
+        width, _ = self.student.scales()[-1]
+        self.correlate = CorrelationHead(width, self.student.num_classes, self.options.correlation_channels)
         self.register_buffer("tau", torch.tensor(self.options.threshold))
         # Between the passes and `after_step`; a buffer, so that a step that is only tried leaves nothing; not saved.
-        self.register_buffer("greatest", torch.zeros(student.num_classes), persistent=False)
+        self.register_buffer("greatest", torch.zeros(self.student.num_classes), persistent=False)
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
         """The weak views with the labelled images, clean and perturbed, then the strong ones."""
@@ -73,10 +69,9 @@ class CorrMatch(Method):
         on_strong = self.student(strong.image)
         handed_on = self.correlation(on_strong, (len(strong.image),), clock).logits
 
-        losses: dict[str, Tensor] = self.supervised(on_labeled, labeled)
-        losses["correlation"] = supervised_loss(
-            correlation.logits[:first], labeled.label, options=self.setting.loss, count=labeled.pixels
-        )
+        losses = self.supervised(on_labeled, labeled)
+        handed = correlation.logits[:first]
+        losses["correlation"] = supervised_loss(handed, labeled.label, self.setting.loss, count=labeled.pixels)
         weight = self.options.unlabeled_weight / 4
         unlabeled_losses = {
             "unlabeled": weight * self.match(on_strong.logits, strong.target),
@@ -89,7 +84,7 @@ class CorrMatch(Method):
         return StepResult(scaled(scaled(losses, 1 / 2) | unlabeled_losses, 1 / 2), stats)
 
     def correlation(self, output: SegmentationOutput, batches: Sequence[int], clock: Clock) -> Correlation:
-        """z of the formula, and what A is made of, for the images of `batches` that the student was shown."""
+        """z of the formula and the factors of A, for the images of `batches` that the student was shown."""
         assert output.deepest is not None, "a step has gradients"
         return self.correlate(output.deepest, output.logits[: len(output.deepest)], batches, clock.generator)
 
@@ -106,16 +101,13 @@ class CorrMatch(Method):
         return kept_divergence(logits, soft, mixed.kept(self.tau), mixed.valid)
 
     def after_step(self, clock: Clock) -> None:
-        """tau follows the confidences of the step."""
         super().after_step(clock)
         self.tau.copy_(followed(self.tau, self.greatest, self.options.threshold_momentum))
         self.greatest.zero_()
 
     @property
     def threshold(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """tau as it stands; asked for between steps."""
         return float(self.tau)
 
     def parameter_groups(self) -> list[dict]:
-        """Those of the student, and f1 and f2 as a head."""
         return [*super().parameter_groups(), {"role": "head", "params": list(self.correlate.parameters())}]

@@ -11,20 +11,18 @@ Every pixel teaches, however doubtful. Differences from the paper and its code: 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from semiseg.config.methods.cps import CPSOptions
-from semiseg.methods.method import Setting, split_output
+from semiseg.methods.method import split_output
 from semiseg.methods.paired_method import SIDES, PairedMethod, by_side
 from semiseg.parts.losses import kept_cross_entropy, share
 from semiseg.parts.mixing import mix_label, paste, toggled_boxes
 from semiseg.parts.predictor import JointPredictor, Predictor
 from semiseg.parts.prototypes import Prototypes, start_prototypes
 from semiseg.parts.pseudo_labels import labelling, pseudo_label
-from semiseg.parts.segmentor import Segmentor
 from semiseg.types import IGNORE, Clock, LabeledBatch, PseudoLabel, StepResult, UnlabeledBatch
 
 
@@ -34,24 +32,21 @@ class CPS(PairedMethod):
     Options = CPSOptions
     options: CPSOptions
 
-    def __init__(
-        self, student: Segmentor, options: Any = None, setting: Setting | None = None, **keywords: Any
-    ) -> None:
-        super().__init__(student, options, setting, **keywords)
+    def make_parts(self) -> None:
+        super().make_parts()
         wanted = self.options.prototypes
         if wanted is not None:  # the networks' feature spaces differ
-            self.prototypes = Prototypes(student.num_classes, student.feature_channels, wanted)
-            self.right_prototypes = Prototypes(student.num_classes, self.right.feature_channels, wanted)
+            self.prototypes = Prototypes(self.student.num_classes, self.student.feature_channels, wanted)
+            self.right_prototypes = Prototypes(self.student.num_classes, self.right.feature_channels, wanted)
 
     def prepare(self, labeled: Iterable[LabeledBatch], clock: Clock) -> None:
-        """The warm-up has ended: the prototypes of both networks start (Algorithm 2)."""
+        """The prototypes of both networks start (Algorithm 2)."""
         super().prepare(labeled, clock)
         if self.prototypes is not None:
             both = list(zip((self.prototypes, self.right_prototypes), self.networks, strict=True))
             start_prototypes(both, labeled, clock.generator, self.setting.seed)
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
-        """Cross-entropy with the truth, and with the other's labels."""
         image, labels = self.mixed(unlabeled, clock) if self.options.cutmix else (unlabeled.image, None)
         outputs = self.outputs(torch.cat([labeled.image, image]))
         halves = [split_output(output, len(labeled.image)) for output in outputs]
@@ -70,7 +65,7 @@ class CPS(PairedMethod):
         return StepResult(losses, {"agreed": share(left.label == right.label, left.valid)})
 
     def mixed(self, unlabeled: UnlabeledBatch, clock: Clock) -> tuple[Tensor, list[PseudoLabel]]:
-        """Mixed images (B, 3, H, W), and what left and right said of their parts."""
+        """Mixed images (B, 3, H, W), and the mixed labels of left and right."""
         boxes = toggled_boxes(unlabeled.image, clock.generator)
         with labelling():
             said = [pseudo_label(output.logits, unlabeled.valid) for output in self.outputs(unlabeled.image)]
@@ -86,8 +81,7 @@ class CPS(PairedMethod):
     ) -> dict[str, Tensor]:
         """Eq. 6 and Eq. 10 of both networks' prototypes.
 
-        features of left and right, each (B + B', D, h, w); taught: the labels of the other network; the last ones,
-        of the unlabelled images, count.
+        features of left and right, each (B + B', D, h, w); taught: the other network's labels, the last B' count.
         """
         assert self.prototypes is not None, "asked with prototypes only"
         losses: dict[str, Tensor] = {}
@@ -103,25 +97,21 @@ class CPS(PairedMethod):
         return losses
 
     def after_step(self, clock: Clock) -> None:
-        """The prototypes follow the features assigned to them (Eq. 11)."""
         super().after_step(clock)
         if self.prototypes is not None and clock.step >= self.warmup_steps:
-            self.prototypes.follow()
+            self.prototypes.follow()  # Eq. 11
             self.right_prototypes.follow()
 
     @property
     def predictor(self) -> Predictor:
-        """Both networks, with their prototypes once they have a place."""
         if self.prototypes is None or not self.started:
             return super().predictor
-        members = {
-            "left": Predictor(self.student, self.prototypes.predictor),
-            "right": Predictor(self.right, self.right_prototypes.predictor),
-        }
-        return JointPredictor(members, self.options.report)
+        left = Predictor(self.student, self.prototypes.predictor)
+        right = Predictor(self.right, self.right_prototypes.predictor)
+        return JointPredictor({"left": left, "right": right}, self.options.report)
 
     def health(self) -> tuple[dict[str, object], list[str]]:
-        """The figures of left's prototypes, and of right's under names that end so."""
+        """As ever of left's prototypes; of right's under names that end in `_right`."""
         figures, warnings = super().health()
         if self.prototypes is None or not self.started:
             return figures, warnings

@@ -17,7 +17,6 @@ from torch import Tensor
 from semiseg.config.methods.cutmix import CutMixOptions
 from semiseg.methods.method import split_output
 from semiseg.methods.teacher_method import TeacherMethod
-from semiseg.parts.augment import strong_view
 from semiseg.parts.losses import share, softmax_squared_distance
 from semiseg.parts.mixing import french_boxes, paste
 from semiseg.types import Clock, LabeledBatch, StepResult, UnlabeledBatch
@@ -30,11 +29,8 @@ class CutMix(TeacherMethod):
     options: CutMixOptions
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
-        """Eq. 5 and the confidence-weighted squared difference on the mix."""
         target = self.teacher(unlabeled.image).logits.float().softmax(1)  # (B, C, H, W)
-        image = unlabeled.image
-        if self.options.strong:
-            image = strong_view(image, self.setting.augment, clock.generator)
+        image = self.view(unlabeled.image, clock)
         boxes = french_boxes(image, clock.generator)
         image, target, valid = (paste(maps, boxes) for maps in (image, target, unlabeled.valid))
         together = torch.cat([labeled.image, image])
@@ -52,5 +48,4 @@ class CutMix(TeacherMethod):
         logits and target (B, C, H, W), confident and valid (B, H, W) bool. Scalar.
         """
         weight = valid if self.options.confidence == "batch" else confident & valid
-        distance = softmax_squared_distance(logits, target, weight)
-        return share(confident, valid) * distance
+        return share(confident, valid) * softmax_squared_distance(logits, target, weight)

@@ -10,7 +10,6 @@ Differences from the paper and its code: docs/methods/fixmatch.md.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from semiseg.config.methods.fixmatch import FixMatchOptions
 from semiseg.methods.method import split_output
@@ -28,13 +27,12 @@ class FixMatch(WithPrototypes):
     options: FixMatchOptions
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
-        """The weak views with the labelled images, then the strong ones."""
         output = self.student(torch.cat([labeled.image, unlabeled.image]))
         on_labeled, on_weak = split_output(output, len(labeled.image))
         pseudo = pseudo_label(on_weak.logits, unlabeled.valid)
         strong = mixed_strong_view(unlabeled.image, pseudo, self.setting.augment, clock.generator)
         on_strong = self.student(strong.image)
-        losses: dict[str, Tensor] = self.supervised(on_labeled, labeled)
+        losses = self.supervised(on_labeled, labeled)
         matched = match(on_strong.logits, strong.target, self.options.threshold)
         losses["unlabeled"] = self.options.unlabeled_weight * matched
         if self.prototypes is not None:

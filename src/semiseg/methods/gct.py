@@ -16,7 +16,6 @@ Differences from the paper and its code: docs/methods/gct.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,10 +30,9 @@ from semiseg.methods.details.gct_flaws import (
     flaw_map,
     flaw_target,
 )
-from semiseg.methods.method import Setting, split_output
+from semiseg.methods.method import split_output
 from semiseg.methods.paired_method import SIDES, PairedMethod
 from semiseg.parts.losses import share, softmax_mse
-from semiseg.parts.segmentor import Segmentor
 from semiseg.types import IGNORE, Clock, LabeledBatch, StepResult, UnlabeledBatch
 
 
@@ -44,11 +42,9 @@ class GCT(PairedMethod):
     Options = GCTOptions
     options: GCTOptions
 
-    def __init__(
-        self, student: Segmentor, options: Any = None, setting: Setting | None = None, **keywords: Any
-    ) -> None:
-        super().__init__(student, options, setting, **keywords)
-        self.detector = FlawDetector(student.num_classes, self.options.detector_channels)
+    def make_parts(self) -> None:
+        super().make_parts()
+        self.detector = FlawDetector(self.student.num_classes, self.options.detector_channels)
 
     def supervised_step(self, labeled: LabeledBatch) -> StepResult:
         """The labelled images teach all three."""
@@ -58,7 +54,6 @@ class GCT(PairedMethod):
         return StepResult(losses | self.detector_losses(labeled.image, probabilities, labeled), {})
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
-        """That, and dynamic consistency and flaw correction on all images."""
         image = torch.cat([labeled.image, unlabeled.image])
         valid = torch.cat([labeled.label != IGNORE, unlabeled.valid])
         outputs = self.outputs(image)
@@ -70,20 +65,19 @@ class GCT(PairedMethod):
         losses = self.supervised_by_side(on_labeled, labeled) | self.detector_losses(image, (left, right), labeled)
         weight = self.options.unlabeled_weight * self.ramp(clock, self.options.ramp)
         for side, output, target, flaw in zip(SIDES, outputs, targets, flaws, strict=True):
-            distance = softmax_mse(output.logits, target, valid)
-            losses[f"consistency_{side}"] = weight * distance
+            losses[f"consistency_{side}"] = weight * softmax_mse(output.logits, target, valid)
             losses[f"correction_{side}"] = self.options.correction_weight * flaw_correction(flaw, flawed, valid)
         return StepResult(losses, {"flawed": share(flawed, valid)})
 
     def flaw(self, image: Tensor, probability: Tensor) -> Tensor:
-        """What the detector as it stands says, for the networks to learn from and not for itself. (B, H, W)"""
+        """Flaws by the frozen detector, for the networks to learn from and not for itself. (B, H, W)"""
         frozen = {name: parameter.detach() for name, parameter in self.detector.named_parameters()}
         return functional_call(self.detector, frozen, (image, probability))
 
     def detector_losses(
         self, image: Tensor, probabilities: Sequence[Tensor], labeled: LabeledBatch
     ) -> dict[str, Tensor]:
-        """What the detector learns from what left and right predicted, which is given for it.
+        """The detector's losses on the predictions of left and right, which get no gradient.
 
         image (B + B', 3, H, W) and probabilities (B + B', C, H, W), the labelled images' first. The detector sees all,
         for it has no running statistics: so it learns under the normalisation under which it judges.
@@ -97,6 +91,5 @@ class GCT(PairedMethod):
         return losses
 
     def parameter_groups(self) -> list[dict]:
-        """Both networks', and the detector's with an Adam of its own."""
         adam = {"kind": "adam", "lr": self.options.detector_lr, "betas": (0.9, 0.99)}
         return [*super().parameter_groups(), {"role": "head", "params": list(self.detector.parameters()), **adam}]

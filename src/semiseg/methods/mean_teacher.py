@@ -26,14 +26,12 @@ class MeanTeacher(TeacherMethod):
     options: MeanTeacherOptions
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
-        """Eq. 5 and the mean squared difference of the softmaxes."""
         target = self.teacher(unlabeled.image).logits.float().softmax(1)  # (B, C, H, W)
         image = torch.cat([labeled.image, self.noisy(unlabeled.image, clock.generator)])
         self.teacher.observe(image)
         on_labeled, on_unlabeled = split_output(self.student(image), len(labeled.image))
         losses = self.supervised(on_labeled, labeled)
-        distance = softmax_mse(on_unlabeled.logits, target, unlabeled.valid)
-        losses["consistency"] = self.weight(clock) * distance
+        losses["consistency"] = self.weight(clock) * softmax_mse(on_unlabeled.logits, target, unlabeled.valid)
         return StepResult(losses, {})
 
     def noisy(self, image: Tensor, generator: torch.Generator) -> Tensor:
@@ -43,5 +41,5 @@ class MeanTeacher(TeacherMethod):
         return image + self.options.noise * gaussian_noise(image, generator)
 
     def weight(self, clock: Clock) -> float:
-        """The consistency weight of this step."""
+        """w(t) of the formula."""
         return self.options.unlabeled_weight * self.ramp(clock, self.options.ramp)

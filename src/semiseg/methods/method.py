@@ -21,7 +21,7 @@ from semiseg.types import Clock, LabeledBatch, SegmentationOutput, StepResult, U
 
 @dataclass(frozen=True)
 class Setting:
-    """What a method is told of the experiment it is part of."""
+    """A method's view of its experiment."""
 
     classes: tuple[str, ...]
     total_steps: int = 0
@@ -88,6 +88,10 @@ class Method(nn.Module):
         self.warmup_steps = round(warmup * self.setting.total_steps)
         self.prepare_at = self.warmup_steps if self.uses_unlabeled else None
         self.register_buffer("started", torch.tensor(False))
+        self.make_parts()
+
+    def make_parts(self) -> None:
+        """Networks and memory beside the student: submodules and buffers. Called at the end of the constructor."""
 
     def _with_keywords(self, options: Any, setting: Setting, keywords: dict[str, Any]) -> tuple[Any, Setting]:
         of_setting = {item.name for item in fields(Setting)}
@@ -100,10 +104,7 @@ class Method(nn.Module):
         return replace(options, **own), replace(setting, **{k: v for k, v in keywords.items() if k in of_setting})
 
     def forward(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch | None, clock: Clock) -> StepResult:
-        """The training call, the losses of one (micro-)batch: supervised in the warm-up, `consistency_step` after it.
-
-        `supervised` is all warm-up.
-        """
+        """The losses of one (micro-)batch: of `supervised_step` in the warm-up, of `consistency_step` after it."""
         if not self.uses_unlabeled or clock.step < self.warmup_steps:
             return self.supervised_step(labeled)
         assert unlabeled is not None, "this method needs unlabelled batches"
@@ -138,12 +139,9 @@ class Method(nn.Module):
 
     @property
     def predictor(self) -> Predictor:
-        """What is evaluated, saved for use and exported at this moment; shares its weights with the method.
-
-        The labeler, with the prototypes once they have a place.
-        """
-        placed = self.prototypes is not None and bool(self.started)
-        return Predictor(self.labeler, self.prototypes.predictor if placed and self.prototypes is not None else None)
+        """For evaluation and export; shares its weights with the method: the labeler, with prototypes once placed."""
+        placed = self.prototypes.predictor if self.prototypes is not None and self.started else None
+        return Predictor(self.labeler, placed)
 
     @property
     def label_source(self) -> Predictor | None:
@@ -165,7 +163,7 @@ class Method(nn.Module):
         ]
 
     def health(self) -> tuple[dict[str, object], list[str]]:
-        """What the record should hold of the method's state, and warnings for the user; asked at each evaluation."""
+        """Figures of the method's state for the record, and warnings for the user; asked at each evaluation."""
         if self.prototypes is None or not self.started:
             return {}, []
         return self.prototypes.health(self.setting.classes)
@@ -186,7 +184,6 @@ class Method(nn.Module):
 
 def split_output(output: SegmentationOutput, first: int) -> tuple[SegmentationOutput, SegmentationOutput]:
     """The output of cat(labelled, unlabelled) as the two outputs; `first` labelled images."""
-
     sizes = [first, len(output.logits) - first]  # split, not sliced: the backward pass joins two gradients once
     logits, features = output.logits.split(sizes), output.features.split(sizes)
     aux = (None, None) if output.aux is None else output.aux.split(sizes)

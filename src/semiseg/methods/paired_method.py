@@ -1,13 +1,13 @@
-"""What the methods share that train two networks: the second one, what both learn from labels, and who is reported."""
+"""The base of methods that train two networks: the second one, what both learn from labels, and who is reported."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from torch import Tensor
 
-from semiseg.methods.method import Method, Setting
+from semiseg.methods.method import Method
 from semiseg.parts.predictor import JointPredictor, Predictor
 from semiseg.parts.segmentor import Segmentor
 from semiseg.types import LabeledBatch, SegmentationOutput, StepResult
@@ -18,15 +18,10 @@ Value = TypeVar("Value")
 
 
 class PairedMethod(Method):
-    """The student is the left network; the right one is like it, with another random start.
+    """The student is the left network; the right one is like it, with another random start."""
 
-    The parts of both go by the names in SIDES.
-    """
-
-    def __init__(
-        self, student: Segmentor, options: Any = None, setting: Setting | None = None, **keywords: Any
-    ) -> None:
-        super().__init__(student, options, setting, **keywords)
+    def make_parts(self) -> None:
+        super().make_parts()
         if self.setting.another is None:
             raise ValueError(
                 f"{type(self).__name__} trains two networks: give another=FUNCTION, which makes the second"
@@ -39,11 +34,10 @@ class PairedMethod(Method):
         return self.student, self.right
 
     def outputs(self, image: Tensor) -> list[SegmentationOutput]:
-        """What left and right say of (B, 3, H, W)."""
+        """Outputs of left and right for (B, 3, H, W)."""
         return [network(image) for network in self.networks]
 
     def supervised_step(self, labeled: LabeledBatch) -> StepResult:
-        """Both learn from labelled images alone."""
         return StepResult(self.supervised_by_side(self.outputs(labeled.image), labeled), {})
 
     def supervised_by_side(self, outputs: Sequence[SegmentationOutput], labeled: LabeledBatch) -> dict[str, Tensor]:
@@ -53,17 +47,15 @@ class PairedMethod(Method):
 
     @property
     def predictor(self) -> Predictor:
-        """Both networks."""
         members = {side: Predictor(network) for side, network in zip(SIDES, self.networks, strict=True)}
         return JointPredictor(members, self.options.report)
 
     @property
     def label_source(self) -> Predictor:
-        """What is reported: each network labels for the other."""
+        """The reported predictor: each network labels for the other."""
         return self.predictor.headline_alone
 
     def parameter_groups(self) -> list[dict]:
-        """Those of both networks."""
         return [
             *super().parameter_groups(),
             {"role": "encoder", "params": self.right.encoder_parameters()},

@@ -14,19 +14,16 @@ Differences from the paper and its code: docs/methods/pc2seg.md.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from semiseg.config.methods.pc2seg import PC2SegOptions
 from semiseg.methods.details.pc2seg_contrast import debiased_contrast
-from semiseg.methods.method import Method, Setting, split_output
+from semiseg.methods.method import Method, split_output
 from semiseg.parts.augment import strong_view
 from semiseg.parts.losses import softmax_squared_distance
 from semiseg.parts.pseudo_labels import labelling
 from semiseg.parts.sampling import grid_points, pick, pick_pixels
-from semiseg.parts.segmentor import Segmentor
 from semiseg.types import Clock, LabeledBatch, SegmentationOutput, StepResult, UnlabeledBatch
 
 
@@ -36,17 +33,14 @@ class PC2Seg(Method):
     Options = PC2SegOptions
     options: PC2SegOptions
 
-    def __init__(
-        self, student: Segmentor, options: Any = None, setting: Setting | None = None, **keywords: Any
-    ) -> None:
-        super().__init__(student, options, setting, **keywords)
-        channels = student.feature_channels
+    def make_parts(self) -> None:
+        super().make_parts()
+        channels = self.student.feature_channels
         self.projector = nn.Sequential(
             nn.Linear(channels, channels), nn.ReLU(inplace=True), nn.Linear(channels, self.options.projection)
         )
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
-        """Eq. 5, the distance of the labels, the contrast of the features."""
         with labelling():
             weak = self.student(unlabeled.image)
             target = weak.logits.float().softmax(1)  # (B, C, H, W)
@@ -74,5 +68,4 @@ class PC2Seg(Method):
         return debiased_contrast(anchors, keys, classes, usable, self.options.temperature, self.options.negatives)
 
     def parameter_groups(self) -> list[dict]:
-        """The projector learns as a head does."""
         return [*super().parameter_groups(), {"role": "head", "params": list(self.projector.parameters())}]

@@ -14,14 +14,12 @@ Differences from the paper and its code: docs/methods/pseudoseg.md.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from semiseg.config.methods.pseudoseg import PseudoSegOptions
 from semiseg.methods.details.pseudoseg_attention import AttentionCAM
-from semiseg.methods.method import Method, Setting, split_output
+from semiseg.methods.method import Method, split_output
 from semiseg.parts.augment import strong_view
 from semiseg.parts.losses import classes_shown, cross_entropy, presence_loss, soft_cross_entropy
 from semiseg.parts.mixing import squares
@@ -55,15 +53,12 @@ class PseudoSeg(Method):
     Options = PseudoSegOptions
     options: PseudoSegOptions
 
-    def __init__(
-        self, student: Segmentor, options: Any = None, setting: Setting | None = None, **keywords: Any
-    ) -> None:
-        super().__init__(student, options, setting, **keywords)
-        (before, _), (deepest, _) = student.scales()[-2:]
+    def make_parts(self) -> None:
+        super().make_parts()
+        (before, _), (deepest, _) = self.student.scales()[-2:]
         background = self.options.has_background(self.setting.classes)
-        self.attention = AttentionCAM(
-            (before, deepest), student.num_classes, background, self.options.attention_channels
-        )
+        classes, channels = self.student.num_classes, self.options.attention_channels
+        self.attention = AttentionCAM((before, deepest), classes, background, channels)
 
     def supervised_step(self, labeled: LabeledBatch) -> StepResult:
         """Warm-up: classifier and attention learn, too."""
@@ -72,7 +67,6 @@ class PseudoSeg(Method):
         return StepResult(self.labeled_losses(output, pyramid, labeled), {})
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
-        """The losses on labels, and the soft cross-entropy on the strong view."""
         target = self.soft_label(unlabeled)  # (B, C, H, W)
         image = strong_view(unlabeled.image, self.setting.augment, clock.generator)
         hole = squares(image, self.options.cutout, clock.generator)  # (B, H, W)
@@ -114,5 +108,4 @@ class PseudoSeg(Method):
         return losses
 
     def parameter_groups(self) -> list[dict]:
-        """Classifier and attention learn as a head does."""
         return [*super().parameter_groups(), {"role": "head", "params": list(self.attention.parameters())}]

@@ -1,11 +1,13 @@
-"""What the methods with an averaged teacher share: the teacher, its start, EMA."""
+"""The base of methods with an averaged teacher: the teacher, its start, EMA."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
-from semiseg.methods.method import Method, Setting
+from torch import Tensor
+
+from semiseg.methods.method import Method
+from semiseg.parts.augment import strong_view
 from semiseg.parts.pseudo_labels import pseudo_label
 from semiseg.parts.segmentor import Segmentor
 from semiseg.parts.teacher import Teacher, ema_decay
@@ -18,11 +20,9 @@ class TeacherMethod(Method):
     With `teacher_start: average` the EMA also runs during warm-up; its labels are used only afterwards.
     """
 
-    def __init__(
-        self, student: Segmentor, options: Any = None, setting: Setting | None = None, **keywords: Any
-    ) -> None:
-        super().__init__(student, options, setting, **keywords)
-        self.teacher = Teacher(student, average_bn=self.options.teacher_bn == "average")
+    def make_parts(self) -> None:
+        super().make_parts()
+        self.teacher = Teacher(self.student, average_bn=self.options.teacher_bn == "average")
 
     def prepare(self, labeled: Iterable[LabeledBatch], clock: Clock) -> None:
         """The teacher becomes the student, unless it has followed it through the warm-up."""
@@ -51,6 +51,10 @@ class TeacherMethod(Method):
     def label(self, unlabeled: UnlabeledBatch) -> PseudoLabel:
         """The teacher's pseudo-labels of the weak views, from its linear predictor (Eq. 7)."""
         return pseudo_label(self.teacher(unlabeled.image).logits, unlabeled.valid)
+
+    def view(self, image: Tensor, clock: Clock) -> Tensor:
+        """The student's copy of unlabelled (B, 3, H, W): the weak view or, with the option `strong`, a strong one."""
+        return strong_view(image, self.setting.augment, clock.generator) if self.options.strong else image
 
     @property
     def labeler(self) -> Segmentor:

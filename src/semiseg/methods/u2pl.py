@@ -20,7 +20,6 @@ Differences from the paper and its code: docs/methods/u2pl.md.
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,15 +39,13 @@ from semiseg.methods.details.u2pl_contrast import (
     drawn_places,
     negative_masks,
 )
-from semiseg.methods.method import Setting, split_output
+from semiseg.methods.method import split_output
 from semiseg.methods.teacher_method import TeacherMethod
 from semiseg.methods.with_prototypes import WithPrototypes
-from semiseg.parts.augment import strong_view
 from semiseg.parts.losses import kept_cross_entropy, share
 from semiseg.parts.mixing import mix_batch
 from semiseg.parts.pseudo_labels import entropy, quantiles
 from semiseg.parts.sampling import device_random, nearest_pixels
-from semiseg.parts.segmentor import Segmentor
 from semiseg.parts.teacher import average_into
 from semiseg.types import IGNORE, Clock, LabeledBatch, PseudoLabel, SegmentationOutput, StepResult, UnlabeledBatch
 
@@ -59,27 +56,19 @@ class U2PL(WithPrototypes, TeacherMethod):
     Options = U2PLOptions
     options: U2PLOptions
 
-    def __init__(
-        self, student: Segmentor, options: Any = None, setting: Setting | None = None, **keywords: Any
-    ) -> None:
-        super().__init__(student, options, setting, **keywords)
-        self.projection = Projection(student.feature_channels, self.options.channels)
+    def make_parts(self) -> None:
+        super().make_parts()
+        self.projection = Projection(self.student.feature_channels, self.options.channels)
         self.teacher_projection = copy.deepcopy(self.projection).requires_grad_(False)
-        sizes = [self.options.queue_size_first] + [self.options.queue_size] * (student.num_classes - 1)
+        sizes = [self.options.queue_size_first] + [self.options.queue_size] * (self.student.num_classes - 1)
         self.queues = ClassQueues(sizes, self.options.channels, self.options.save_queues)
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
         """The three losses. The teacher is through before the student starts, so their large maps never coexist."""
-        options, image = self.options, unlabeled.image
-        if options.strong:
-            image = strong_view(image, self.setting.augment, clock.generator)
+        options = self.options
+        image, pseudo = self.view(unlabeled.image, clock), self.label(unlabeled)
         image, pseudo = mix_batch(
-            options.mix,
-            options.mix_probability,
-            image,
-            self.label(unlabeled),
-            self.student.num_classes,
-            clock.generator,
+            options.mix, options.mix_probability, image, pseudo, self.student.num_classes, clock.generator
         )
         together = torch.cat([labeled.image, image])
         self.teacher.observe(together)
@@ -91,8 +80,8 @@ class U2PL(WithPrototypes, TeacherMethod):
             on_unlabeled.logits, pseudo.label, kept=kept, valid=pseudo.valid, denominator="u2pl"
         )
         rows = as_rows(self.projection(output.features))  # (N, D)
-        contrastive = contrastive_loss(rows, contrast, self.queues, self.options.temperature)
-        losses["contrastive"] = self.options.contrastive_weight * contrastive
+        contrastive = contrastive_loss(rows, contrast, self.queues, options.temperature)
+        losses["contrastive"] = options.contrastive_weight * contrastive
         losses |= self.prototype_losses(output.features, labeled, pseudo, kept, clock, per="u2pl")
         return StepResult(losses, {"kept": share(kept, pseudo.valid)})
 
@@ -117,7 +106,7 @@ class U2PL(WithPrototypes, TeacherMethod):
     def pixels(
         self, output: SegmentationOutput, labeled: LabeledBatch, pseudo: PseudoLabel, low: Tensor, high: Tensor
     ) -> Pixels:
-        """What the contrast asks of a pixel, at the features' size. low and high entropies: (B', H, W) bool"""
+        """Labels and certainty of each pixel at the features' size. low and high entropies: (B', H, W) bool"""
         size = (output.features.shape[-2], output.features.shape[-1])
         maps = (labeled.label, pseudo.label.long(), low, high)
         true, label, low, high = (nearest_pixels(each, size) for each in maps)

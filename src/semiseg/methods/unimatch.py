@@ -32,7 +32,6 @@ class UniMatch(WithPrototypes):
     reads_pyramid = True
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
-        """The weak views with the labelled images, clean and perturbed, then both strong views."""
         image, count = unlabeled.image, len(unlabeled.image)
         perturb = with_dropped(len(labeled.image), self.options.feature_dropout, clock.generator)
         output = self.student(torch.cat([labeled.image, image]), perturb=perturb)
@@ -43,7 +42,7 @@ class UniMatch(WithPrototypes):
         on_first, on_second = split_output(self.student(torch.cat([first.image, second.image])), count)
 
         weight = self.options.unlabeled_weight
-        losses: dict[str, Tensor] = self.supervised(on_labeled, labeled)
+        losses = self.supervised(on_labeled, labeled)
         losses["unlabeled"] = weight / 4 * self.match(on_first.logits, first.target)
         losses["unlabeled_second"] = weight / 4 * self.match(on_second.logits, second.target)
         losses["perturbed"] = weight / 2 * self.match(on_perturbed.logits, pseudo)

@@ -12,7 +12,6 @@ Differences from the paper and its code: docs/methods/unimatch_v2.md.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from semiseg.config.methods.unimatch_v2 import UniMatchV2Options
 from semiseg.methods.method import split_output
@@ -36,7 +35,6 @@ class UniMatchV2(WithPrototypes, TeacherMethod):
         return self.options.complementary_dropout
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
-        """One pass of the labelled images and both strong views."""
         pseudo = self.label(unlabeled)
         first, second = (
             mixed_strong_view(unlabeled.image, pseudo, self.setting.augment, clock.generator) for _ in range(2)
@@ -49,7 +47,7 @@ class UniMatchV2(WithPrototypes, TeacherMethod):
         on_first, on_second = split_output(on_strong, len(unlabeled.image))
 
         weight = self.options.unlabeled_weight
-        losses: dict[str, Tensor] = self.supervised(on_labeled, labeled)
+        losses = self.supervised(on_labeled, labeled)
         losses["unlabeled"] = weight / 2 * match(on_first.logits, first.target, self.options.threshold)
         losses["unlabeled_second"] = weight / 2 * match(on_second.logits, second.target, self.options.threshold)
         features, kept = output.features[: count + len(unlabeled.image)], first.target.kept(self.options.threshold)

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from torch import Tensor
 
-from semiseg.methods.method import Method, Setting
+from semiseg.methods.method import Method
 from semiseg.parts.prototypes import Prototypes, start_prototypes
-from semiseg.parts.segmentor import Segmentor
 from semiseg.types import Clock, LabeledBatch, PseudoLabel
 
 
 class WithPrototypes(Method):
     """A prototype predictor beside the method's own; it is evaluated too."""
 
-    def __init__(
-        self, student: Segmentor, options: Any = None, setting: Setting | None = None, **keywords: Any
-    ) -> None:
-        super().__init__(student, options, setting, **keywords)
+    def make_parts(self) -> None:
+        super().make_parts()
         wanted = self.options.prototypes
         if wanted is not None:
-            self.prototypes = Prototypes(student.num_classes, student.feature_channels, wanted)
+            self.prototypes = Prototypes(self.student.num_classes, self.student.feature_channels, wanted)
 
     def prepare(self, labeled: Iterable[LabeledBatch], clock: Clock) -> None:
-        """The warm-up has ended: K-means on labelled features starts the prototypes (Algorithm 2)."""
+        """K-means on labelled features starts the prototypes (Algorithm 2)."""
         super().prepare(labeled, clock)
         if self.prototypes is not None:
             start_prototypes([(self.prototypes, self.labeler)], labeled, clock.generator, self.setting.seed)
@@ -46,7 +42,6 @@ class WithPrototypes(Method):
         return {"prototype": on_labeled, "prototype_unlabeled": self.options.unlabeled_weight * on_unlabeled}
 
     def after_step(self, clock: Clock) -> None:
-        """The prototypes follow the features assigned to them (Eq. 11)."""
         super().after_step(clock)
         if self.prototypes is not None and clock.step >= self.warmup_steps:
-            self.prototypes.follow()
+            self.prototypes.follow()  # Eq. 11

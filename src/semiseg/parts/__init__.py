@@ -1,1 +1,1 @@
-"""What a training step of any method is made of: views, mixes, pseudo-labels, losses, sampling, prototypes, teacher."""
+"""The parts of a training step of any method: views, mixes, pseudo-labels, losses, sampling, prototypes, teacher."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
+from torch.nn import functional as F
 
 from semiseg.config.options import AugmentOptions
 from semiseg.runtime.distributed import own_rows, world_size
@@ -69,34 +69,24 @@ def weak_view(
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Random resize, flip and crop of an image and its label together (the transform of U2PL and the paper, 4.1).
 
-    In bytes: `normalise` follows on the device, so that a quarter of the numbers' size is carried there.
-
     One scale for both axes: as likely from U(scale_min, 1) as from U(1, scale_max). Where the crop is larger than the
     resized image, a frame goes around it, an odd pixel right or below; it is 0 in the image, `pad_label` in the label
     and False in `valid`. The label takes the nearest pixel by its middle; U2PL's rounds coordinates down, which moves a
     shrunk label by up to half a pixel against its image.
 
-    Args:
-        image: (H, W, 3) uint8, RGB.
-        label: (H, W) uint8, or None for an unlabelled image.
-        options: sizes and ranges.
-        pad_label: label of the frame.
-        rng: what everything is drawn from; always the same number of draws.
-
-    Returns:
-        image (h, w, 3) uint8, label (h, w) uint8 or None, valid (h, w) bool; h x w is the crop.
+    image (H, W, 3) uint8, RGB; label (H, W) uint8, or None for an unlabelled image. rng: always the same number of
+    draws. Returns image (h, w, 3) uint8, label (h, w) uint8 or None, valid (h, w) bool; h x w is the crop. In bytes:
+    `normalise` follows on the device, so that a quarter of the numbers' size is carried there.
     """
     import cv2
 
+    frame = (options.crop_height, options.crop_width)
     size = _scaled(image.shape[:2], options, rng)
     flips = rng.random(2) < (options.flip, options.flip_vertical)
-    window = tuple(
-        _window(length, crop, rng) for length, crop in zip(size, (options.crop_height, options.crop_width), strict=True)
-    )
-    frame = (options.crop_height, options.crop_width)
+    window = tuple(_window(length, crop, rng) for length, crop in zip(size, frame, strict=True))
 
-    # The whole image is resized, not the crop's part of it: only then are the bilinear weights those of the resized
-    # image, and it takes a few milliseconds for the largest photographs, a fraction of their decoding.
+    # The whole image is resized, not the crop's part of it, which would have other bilinear weights; even for the
+    # largest photographs it takes a few milliseconds, a fraction of their decoding.
     resized = cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
     pixels = _mirrored(resized[window], flips)
     view = _framed(pixels, frame, 0)  # (h, w, 3)
@@ -148,13 +138,8 @@ def strong_view(image: Tensor, options: AugmentOptions, generator: torch.Generat
     weak view changes colour with its image and counts in the mean that contrast turns about; that is harmless, because
     no loss reads it.
 
-    Args:
-        image: (B, 3, H, W) normalised, on any device; H and W above BLUR_RADIUS.
-        options: probabilities and ranges.
-        generator: on the CPU.
-
-    Returns:
-        (B, 3, H, W) float32 on the image's device. A sample that nothing was drawn for comes back unchanged.
+    image (B, 3, H, W) normalised, on any device; H and W above BLUR_RADIUS. generator: on the CPU. Returns (B, 3, H, W)
+    float32 on the image's device; a sample that nothing was drawn for comes back unchanged.
     """
     parameters = draw_strong(image.shape[0], options, generator)
     with full_precision(image.device):
@@ -216,7 +201,9 @@ def _recolour(image: Tensor, parameters: StrongParameters) -> Tensor:
     """Brightness, contrast, saturation, hue and gray as one affine map of RGB per sample."""
     matrix = _colour_matrices(parameters).to(image.device, non_blocking=True)  # (B, 3, 3)
     shift = ((1 - parameters.contrast) * parameters.brightness).to(image.device, non_blocking=True)  # (B,)
-    touched = _touched(parameters).to(image.device, non_blocking=True)  # (B,)
+    factors = torch.stack([parameters.brightness, parameters.contrast, parameters.saturation])
+    touched = (factors != 1).any(0) | (parameters.hue != 0) | parameters.gray  # (B,)
+    touched = touched.to(image.device, non_blocking=True)
 
     rgb = denormalise(image)
     luma = (rgb.mean((2, 3)) * _channels(LUMA, image).view(3)).sum(1)  # (B,), the mean of each image
@@ -224,11 +211,6 @@ def _recolour(image: Tensor, parameters: StrongParameters) -> Tensor:
     rgb = torch.einsum("bij,bjhw->bihw", matrix, rgb) + (shift * luma).view(-1, 1, 1, 1)
     recoloured = (rgb.clamp(0, 1) - _channels(MEAN, image)) / _channels(STD, image)
     return torch.where(touched.view(-1, 1, 1, 1), recoloured, image)
-
-
-def _touched(parameters: StrongParameters) -> Tensor:
-    factors = torch.stack([parameters.brightness, parameters.contrast, parameters.saturation])
-    return (factors != 1).any(0) | (parameters.hue != 0) | parameters.gray
 
 
 def _colour_matrices(parameters: StrongParameters) -> Tensor:
@@ -239,8 +221,7 @@ def _colour_matrices(parameters: StrongParameters) -> Tensor:
     chroma = parameters.saturation * ~parameters.gray  # how long I and Q become; (B,)
     cos, sin = chroma * angle.cos(), chroma * angle.sin()
     one, zero = torch.ones_like(cos), torch.zeros_like(cos)
-    rows = [one, zero, zero, zero, cos, -sin, zero, sin, cos]
-    turn = torch.stack(rows, 1).view(-1, 3, 3)
+    turn = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], 1).view(-1, 3, 3)
     factor = parameters.brightness * parameters.contrast
     return factor.view(-1, 1, 1) * (to_rgb @ turn @ to_yiq)
 
@@ -252,8 +233,8 @@ def _blur(image: Tensor, sigma: Tensor) -> Tensor:
     kernel = torch.softmax(-0.5 * (offsets / sigma.clamp(min=BLUR_SIGMA[0])[:, None]) ** 2, 1)  # (B, taps)
     kernel = kernel.repeat_interleave(channels, 0).to(image.device, non_blocking=True)  # (3B, taps)
 
-    planes = functional.pad(image, [BLUR_RADIUS] * 4, mode="reflect").flatten(0, 1)[None]  # (1, 3B, H + 12, W + 12)
-    planes = functional.conv2d(planes, kernel[:, None, :, None], groups=len(kernel))
-    planes = functional.conv2d(planes, kernel[:, None, None, :], groups=len(kernel))
+    planes = F.pad(image, [BLUR_RADIUS] * 4, mode="reflect").flatten(0, 1)[None]  # (1, 3B, H + 12, W + 12)
+    planes = F.conv2d(planes, kernel[:, None, :, None], groups=len(kernel))
+    planes = F.conv2d(planes, kernel[:, None, None, :], groups=len(kernel))
     blurred = (sigma > 0).to(image.device, non_blocking=True).view(-1, 1, 1, 1)
     return torch.where(blurred, planes.view_as(image), image)

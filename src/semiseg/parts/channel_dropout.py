@@ -33,10 +33,7 @@ def with_dropped(first: int, rate: float, generator: torch.Generator) -> Callabl
     Every map of the pyramid loses channels, by draws of its own.
     """
 
-    def perturb(pyramid: list[Tensor]) -> list[Tensor]:
-        return [torch.cat([maps, drop_channels(maps[first:], rate, generator)]) for maps in pyramid]
-
-    return perturb
+    return lambda pyramid: [torch.cat([maps, drop_channels(maps[first:], rate, generator)]) for maps in pyramid]
 
 
 def complementary(first: int, generator: torch.Generator) -> Callable[[list[Tensor]], list[Tensor]]:

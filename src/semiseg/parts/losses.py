@@ -28,22 +28,13 @@ def share(mask: Tensor, of: Tensor) -> Tensor:
     return sum_over_ranks_((mask & of).sum()) / sum_over_ranks_(of.sum()).clamp(min=1)
 
 
-def _summed_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
-    return F.cross_entropy(logits.float(), label, ignore_index=IGNORE, reduction="sum")
-
-
-def _pixel_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
-    """Of the shape of `label`; 0 where it is IGNORE."""
-    return F.cross_entropy(logits.float(), label, ignore_index=IGNORE, reduction="none")
-
-
 def cross_entropy(logits: Tensor, label: Tensor, count: Tensor | None = None) -> Tensor:
     """Mean cross-entropy over the pixels that are not IGNORE (Eq. 5 and 6). Scalar
 
     logits (B, C, H, W) and label (B, H, W), or (N, C) and (N,). Without such a pixel: 0, with a gradient of 0.
     count: what the sum is divided by, where it is not the number of these pixels (`LabeledBatch.pixels`).
     """
-    total = _summed_cross_entropy(logits, label)
+    total = F.cross_entropy(logits.float(), label, ignore_index=IGNORE, reduction="sum")
     return total / (pixels(label != IGNORE) if count is None else count)
 
 
@@ -54,7 +45,7 @@ def ohem_cross_entropy(logits: Tensor, label: Tensor, threshold: float, min_kept
     batch has fewer, because IGNORE counts as probability 1 here. Online hard example mining as U2PL and the authors'
     release have it. Without a pixel: 0.
     """
-    pixel_loss = _pixel_cross_entropy(logits, label).flatten()
+    pixel_loss = F.cross_entropy(logits.float(), label, ignore_index=IGNORE, reduction="none").flatten()
     valid = (label != IGNORE).flatten()
     probability = torch.where(valid, (-pixel_loss.detach()).exp(), torch.ones_like(pixel_loss))
     # The smallest of all are among the smallest of each process.
@@ -91,11 +82,8 @@ def kept_cross_entropy_sum(logits: Tensor, label: Tensor, kept: Tensor) -> Tenso
 
     logits (B, C, H, W) with label, uint8 or int64, and kept (B, H, W), or (N, C) with (N,).
     """
-    return _summed_over_kept(logits, label, kept)
-
-
-def _summed_over_kept(logits: Tensor, label: Tensor, kept: Tensor) -> Tensor:
-    return _summed_cross_entropy(logits, label.long().masked_fill(~kept, IGNORE))
+    taught = label.long().masked_fill(~kept, IGNORE)
+    return F.cross_entropy(logits.float(), taught, ignore_index=IGNORE, reduction="sum")
 
 
 def kept_cross_entropy(logits: Tensor, label: Tensor, kept: Tensor, valid: Tensor, denominator: str) -> Tensor:
@@ -112,12 +100,8 @@ def kept_divergence(logits: Tensor, target: Tensor, kept: Tensor, valid: Tensor)
     logits (B, C, H, W); target (B, C, H, W) probabilities; kept and valid (B, H, W) bool. CorrMatch. Without a kept
     pixel: 0.
     """
-    divergence = _divergence(logits, target)  # (B, H, W)
+    divergence = F.kl_div(logits.float().log_softmax(1), target, reduction="none").sum(1)  # (B, H, W)
     return (divergence * kept).sum() / pixels(valid)
-
-
-def _divergence(logits: Tensor, target: Tensor) -> Tensor:
-    return F.kl_div(logits.float().log_softmax(1), target, reduction="none").sum(1)
 
 
 def soft_cross_entropy(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
@@ -125,13 +109,8 @@ def soft_cross_entropy(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
 
     logits (B, C, H, W); target (B, C, H, W) probabilities; valid (B, H, W) bool. PseudoSeg. Without a pixel: 0.
     """
-    total = _summed_soft_cross_entropy(logits, target, valid)
-    return total / pixels(valid)
-
-
-def _summed_soft_cross_entropy(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     per_pixel = -(target * logits.float().log_softmax(1)).sum(1)  # (B, H, W)
-    return (per_pixel * valid).sum()
+    return (per_pixel * valid).sum() / pixels(valid)
 
 
 def classes_shown(label: Tensor, num_classes: int) -> Tensor:
@@ -159,12 +138,8 @@ def weighted_cross_entropy(logits: Tensor, label: Tensor, weight: Tensor, kept: 
     logits (B, C, H, W), label (B, H, W) uint8 or int64, a class in every pixel, weight (B, H, W) float, kept (B, H, W)
     bool: the sum is divided by the total of all weights. AEL, Eq. 8. Without weight, or a kept pixel: 0.
     """
-    total = _weighted_sum(logits, label, weight * kept)
-    return total / pixels(weight, least=1e-12)
-
-
-def _weighted_sum(logits: Tensor, label: Tensor, weight: Tensor) -> Tensor:
-    return (F.cross_entropy(logits.float(), label.long(), reduction="none") * weight).sum()
+    per_pixel = F.cross_entropy(logits.float(), label.long(), reduction="none")  # (B, H, W)
+    return (per_pixel * (weight * kept)).sum() / pixels(weight, least=1e-12)
 
 
 def softmax_mse(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
@@ -180,9 +155,5 @@ def softmax_squared_distance(logits: Tensor, target: Tensor, weight: Tensor) -> 
 
     weight (B, H, W), bool or float: the sum is divided by the weights' total. CutMix-Seg. Without weight: 0.
     """
-    distance = _squared_distance(logits, target)  # (B, H, W)
+    distance = (logits.float().softmax(1) - target).square().sum(1)  # (B, H, W)
     return (distance * weight).sum() / pixels(weight, least=1e-12)
-
-
-def _squared_distance(logits: Tensor, target: Tensor) -> Tensor:
-    return (logits.float().softmax(1) - target).square().sum(1)

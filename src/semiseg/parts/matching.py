@@ -1,4 +1,4 @@
-"""What FixMatch and its successors share: strong views with boxes of their own, and what they are to match."""
+"""The common parts of FixMatch and its successors: strong views with boxes of their own, and their targets."""
 
 from __future__ import annotations
 

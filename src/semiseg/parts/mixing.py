@@ -7,8 +7,10 @@ With several ranks masks are drawn for the whole batch, and the ring goes throug
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from semiseg.parts.losses import classes_shown
 from semiseg.runtime.distributed import own_rows, rolled, world_size
 from semiseg.types import IGNORE, PseudoLabel
 
@@ -49,19 +51,16 @@ def toggled_boxes(image: Tensor, generator: torch.Generator) -> Tensor:
     quarter and a half, and then shrunk to a third of its area.
     """
     shown = torch.zeros(len(image), *image.shape[-2:], dtype=torch.bool, device=image.device)
-    for _ in range(TOGGLES):
-        shown ^= _shrunk_boxes(image, generator)
-    return shown
-
-
-def _shrunk_boxes(image: Tensor, generator: torch.Generator) -> Tensor:
     height, width = image.shape[-2:]
-    area, aspect = torch.rand(2, len(image) * world_size(), generator=generator)
-    area = 0.25 + 0.25 * area
-    share, shrink = area**aspect, TOGGLES**-0.5  # of the height; of both sides
-    heights = (share * shrink * height).round().long()
-    widths = (area / share * shrink * width).round().long()
-    return _boxes(heights, widths, image, generator)
+    shrink = TOGGLES**-0.5  # of both sides
+    for _ in range(TOGGLES):
+        area, aspect = torch.rand(2, len(image) * world_size(), generator=generator)
+        area = 0.25 + 0.25 * area
+        share = area**aspect  # of the height
+        heights = (share * shrink * height).round().long()
+        widths = (area / share * shrink * width).round().long()
+        shown ^= _boxes(heights, widths, image, generator)
+    return shown
 
 
 def small_boxes(image: Tensor, generator: torch.Generator) -> Tensor:
@@ -127,11 +126,9 @@ def class_masks(label: Tensor, num_classes: int, generator: torch.Generator) -> 
     label (B, H, W) uint8 or int64; pixels of IGNORE are never kept. Returns (B, H, W) bool, True where the partner
     shows.
     """
-    batch = len(label)
     slots = label.long().masked_fill(label == IGNORE, num_classes).flatten(1)  # (B, HW), one more slot for IGNORE
-    present = torch.zeros(batch, num_classes + 1, dtype=torch.bool, device=label.device).scatter_(1, slots, True)
-    present[:, num_classes] = False
-    every = torch.rand(batch * world_size(), num_classes + 1, generator=generator)
+    present = F.pad(classes_shown(label.long(), num_classes), (0, 1))  # (B, C + 1)
+    every = torch.rand(len(label) * world_size(), num_classes + 1, generator=generator)
     draw = own_rows(every).to(label.device, non_blocking=True)
     place = draw.masked_fill(~present, 2.0).argsort(1).argsort(1)  # rank among the present classes, absent ones last
     keep = place < (present.sum(1, keepdim=True) // 2)  # (B, C + 1)
@@ -171,12 +168,7 @@ def blank(image: Tensor, pseudo: PseudoLabel, hole: Tensor) -> tuple[Tensor, Pse
 
 
 def mix_batch(
-    kind: str,
-    probability: float,
-    image: Tensor,
-    pseudo: PseudoLabel,
-    num_classes: int,
-    generator: torch.Generator,
+    kind: str, probability: float, image: Tensor, pseudo: PseudoLabel, num_classes: int, generator: torch.Generator
 ) -> tuple[Tensor, PseudoLabel]:
     """The batch under `cutmix`, `cutout`, `classmix` or `none` (Table 6): with `probability` all of it, else none.
 

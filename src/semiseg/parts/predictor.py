@@ -1,4 +1,4 @@
-"""What is evaluated, saved and exported: a segmentor with its prototypes, or several of them."""
+"""Predictors: one network with its prototypes, or several networks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from semiseg.types import SegmentationOutput
 
 
 class Predictor(nn.Module):
-    """What is evaluated, saved for use and exported: a segmentor and, where the method has them, prototypes.
+    """For evaluation, use and export: a segmentor and, where the method has them, prototypes.
 
     Called with images (B, 3, H, W), it gives the logits (B, C, H, W) of each predictor by name, `headline` first.
     """
@@ -35,7 +35,7 @@ class Predictor(nn.Module):
 
     @property
     def headline_alone(self) -> Predictor:
-        """What gives the same headline with as little work as there is."""
+        """A predictor of the same headline, with as little work as possible."""
         return self
 
 
@@ -54,7 +54,6 @@ class JointPredictor(Predictor):
         self.lead, self.reported = lead, reported
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """As the class says."""
         found = {self.lead: super().forward(image), **{name: other(image) for name, other in self.others.items()}}
         found["mean"] = {kind: mean_prediction([made[kind] for made in found.values()]) for kind in found[self.lead]}
         return {**found[self.reported], **{name: made["linear"] for name, made in found.items()}}
@@ -66,7 +65,6 @@ class JointPredictor(Predictor):
 
     @property
     def headline_alone(self) -> Predictor:
-        """The one network that is reported; all of them for their mean."""
         return self if self.reported == "mean" else Predictor(self.segmentor, self.prototypes)
 
 

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from semiseg.parts.segmentor import resize
 from semiseg.runtime.distributed import sum_over_ranks_
 from semiseg.runtime.precision import full_precision
 from semiseg.types import IGNORE
@@ -27,7 +28,7 @@ ENOUGH = 100  # updates of a class before its usage says anything
 
 
 class Assigned(NamedTuple):
-    """Features summed by the prototype they belong to: what Eq. 11 needs of a batch. Those of several add up."""
+    """Features summed by the prototype they belong to, the input of Eq. 11. Sums of several batches add up."""
 
     sums: Tensor  # (C, K, D) float32
     counts: Tensor  # (C, K) float32
@@ -102,7 +103,7 @@ class PrototypePredictor(nn.Module):
         with full_precision(features.device):
             features = features.float()
             dots = torch.einsum("bdhw,ckd->bckhw", features, self.directions())
-            dots = _upsample(dots.flatten(1, 2), size).unflatten(1, self.ready.shape)  # (B, C, K, H, W)
+            dots = resize(dots.flatten(1, 2), size).unflatten(1, self.ready.shape)  # (B, C, K, H, W)
             cosine = dots / _upsampled_length(features, size)[:, :, None]
             return cosine.masked_fill(~self.ready[..., None, None], -1.0).amax(2) / self.temperature
 
@@ -196,13 +197,8 @@ class PrototypePredictor(nn.Module):
         return Health(usage, distances.mean(1).filled(np.nan), distances.min(1).filled(np.nan), updates)
 
 
-def _upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, X, h, w) -> (B, X, H, W), as the decoder does it."""
-    return F.interpolate(maps, size=size, mode="bilinear", align_corners=True)
-
-
 def _upsampled_length(features: Tensor, size: tuple[int, int]) -> Tensor:
     """Length of each feature of the map upsampled to `size`, a few channels at a time. (B, D, h, w) -> (B, 1, H, W)"""
-    square = sum(_upsample(part, size).square().sum(1, keepdim=True) for part in features.split(32, dim=1))
+    square = sum(resize(part, size).square().sum(1, keepdim=True) for part in features.split(32, dim=1))
     assert isinstance(square, Tensor)
     return square.sqrt().clamp(min=1e-12)

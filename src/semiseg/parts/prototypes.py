@@ -81,12 +81,11 @@ class Prototypes(nn.Module):
         the unlabelled images, the pixels that teach. `denominator`: see `losses.unlabeled_denominator`. Both
         are times `weight`. The features that `follow` needs are summed up by their prototype.
         """
-        size = (label.shape[-2], label.shape[-1])
+        size, first = (label.shape[-2], label.shape[-1]), len(label)
         points = all_points(*size) if self.options.grid is None else grid_points(*size, self.options.grid, generator)
         target = torch.cat([pick_pixels(maps, points).long() for maps in (label, pseudo.label)])  # (B + B', N)
         teach = torch.cat([pick_pixels(maps, points) for maps in (label != IGNORE, kept)])
         valid = pick_pixels(pseudo.valid, points)  # (B', N)
-        first = len(label)
         on_labeled = on_unlabeled = torch.zeros((), device=features.device)
         for start in range(0, len(points), POINTS_AT_ONCE):
             part = slice(start, start + POINTS_AT_ONCE)

@@ -50,12 +50,8 @@ def entropy(logits: Tensor) -> Tensor:
 
     One image at a time: the softmax of all would take as much memory as the logits.
     """
-    return torch.stack([_entropy(each) for each in logits])
-
-
-def _entropy(logits: Tensor) -> Tensor:
-    logarithm = logits.float().log_softmax(0)  # (C, H, W)
-    return -(logarithm.exp() * logarithm).sum(0)
+    logarithms = (each.float().log_softmax(0) for each in logits)  # (C, H, W)
+    return torch.stack([-(logarithm.exp() * logarithm).sum(0) for logarithm in logarithms])
 
 
 @torch.no_grad()

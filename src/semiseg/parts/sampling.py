@@ -133,7 +133,6 @@ class ClassSample:
             self.kept[number] = [self._thinned(entries)]
 
     def _thinned(self, entries: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """The entries with the smallest keys."""
         keys, features = (torch.cat(parts) for parts in zip(*entries, strict=True))
         chosen = keys.argsort()[: self.limit]
         return keys[chosen], features[chosen]

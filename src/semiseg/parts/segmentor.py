@@ -29,9 +29,7 @@ class Segmentor(nn.Module):
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, aux_head: nn.Module | None, num_classes: int) -> None:
         super().__init__()
-        self.encoder = encoder
-        self.decoder = decoder
-        self.aux_head = aux_head
+        self.encoder, self.decoder, self.aux_head = encoder, decoder, aux_head
         self.num_classes = num_classes
         self.feature_channels = int(decoder.feature_channels)  # pyright: ignore[reportArgumentType]
         self.normalise_by(MEAN, STD)
@@ -60,7 +58,7 @@ class Segmentor(nn.Module):
         return self.encoder(self.normalised(image))
 
     def decode(self, pyramid: list[Tensor], size: tuple[int, int]) -> SegmentationOutput:
-        """What `encode` gave -> output whose logits, and aux logits, have `size` (height, width) pixels."""
+        """The pyramid of `encode` -> output whose logits, and aux logits, have `size` (height, width) pixels."""
         logits, features = self.decoder(pyramid)  # (B, C, h, w), (B, D, h, w)
         aux = None
         if self.aux_head is not None and self.training:

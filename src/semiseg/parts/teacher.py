@@ -1,4 +1,4 @@
-"""The teacher: an exponential moving average of the student, and what happens to its BatchNorm statistics."""
+"""The teacher: an exponential moving average of the student, with or without its BatchNorm statistics."""
 
 from __future__ import annotations
 
@@ -60,14 +60,10 @@ class Teacher(nn.Module):
 
 @torch.no_grad()
 def average_into(average: nn.Module, module: nn.Module, decay: float, with_buffers: bool = True) -> None:
-    """average <- decay x average + (1 - decay) x module, of parameters and, `with_buffers`, of buffers.
-
-    Two modules of one kind. A few fused calls.
-    """
+    """average <- decay x average + (1 - decay) x module: parameters and, `with_buffers`, floating-point buffers."""
     torch._foreach_lerp_(_floats(average, with_buffers), _floats(module, with_buffers), 1 - decay)
 
 
 def _floats(module: nn.Module, with_buffers: bool) -> list[Tensor]:
-    """The tensors that are averaged: parameters and, where asked, floating-point buffers."""
     buffers = [b for b in module.buffers() if b.is_floating_point()] if with_buffers else []
     return [*module.parameters(), *buffers]

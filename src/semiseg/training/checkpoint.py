@@ -12,8 +12,8 @@ from semiseg.runtime.files import write_atomically
 
 LAST, BEST = "last.pt", "best.pt"
 PARTS = ("method", "optimizer", "state", "config", "split")
-"""What a checkpoint holds: the state dicts of the method and the optimizer, the trainer's state, the config, and what
-identifies the lists of images."""
+"""The keys of a checkpoint: state dicts of the method and the optimizer, the trainer's state, the config, and the
+identity of the lists of images."""
 
 _REPAIR = "Restore it from a copy, or delete the run folder and train again"
 

@@ -36,7 +36,7 @@ from semiseg.training.result import finish
 from semiseg.training.trainer import State, Trainer
 
 Network = Segmentor | Callable[[], Segmentor]
-"""A network of one's own: an object, of which copies are trained, or what makes one."""
+"""A network of one's own: an object, of which copies are trained, or a function that makes one."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def build_method(
 
 
 def _maker(network: Network, config: Config) -> Callable[[], object]:
-    """What gives the networks of a method: a copy of `network` once, or as many as `network` makes."""
+    """The source of a method's networks: a copy of `network` once, or as many as `network` makes."""
     require(not config.network.checkpoint, "network.checkpoint is for networks by name: leave it off")
     require(
         config.network.mean is None,
@@ -164,13 +164,20 @@ def _train(config: Config, resume: bool, console: Console | None, own: dict[str,
     saved = _checkpoint(config, resume)
     experiment = build_experiment(config, weights=saved is None, **own)
     _check_agreement(experiment, 0 if saved is None else saved["state"]["step"])
-    optimizer = build_optimizer(experiment.method.parameter_groups(), config.optim)
-    state = State() if saved is None else _restore(saved, experiment, optimizer)
+    optimizer, state = build_optimizer(experiment.method.parameter_groups(), config.optim), State()
+    if saved is not None:
+        check_same_lists(saved["split"], experiment.dataset.split, saved["split"], experiment.folder)
+        experiment.method.load_state_dict(saved["method"])
+        optimizer.load_state_dict(saved["optimizer"])
+        state = State(**saved["state"])
     del saved  # as large as the method and its optimizer together
     with Progress(config.method, config.train.steps, state.step, console) as bar:
         trainer = build_trainer(experiment, optimizer, state, bar)
         if state.step == 0 and rank() == 0:
-            _write_config(config, experiment.folder / CONFIG)
+            # Whole or not at all: half a YAML file reads as a config with defaults for the other half.
+            partial = experiment.folder / f".{CONFIG}.tmp"
+            save_config(config, partial)
+            partial.replace(experiment.folder / CONFIG)
         finish(experiment, trainer.run(), bar)
     return experiment.folder
 
@@ -188,25 +195,10 @@ def _check_agreement(experiment: Experiment, step: int) -> None:
                 )
 
 
-def _restore(saved: dict[str, Any], experiment: Experiment, optimizer: Optimizer) -> State:
-    check_same_lists(saved["split"], experiment.dataset.split, saved["split"], experiment.folder)
-    experiment.method.load_state_dict(saved["method"])
-    optimizer.load_state_dict(saved["optimizer"])
-    return State(**saved["state"])
-
-
-def _write_config(config: Config, path: Path) -> None:
-    """Whole or not at all: half a YAML file reads as a config with defaults for the other half."""
-    partial = path.with_name(f".{path.name}.tmp")
-    save_config(config, partial)
-    partial.replace(path)
-
-
 def _checkpoint(config: Config, resume: bool) -> dict[str, Any] | None:
     """The checkpoint to go on from; None to start, also where a run was stopped before it had one."""
     folder = config.run_folder
-    last = folder / "checkpoints" / LAST
-    record = folder / METRICS
+    last, record = folder / "checkpoints" / LAST, folder / METRICS
     if not last.exists() and not (record.exists() and record.stat().st_size):
         return None  # nothing, or a run that was refused before its first step
     if not resume:
@@ -228,16 +220,10 @@ def build_trainer(experiment: Experiment, optimizer: Optimizer, state: State, ba
     views = Views(dataset, config.augment, config.data.pad_label, config.seed)
 
     def batches(start: int) -> Any:
-        """From step `start` on."""
+        options = (config.data, config.augment, config.train)
+        use_unlabeled = experiment.method.uses_unlabeled
         return training_batches(
-            dataset,
-            config.data,
-            config.augment,
-            config.train,
-            seed=config.seed,
-            start=start,
-            use_unlabeled=experiment.method.uses_unlabeled,
-            device=experiment.device,
+            dataset, *options, seed=config.seed, start=start, use_unlabeled=use_unlabeled, device=experiment.device
         )
 
     def evaluate(method: Method) -> Evaluation:
@@ -247,6 +233,7 @@ def build_trainer(experiment: Experiment, optimizer: Optimizer, state: State, ba
 
     if config.train.compile:
         compile_networks(experiment.method)
+    wants_images = isinstance(experiment.method, WantsImages)
     return Trainer(
         method=experiment.method,
         optimizer=optimizer,
@@ -263,7 +250,5 @@ def build_trainer(experiment: Experiment, optimizer: Optimizer, state: State, ba
         split=dataset.split,
         progress=bar,
         state=state,
-        request=PartnerLoader(views, config.train, experiment.device)
-        if isinstance(experiment.method, WantsImages)
-        else None,
+        request=PartnerLoader(views, config.train, experiment.device) if wants_images else None,
     )

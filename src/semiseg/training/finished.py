@@ -32,9 +32,8 @@ def load_run(
     """The experiment of a run folder with the weights of its `best` or `last` checkpoint.
 
     `overrides` are EvaluationOptions fields, `root` is where the data are now (None: where they were), `dataset` and
-    `network` are those that the run was given. A run that was trained on a GPU is loaded to whatever there is. Raises
-    ValueError where the folder is no run or lacks the checkpoint, or where the validation or test images are not the
-    run's.
+    `network` the objects that the run was given. A run from a GPU is loaded to any device at hand. Raises ValueError
+    where the folder is no run or lacks the checkpoint, or where the validation or test images are not the run's.
     """
     files = {"best": BEST, "last": LAST}
     if checkpoint not in files:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -30,29 +29,27 @@ def probe(
     they are held meanwhile. Nothing of the method is changed. Each rank tries its share by itself; a step fits where it
     fits on every rank. Raises MemoryShortError where no number of parts fits.
     """
-    while True:
-        if all(gathered(_fits(passes, method, clock, parts, slots))):
-            return parts
+    while not all(gathered(_fits(passes, method, clock, parts, slots))):
         obstacle = _obstacle(sizes, parts)
         if obstacle is not None:
             raise MemoryShortError(advice(sizes, parts, obstacle))
         parts *= 2
+    return parts
 
 
 def _fits(passes: Callable[[int], object], method: nn.Module, clock: Clock, parts: int, slots: int) -> bool:
     """Whether the passes fit. Behind this the error is gone, and with it the activations that its frames held."""
-    before = Before.of(method, clock.generator)
     reserved: list[Tensor] = []
-    try:
-        with alone(method):
-            reserved += (torch.empty_like(p) for p in method.parameters() for _ in range(slots) if p.requires_grad)
-            passes(parts)
-        return True
-    except torch.OutOfMemoryError:
-        return False
-    finally:
-        reserved.clear()
-        before.restore()
+    with undone(method, clock.generator):
+        try:
+            with alone(method):
+                reserved += (torch.empty_like(p) for p in method.parameters() for _ in range(slots) if p.requires_grad)
+                passes(parts)
+            return True
+        except torch.OutOfMemoryError:
+            return False
+        finally:
+            reserved.clear()
 
 
 def _obstacle(sizes: Sequence[int], parts: int) -> str | None:
@@ -66,7 +63,7 @@ def _obstacle(sizes: Sequence[int], parts: int) -> str | None:
 
 
 def advice(sizes: Sequence[int], parts: int, why: str, last_good: str = "") -> str:
-    """What was too large, and what needs less memory; `last_good` tells of the last checkpoint."""
+    """The message: the size that failed, and remedies; `last_good` tells of the last checkpoint."""
     images = " and ".join(str(size // parts) for size in sizes)
     return (
         f"the device's memory is too small for a step with {images} images at a time: {why}. What needs less: "
@@ -85,31 +82,25 @@ def explained(sizes: Sequence[int], parts: int, last_good: Callable[[], str]) ->
         raise MemoryShortError(advice(sizes, parts, why, last_good())) from error
 
 
-@dataclass(frozen=True)
-class Before:
-    """What the passes of a step change, as it was before them. There are no gradients then."""
+@contextlib.contextmanager
+def undone(module: nn.Module, generator: torch.Generator) -> Iterator[None]:
+    """Takes back what passes in here change, and gives their memory back. `module` has no gradients before and after.
 
-    module: nn.Module
-    buffers: list[tuple[Tensor, Tensor]]  # each with its value
-    generators: list[tuple[torch.Generator, Tensor]]  # each with its state
-
-    @classmethod
-    def of(cls, module: nn.Module, generator: torch.Generator) -> Before:
-        """Buffers of `module`, and the states of `generator` and of torch's own, from which dropout draws."""
-        generators = [generator, torch.default_generator]
-        if torch.cuda.is_initialized():
-            generators.append(torch.cuda.default_generators[torch.cuda.current_device()])
-        buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
-        return cls(module, buffers, [(each, each.get_state()) for each in generators])
-
-    @torch.no_grad()
-    def restore(self) -> None:
-        """Take the passes back, and give the memory back that they held."""
-        for buffer, value in self.buffers:
-            buffer.copy_(value)
-        for generator, state in self.generators:
-            generator.set_state(state)
-        self.module.zero_grad(set_to_none=True)
+    Buffers, and the states of `generator` and of torch's own generators, from which dropout draws.
+    """
+    generators = [generator, torch.default_generator]
+    if torch.cuda.is_initialized():
+        generators.append(torch.cuda.default_generators[torch.cuda.current_device()])
+    states = [(each, each.get_state()) for each in generators]
+    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, value in buffers:
+            buffer.detach().copy_(value)
+        for each, state in states:
+            each.set_state(state)
+        module.zero_grad(set_to_none=True)
         gc.collect()
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()

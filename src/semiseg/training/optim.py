@@ -29,7 +29,7 @@ class Optimizer:
 
     @property
     def state(self) -> dict[torch.Tensor, Any]:
-        """What is remembered of each parameter."""
+        """The memory of each parameter."""
         return {parameter: state for part in self.parts.values() for parameter, state in part.state.items()}
 
     def step(self) -> None:
@@ -47,7 +47,7 @@ class Optimizer:
         return {kind: part.state_dict() for kind, part in self.parts.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """What `state_dict` gave. Raises ValueError or KeyError where it is another method's."""
+        """Take over a `state_dict`. Raises ValueError or KeyError where it is another method's."""
         for kind, part in self.parts.items():
             part.load_state_dict(state[kind])
 
@@ -59,21 +59,17 @@ def build_optimizer(groups: Iterable[dict], options: OptimOptions) -> Optimizer:
     """
     by_kind: dict[str, list[dict]] = {}
     for group in groups:
-        kind = group.get("kind", options.kind)
         own = {key: value for key, value in group.items() if key not in ("kind", "lr")}
-        factor = group["lr"] / options.lr if "kind" in group else _role_factor(group["role"], options)
-        chosen = {"lr": options.lr * factor, "lr_factor": factor, **({} if "kind" in group else _chosen(options))}
-        by_kind.setdefault(kind, []).append({**chosen, **own})
+        chosen: dict[str, float] = {}
+        if "kind" in group:
+            factor = group["lr"] / options.lr
+        else:
+            factor = options.head_lr_factor if group["role"] == "head" else 1.0
+            chosen |= {} if options.kind == "adamw" else {"momentum": options.momentum}
+            chosen["weight_decay"] = options.weight_decay
+        rates = {"lr": options.lr * factor, "lr_factor": factor}
+        by_kind.setdefault(group.get("kind", options.kind), []).append({**rates, **chosen, **own})
     return Optimizer({kind: KINDS[kind](of_kind) for kind, of_kind in by_kind.items()})
-
-
-def _role_factor(role: str, options: OptimOptions) -> float:
-    return options.head_lr_factor if role == "head" else 1.0
-
-
-def _chosen(options: OptimOptions) -> dict[str, float]:
-    decay = {"weight_decay": options.weight_decay}
-    return decay if options.kind == "adamw" else {"momentum": options.momentum, **decay}
 
 
 def learning_rate(step: int, total_steps: int, options: OptimOptions) -> float:

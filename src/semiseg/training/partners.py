@@ -33,7 +33,7 @@ class Reading:
             self.arrived.record()
 
     def tolist(self) -> list[int]:
-        """Waits until the device has done what came before the copy."""
+        """The values; waits until the device has done all before the copy."""
         if self.arrived is not None:
             self.arrived.synchronize()
         return self.values.tolist()
@@ -48,7 +48,7 @@ class Partners:
         self._loading: dict[int, Wait] = {}
 
     def of(self, step: int) -> UnlabeledBatch | None:
-        """Those of `step`; called before each step, in order. Raises ValueError where an image cannot be read."""
+        """The partners of `step`, called before each step in order. Raises ValueError for an unreadable image."""
         for number in range(step, min(step + 3, self.steps)):
             wish = None if number in self._read or number in self._loading else self.method.wanted(number)
             if wish is not None:

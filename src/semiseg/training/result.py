@@ -54,31 +54,25 @@ def finish(experiment: Experiment, state: State, bar: Progress) -> None:
         },
     )
     for name in ("best", "last"):
+        checkpoint = f"{config.method} {name} checkpoint (step {scores[name]['step']})"
         for subset in ("val", "test"):
-            if subset in scores[name]:
-                bar.say(
-                    f"{config.method} {name} checkpoint (step {scores[name]['step']}): {_line(scores, name, subset)}"
-                )
-
-
-def _line(scores: Mapping[str, Any], name: str, subset: str) -> str:
-    found = scores[name][subset]
-    predictors = [key for key, value in found.items() if isinstance(value, dict) and "miou" in value]
-    return f"{subset} mIoU " + ", ".join(f"{found[predictor]['miou']:.2f} ({predictor})" for predictor in predictors)
+            found = scores[name].get(subset, {})
+            by_predictor = {key: value for key, value in found.items() if isinstance(value, dict) and "miou" in value}
+            if by_predictor:
+                mious = ", ".join(f"{value['miou']:.2f} ({predictor})" for predictor, value in by_predictor.items())
+                bar.say(f"{checkpoint}: {subset} mIoU {mious}")
 
 
 def _costs(experiment: Experiment, state: State) -> dict[str, Any]:
-    """What the run took beside its seconds; images are counted in batches, labelled and unlabelled."""
+    """Costs of the run beside its seconds; images are counted in batches, labelled and unlabelled."""
     method, train = experiment.method, experiment.config.train
     images = train.batch_labeled + (train.batch_unlabeled if method.uses_unlabeled else 0)
-    trained = [each for group in method.parameter_groups() for each in group["params"]]
+    trained = sum(each.numel() for group in method.parameter_groups() for each in group["params"])
+    used = sum(each.numel() for each in method.predictor.parameters())
     return {
         "images_per_second": state.step * images / max(state.seconds - state.evaluating, 1e-9),
         "peak_bytes": process_peak(experiment.device),
-        "parameters": {
-            name: sum(each.numel() for each in several)
-            for name, several in (("trained", trained), ("used", method.predictor.parameters()))
-        },
+        "parameters": {"trained": trained, "used": used},
     }
 
 
@@ -88,10 +82,10 @@ def _written(scores: Mapping[str, Evaluation]) -> dict[str, Any]:
 
 def score_sets(experiment: Experiment) -> dict[str, Evaluation]:
     """Scores of the method as it stands on val, image by image too, and on test where there is one."""
-    sets = {name: images for name, images in experiment.dataset.image_sets.items() if name in ("val", "test")}
     method = experiment.method
     with uncompiled():
         return {
             name: experiment.evaluator(images)(method.predictor, method.threshold, each=name == "val")
-            for name, images in sets.items()
+            for name, images in experiment.dataset.image_sets.items()
+            if name in ("val", "test")
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -47,7 +47,7 @@ class NonFiniteLossError(ValueError):
 
 @dataclass
 class State:
-    """What a checkpoint holds beside the method and the optimizer."""
+    """The trainer's part of a checkpoint."""
 
     step: int = 0  # optimizer steps done
     best: float = -math.inf  # mIoU of the best evaluation so far, in per cent
@@ -165,10 +165,7 @@ class Trainer:
         return self.state.accumulate or self.train.accumulate
 
     def fit_to_memory(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch | None, clock: Clock) -> None:
-        """Try the largest step, one with unlabelled images, and double the micro-batches until it fits.
-
-        Raises MemoryShortError.
-        """
+        """Double the micro-batches until the largest step, with unlabelled images, fits. Raises MemoryShortError."""
         if isinstance(self.method, WantsImages) and unlabeled is not None and unlabeled.partner is None:
             unlabeled = unlabeled._replace(partner=unlabeled)
         largest = clock.at(max(clock.step, self.method.prepare_at or 0))
@@ -212,18 +209,15 @@ class Trainer:
         found: dict[str, list[float]] = {}
         for step, values, losses in rows:
             read = {name: next(numbers) for name in values}
-            self._require_finite(step, {name: read[name] for name in losses})
+            bad = [name for name in losses if not math.isfinite(read[name])]
+            if bad:
+                raise NonFiniteLossError(f"the loss {', '.join(bad)} is not finite at step {step}. {self._what_now()}")
             for name, number in read.items():
                 found.setdefault(name, []).append(number)
         means = {name: sum(several) / len(several) for name, several in found.items()}
         rate = learning_rate(self.state.step - 1, self.train.steps, self.optim)
         self.record.add("train", self.state.step, {**means, "lr": rate, "seconds": self.state.seconds})
         self.progress.step(self.state.step, means)
-
-    def _require_finite(self, step: int, losses: Mapping[str, float]) -> None:
-        names = [name for name, value in losses.items() if not math.isfinite(value)]
-        if names:
-            raise NonFiniteLossError(f"the loss {', '.join(names)} is not finite at step {step}. {self._what_now()}")
 
     def _what_now(self) -> str:
         repairs = "A smaller --optim.lr, --optim.warmup_steps or --train.precision fp32 are the usual repairs"

@@ -25,7 +25,7 @@ def bench_estimate(device: torch.device, repeats: int = 5) -> Iterator[Table]:
 
 
 def _row(bench: StepBench, repeats: int) -> dict[str, Any]:
-    """The device is measured right beside the step: what else it is busy with slows both."""
+    """The device is measured right beside the step: other work on it slows both."""
     cost = count_step(bench.config, bench.method.student.num_classes)
     estimated = measured_speed(bench.device, bench.config.train.precision).seconds(cost)
     seconds = median_seconds({"step": bench.step}, repeats, bench.device)["step"]

@@ -1,4 +1,4 @@
-"""Evaluation and the start of the prototypes: whole images, windows one by one and in batches, and what is counted."""
+"""Evaluation and the start of the prototypes: whole images, windows one by one and in batches, and the counting."""
 
 from __future__ import annotations
 

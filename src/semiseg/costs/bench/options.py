@@ -28,29 +28,24 @@ def bench_options(device: torch.device, repeats: int = 5) -> list[Table]:
     title, options = next(iter(PRESETS[device.type].items()))
     ways = WAYS if has_compiler() else {name: way for name, way in WAYS.items() if not way.get("train.compile")}
     with training_pictures() as pictures, _nothing_compiled_yet():
-        steps: dict[str, Call] = {
-            name: StepBench(config_for("prototype", {**options, **way}, pictures), device).step
-            for name, way in ways.items()
-        }
+        steps: dict[str, Call] = {}
+        for name, way in ways.items():
+            steps[name] = StepBench(config_for("prototype", {**options, **way}, pictures), device).step
         first = {name: timed(steps[name], device) for name, way in ways.items() if way.get("train.compile")}
         seconds = median_seconds(steps, repeats, device)
     shipped = next(iter(seconds.values()))
-    rows = [
-        {
-            "step": name,
-            "s": round(spent, 4),
-            "time ratio": round(spent / shipped, 3),
-            "compiling s": round(first[name] - spent, 1) if name in first else 0.0,
-        }
-        for name, spent in seconds.items()
-    ]
+    rows = []
+    for name, spent in seconds.items():
+        compiling = round(first[name] - spent, 1) if name in first else 0.0
+        ratio = round(spent / shipped, 3)
+        rows.append({"step": name, "s": round(spent, 4), "time ratio": ratio, "compiling s": compiling})
     note = "" if ways == WAYS else "There is no C++ compiler here to measure --train.compile with."
     return [Table(f"options, prototype, {title}", rows, note)]
 
 
 @contextlib.contextmanager
 def _nothing_compiled_yet() -> Iterator[None]:
-    """torch compiles as on its first day: what it kept of earlier runs would make it seem quick."""
+    """torch compiles as on its first day: its cache of earlier runs would make it seem quick."""
     kept = os.environ.get(CACHE)
     with tempfile.TemporaryDirectory() as folder:
         os.environ[CACHE] = folder

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from semiseg.parts.losses import cross_entropy
 from semiseg.parts.prototype_predictor import PrototypePredictor
 from semiseg.parts.sampling import grid_points, pick, pick_pixels
 from semiseg.parts.segmentor import resize
-from semiseg.runtime.timing import median_seconds, peak_bytes
+from semiseg.runtime.timing import Call, median_seconds, peak_bytes
 
 CLASSES, PER_CLASS, CHANNELS = 21, 4, 512  # PASCAL VOC, the paper's decoder
 SIZE, SMALL = (513, 513), (129, 129)  # a crop and its features, pixels
@@ -33,7 +34,7 @@ class Case:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Of the images, pixels."""
+        """Height and width of the images, pixels."""
         return self.label.shape[-2], self.label.shape[-1]
 
     def sampled(self, features: Tensor) -> Tensor:
@@ -87,35 +88,39 @@ def _training(case: Case, repeats: int, device: torch.device) -> Table:
     apart = max(float((slow_loss - fast_loss).abs()), float((slow - fast).abs().max() / slow.abs().max()))
     del found, slow, fast
     calls = {name: lambda call=call: _loss_and_gradient(call, features) for name, call in loss.items()}
-    seconds = median_seconds(calls, repeats, device)
     # Both give the gradient of the small map; it belongs to the network, not to the head.
     own = features.numel() * features.element_size()
-    memory = {name: peak_bytes(call, device) - own for name, call in calls.items()}
-    slow_name, fast_name = calls
+    rows, quicker, smaller = _compared("head", calls, repeats, device, own)
     note = (
-        f"Loss and gradient differ by at most {apart:.1e} (gradient: of its largest entry). Ratios: "
-        f"{seconds[slow_name] / seconds[fast_name]:.0f}x less time, {memory[slow_name] / memory[fast_name]:.0f}x less "
-        "memory; targets at least 20x and 100x. Memory is the peak beyond the features and their gradient."
+        f"Loss and gradient differ by at most {apart:.1e} (gradient: of its largest entry). "
+        f"Ratios: {quicker:.0f}x less time, {smaller:.0f}x less memory; targets at least 20x and 100x. "
+        "Memory is the peak beyond the features and their gradient."
     )
-    rows = [{"head": n, "ms": round(1000 * seconds[n], 1), "MB": round(memory[n] / 1e6, 1)} for n in calls]
-    return Table(
-        f"prototype head, {len(features)} images of {case.size[0]}x{case.size[1]}, forward and backward", rows, note
-    )
+    height, width = case.size
+    return Table(f"prototype head, {len(features)} images of {height}x{width}, forward and backward", rows, note)
 
 
 def _inference(case: Case, repeats: int, device: torch.device) -> Table:
     calls = {"upsampled features": case.dense_upsampled, "upsampled scores": case.dense}
     answers = [call().argmax(1) for call in calls.values()]
     unequal = int((answers[0] != answers[1]).sum())
-    seconds = median_seconds(calls, repeats, device)
-    memory = {name: peak_bytes(call, device) for name, call in calls.items()}
-    slow, fast = calls
+    rows, quicker, smaller = _compared("dense", calls, repeats, device)
     note = (
-        f"{unequal} of {answers[0].numel()} pixels get another class. Ratios: "
-        f"{seconds[slow] / seconds[fast]:.1f}x less time, {memory[slow] / memory[fast]:.1f}x less memory."
+        f"{unequal} of {answers[0].numel()} pixels get another class. Ratios: {quicker:.1f}x less time, "
+        f"{smaller:.1f}x less memory."
     )
-    rows = [{"dense": n, "ms": round(1000 * seconds[n], 1), "MB": round(memory[n] / 1e6, 1)} for n in calls]
     return Table(f"dense prototype inference, one image of {case.size[0]}x{case.size[1]}", rows, note)
+
+
+def _compared(
+    column: str, calls: Mapping[str, Call], repeats: int, device: torch.device, own: int = 0
+) -> tuple[list[dict[str, Any]], float, float]:
+    """A row for each of two calls, and how many times less time and memory (without `own` bytes) the second takes."""
+    seconds = median_seconds(calls, repeats, device)
+    memory = {name: peak_bytes(call, device) - own for name, call in calls.items()}
+    rows = [{column: n, "ms": round(1000 * seconds[n], 1), "MB": round(memory[n] / 1e6, 1)} for n in calls]
+    slow, fast = calls
+    return rows, seconds[slow] / seconds[fast], memory[slow] / memory[fast]
 
 
 def _loss_and_gradient(loss: Callable[[Tensor], Tensor], features: Tensor) -> tuple[Tensor, Tensor]:
@@ -128,7 +133,7 @@ def _loss_and_gradient(loss: Callable[[Tensor], Tensor], features: Tensor) -> tu
 
 
 def _images_that_fit(device: torch.device) -> int:
-    """As many of IMAGES, halved until the upsampled maps and their gradient fit into what memory is free."""
+    """IMAGES, halved until the upsampled maps and their gradient fit into free memory."""
     images = IMAGES
     while images > 1 and SPARE * images * 2 * 4 * CHANNELS * SIZE[0] * SIZE[1] > _free_bytes(device):
         images //= 2

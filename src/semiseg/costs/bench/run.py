@@ -44,10 +44,8 @@ def run(names: Sequence[str], out: Path, device: torch.device, repeats: int, con
     Beside `out`, as JSON, the same in Markdown, to be read. Both are written anew after every table: what was measured
     before an interruption stays. Raises ValueError where the two would be one file.
     """
-    require(
-        out.suffix != ".md",
-        f"--out {out} is for the JSON, the Markdown goes beside it: choose a name that ends in .json",
-    )
+    wrong = f"--out {out} is for the JSON, the Markdown goes beside it: choose a name that ends in .json"
+    require(out.suffix != ".md", wrong)
     console = console or Console()
     document: dict[str, Any] = {
         "command": shlex.join(["semiseg", *sys.argv[1:]]),
@@ -62,32 +60,24 @@ def run(names: Sequence[str], out: Path, device: torch.device, repeats: int, con
             show(table, console)
             document["tables"].append({"benchmark": name, **vars(table)})
             document["seconds"][name] = round(time.monotonic() - began)
-            _write(document, out)
+            write_atomically(out, lambda file: file.write(json.dumps(document, indent=1).encode()))
+            write_atomically(out.with_suffix(".md"), lambda file: file.write(as_markdown(document).encode()))
         console.print(f"{name}: {document['seconds'][name]} s", style="dim")
 
 
-def _write(document: Mapping[str, Any], out: Path) -> None:
-    text = json.dumps(document, indent=1)
-    write_atomically(out, lambda file: file.write(text.encode()))
-    write_atomically(out.with_suffix(".md"), lambda file: file.write(as_markdown(document).encode()))
-
-
 def as_markdown(document: Mapping[str, Any]) -> str:
-    """What `run` wrote as JSON, to be read."""
+    """The document that `run` wrote as JSON, to be read."""
     found = flatten(document["provenance"]).items()
     where = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in found)
     seconds = ", ".join(f"{name} {spent} s" for name, spent in document["seconds"].items())
     lines = ["# What the package costs", "", f"    {document['command']}", "", where + ".", "", f"It took: {seconds}."]
     for table in document["tables"]:
-        rows = [list(table["rows"][0]), *(map(str, row.values()) for row in table["rows"])]
+        first = table["rows"][0]
+        rulers = ["---" if isinstance(value, str) else "---:" for value in first.values()]
+        rows = [list(first), rulers, *(map(str, row.values()) for row in table["rows"])]
         drawn = [f"| {' | '.join(row)} |" for row in rows]
-        drawn.insert(1, "| " + " | ".join(_alignment(value) for value in table["rows"][0].values()) + " |")
         lines += ["", f"## {table['title']}", "", *drawn, *(["", table["note"]] if table["note"] else [])]
     return "\n".join(lines) + "\n"
-
-
-def _alignment(value: object) -> str:
-    return "---" if isinstance(value, str) else "---:"
 
 
 def show(table: Table, console: Console) -> None:

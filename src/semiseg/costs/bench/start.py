@@ -35,23 +35,12 @@ def bench_start(repeats: int = 5) -> list[Table]:
         opened: list[ImageSet] = []
         seconds = timed(lambda: opened.append(open_dataset(DataOptions(root=root)).unlabeled), cpu)
         rows.append(_row(f"opening {FILES:,} unlabelled files", "s", seconds, LIST_TARGET))
-        rows += _growth(opened[0])
-    return [
-        Table(
-            "start",
-            rows,
-            "The folder is opened once. A worker's growth is that of the larger of two, forked, that read the files.",
-        )
-    ]
-
-
-def _growth(images: ImageSet) -> list[dict[str, Any]]:
-    """USS and PSS of the worker that grows most; nothing where the system does not tell."""
-    if not MEMORY.exists():
-        return []
-    workers = worker_growth(images)
-    uss, pss = max(each.uss for each in workers), max(each.pss for each in workers)
-    return [_row("growth of a worker, USS", "MB", uss, GROWTH_TARGET), _row("... PSS", "MB", pss, GROWTH_TARGET)]
+        if MEMORY.exists():
+            workers = worker_growth(opened[0])
+            rows.append(_row("growth of a worker, USS", "MB", max(each.uss for each in workers), GROWTH_TARGET))
+            rows.append(_row("... PSS", "MB", max(each.pss for each in workers), GROWTH_TARGET))
+    note = "The folder is opened once. A worker's growth is that of the larger of two, forked, that read the files."
+    return [Table("start", rows, note)]
 
 
 def _row(what: str, unit: str, measured: float, target: float) -> dict[str, Any]:

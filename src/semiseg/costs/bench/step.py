@@ -31,45 +31,37 @@ from semiseg.training.optim import build_optimizer
 from semiseg.training.trainer import State, micro_batches
 from semiseg.types import SegmentationOutput, StepResult
 
-EXTREMES = ("supervised", "prototype")  # the method that does least beside its passes, and that which does most
+EXTREMES = ("supervised", "prototype")  # the methods that do least and most beside their passes
 LABELED, UNLABELED = 16, 48  # pictures; the first pass over them is part of no figure
 TARGET = {"cpu": 1.10, "cuda": 1.05}
-CPU = {
-    "ResNet-18, 160x208, 8+8": {
-        "data.scale": 0.5,
-        "network.encoder": "resnet18",
-        "network.output_stride": 16,
-        "network.multi_grid": False,
-        "augment.crop_height": 160,
-        "augment.crop_width": 208,
-        "train.batch_labeled": 8,
-        "train.batch_unlabeled": 8,
-        "train.precision": "fp32",
-    },
-    "ResNet-50, 161x161, 2+2": {
-        "data.scale": 0.5,
-        "network.encoder": "resnet50",
-        "network.output_stride": 8,
-        "augment.crop_height": 161,
-        "augment.crop_width": 161,
-        "train.batch_labeled": 2,
-        "train.batch_unlabeled": 2,
-        "train.precision": "fp32",
-    },
-}
-GPU = {
-    "ResNet-101, 513x513, 16+16, bf16": {
-        "network.encoder": "resnet101s",
-        "network.output_stride": 8,
-        "augment.crop_height": 513,
-        "augment.crop_width": 513,
-        "train.batch_labeled": 16,
-        "train.batch_unlabeled": 16,
-        "train.precision": "bf16",
-        "train.workers": 12,
+
+
+def _preset(encoder: str, stride: int, crop: tuple[int, int], images: int, precision: str) -> dict[str, Any]:
+    """Options of a step with `images` labelled images and as many unlabelled ones, of `crop` (H, W) pixels."""
+    return {
+        "network.encoder": encoder,
+        "network.output_stride": stride,
+        "augment.crop_height": crop[0],
+        "augment.crop_width": crop[1],
+        "train.batch_labeled": images,
+        "train.batch_unlabeled": images,
+        "train.precision": precision,
     }
+
+
+PRESETS = {
+    "cpu": {
+        "ResNet-18, 160x208, 8+8": {
+            **_preset("resnet18", 16, (160, 208), 8, "fp32"),
+            "data.scale": 0.5,
+            "network.multi_grid": False,
+        },
+        "ResNet-50, 161x161, 2+2": {**_preset("resnet50", 8, (161, 161), 2, "fp32"), "data.scale": 0.5},
+    },
+    "cuda": {
+        "ResNet-101, 513x513, 16+16, bf16": {**_preset("resnet101s", 8, (513, 513), 16, "bf16"), "train.workers": 12},
+    },
 }
-PRESETS = {"cpu": CPU, "cuda": GPU}
 
 
 def bench_step(device: torch.device, repeats: int = 7) -> Iterator[Table]:
@@ -129,7 +121,7 @@ class StepBench:
             self.gradient = torch.full_like(self.method.student(self.images).logits, 1 / len(self.images))
 
     def step(self) -> None:
-        """What the trainer does between two evaluations, data and record included."""
+        """The trainer's work between two evaluations, data and record included."""
         trainer = self.trainer
         step = trainer.state.step
         trainer.step(*trainer.batch(self.batches, step), trainer.clock(step))
@@ -146,7 +138,7 @@ class StepBench:
         self.optimizer.zero_grad(set_to_none=True)
 
     def held(self) -> int:
-        """Bytes of all that stays from step to step: weights, statistics, what the optimizer remembers."""
+        """Bytes held from step to step: weights, statistics, the optimizer's state."""
         remembered = [tensor for state in self.optimizer.state.values() for tensor in state.values()]
         there = [*self.method.parameters(), *self.method.buffers(), *remembered]
         return sum(tensor.numel() * tensor.element_size() for tensor in there if isinstance(tensor, torch.Tensor))
@@ -167,7 +159,7 @@ class StepBench:
         }
 
     def parts(self, repeats: int) -> list[dict[str, Any]]:
-        """Seconds of every part of the prototype method's step, each on its own, and what they are of the floor."""
+        """Seconds of every part of the prototype method's step, each on its own, and their share of the floor."""
         seconds = median_seconds({"floor": self.floor, **self._parts()}, repeats, self.device)
         floor = seconds["floor"]
         return [
@@ -186,12 +178,8 @@ class StepBench:
         pseudo = pseudo_label(seen, unlabeled.valid)
         logits, features = (maps.detach().requires_grad_() for maps in (output.logits, output.features))
         assert output.aux is None
-        options, label = method.options, self.labeled.label
+        options, label, classes = method.options, self.labeled.label, method.student.num_classes
         kept = pseudo.kept(options.threshold)
-
-        def mixed() -> object:
-            classes = method.student.num_classes
-            return mix_batch(options.mix, 1.0, unlabeled.image, pseudo, classes, clock.generator)
 
         def linear() -> None:
             with self._precision():
@@ -222,7 +210,7 @@ class StepBench:
             "teacher pass": self._teacher_pass,
             "pseudo-labels": lambda: pseudo_label(seen, unlabeled.valid),
             "strong view": lambda: strong_view(unlabeled.image, method.setting.augment, clock.generator),
-            "mix": mixed,
+            "mix": lambda: mix_batch(options.mix, 1.0, unlabeled.image, pseudo, classes, clock.generator),
             "linear losses, both ways": linear,
             "prototype losses, both ways": prototypes,
             "optimizer": optimizer,

@@ -1,4 +1,4 @@
-"""What loading processes come to hold while they read from a great many images."""
+"""Memory of loading processes while they read from a great many images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MEMORY = Path("/proc/self/smaps_rollup")  # Linux tells it, others do not
 
 @dataclass(frozen=True)
 class Growth:
-    """Of one process's memory, MB, after reading minus before."""
+    """Growth of one process's memory, MB: after reading minus before."""
 
     uss: float  # what it holds alone
     written: float  # of that, what it wrote
@@ -34,9 +34,8 @@ def worker_growth(images: ImageSet, start: Literal["fork", "spawn"] = "fork") ->
     """
     context: Any = multiprocessing.get_context(start)  # Any: the common class has no annotated Process
     found, together = context.Queue(), context.Barrier(WORKERS)
-    children = [
-        context.Process(target=_read, args=(images, seed, together, found), daemon=True) for seed in range(WORKERS)
-    ]
+    arguments = [(images, seed, together, found) for seed in range(WORKERS)]
+    children = [context.Process(target=_read, args=own, daemon=True) for own in arguments]
     for child in children:
         child.start()
     growth = [found.get(timeout=PATIENCE) for _ in children]

@@ -31,7 +31,7 @@ class ConfidenceBank(nn.Module):
     counts: Tensor  # (C,) float64, of this step's pixels
 
     def __init__(self, num_classes: int, images: int, batch: int) -> None:
-        """For `images` unlabelled images, `batch` of them in a step of all processes. The first wishes are random."""
+        """`images`: all unlabelled ones; `batch`: of these in a step of all processes. The first wishes are random."""
         super().__init__()
         self.register_buffer("confidence", torch.zeros(num_classes))
         self.register_buffer("seen", torch.zeros(num_classes, dtype=torch.long))

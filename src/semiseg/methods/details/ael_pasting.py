@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from semiseg.parts.losses import classes_shown
 from semiseg.parts.sampling import device_random
 from semiseg.runtime.distributed import own_rows, rolled, world_size
 from semiseg.types import IGNORE, PseudoLabel
@@ -26,12 +27,10 @@ def hard_classes(
     of the allowed classes in the partner's label are drawn one after another without return, each with chances in
     proportion to exp(hardness ** 0.5). Pixels of IGNORE are never pasted.
     """
-    batch, classes = len(label), len(hardness)
-    slots = rolled(label)
-    slots = slots.masked_fill(slots == IGNORE, classes).flatten(1)  # (B, HW), one more slot for IGNORE
-    there = torch.zeros(batch, classes + 1, dtype=torch.bool, device=label.device).scatter_(1, slots, True)[:, :-1]
-    there &= allowed
-    dice = torch.rand(batch * world_size(), classes + 1, generator=generator)
+    classes, partner = len(hardness), rolled(label)
+    slots = partner.masked_fill(partner == IGNORE, classes).flatten(1)  # (B, HW), one more slot for IGNORE
+    there = classes_shown(partner, classes) & allowed  # (B, C)
+    dice = torch.rand(len(label) * world_size(), classes + 1, generator=generator)
     dice = own_rows(dice).to(label.device, non_blocking=True)
     gumbel = -(-dice[:, 1:].clamp(min=1e-12).log()).log()  # sorting by logit + Gumbel noise makes such draws
     score = (hardness.sqrt() + gumbel).masked_fill(~there, -torch.inf)
@@ -46,7 +45,7 @@ def region_boxes(
     """Adaptive CutMix: the box around a random region of the class `wanted` (B,). (B, H, W) bool; (B,) bool, found
 
     Of the connected regions of that class that cover more than the share `least` of the image, each is as likely. They
-    are looked for in a grid of at most GRID x GRID cells, of each its middle pixel; cells touch at sides and corners.
+    are looked for among the middle pixels of at most GRID x GRID cells; cells touch at sides and corners.
     """
     height, width = pseudo.label.shape[1:]
     side = -(-max(height, width) // GRID)
@@ -91,9 +90,6 @@ def regions(cells: Tensor) -> Tensor:
 
 
 def pixel_dice(images: Tensor, generator: torch.Generator) -> Tensor:
-    """For each pixel of (B, ..., H, W) a number that is uniform in [0, 1). (B, H, W)
-
-    Drawn for the whole batch, of which this rank takes its images.
-    """
+    """For each pixel of (B, ..., H, W) a number that is uniform in [0, 1). (B, H, W)"""
     whole = (len(images) * world_size(), *images.shape[-2:])
     return own_rows(device_random(whole, generator, images.device))

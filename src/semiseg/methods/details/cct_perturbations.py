@@ -1,8 +1,8 @@
 """What is done to an encoder's features in CCT (Ouali et al. 2020), for each of its seven families.
 
 Features are (B, X, h, w), the deepest map. Six families give a factor to multiply them by, the seventh a shift to add;
-both are small or shared by the batch, so that many of them can wait for their decoders. `guide` (B, h, w) int64 is what
-the main decoder predicts there; class 0 is the background. Draws are made for the whole batch of all processes.
+both are small or shared by the batch, so that many of them can wait for their decoders. `guide` (B, h, w) int64 holds
+the main decoder's classes there; class 0 is the background. Draws are made for the whole batch of all processes.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ DROPPED = 0.1  # of the projection's channels
 
 
 class Correlation(NamedTuple):
-    """What `CorrelationHead` finds."""
+    """The result of `CorrelationHead`."""
 
     logits: Tensor  # (B, C, H, W), handed on by A
     giving: Tensor  # (B, C, N), f1
@@ -37,7 +37,7 @@ class Correlation(NamedTuple):
     grid: tuple[int, int]  # h', w'
 
     def behind(self, first: int) -> Correlation:
-        """That of the images from number `first` on."""
+        """The part that belongs to the images from number `first` on."""
         return Correlation(self.logits[first:], self.giving[first:], self.taking[first:], self.grid)
 
 
@@ -61,10 +61,8 @@ class CorrelationHead(nn.Module):
         """
         height, width = logits.shape[-2:]
         grid = (deepest.shape[-2], deepest.shape[-1])
-        parts = self.project(deepest).split(list(batches))
-        projected = torch.cat(
-            [drop_channels(part, DROPPED, generator) for part in parts]
-        ).float()  # bf16 under autocast
+        parts = self.project(deepest).split(list(batches))  # bf16 under autocast
+        projected = torch.cat([drop_channels(part, DROPPED, generator) for part in parts]).float()
         with full_precision(deepest.device):
             giving, taking = (f(projected).flatten(2) for f in (self.giving, self.taking))
             handed = hand_on(resize(logits.detach().float(), grid).flatten(2), giving, taking)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semiseg.parts.losses import pixels
+from semiseg.parts.segmentor import resize
 from semiseg.runtime.precision import full_precision
 from semiseg.types import IGNORE
 
@@ -21,21 +22,16 @@ class FlawDetector(nn.Module):
     def __init__(self, num_classes: int, channels: int = 64) -> None:
         super().__init__()
         widths = [3 + num_classes, *(channels * factor for factor in WIDTHS)]
-        layers = zip(widths[:-1], widths[1:], STRIDES, strict=True)
-        self.layers = nn.Sequential(*(_layer(*layer) for layer in layers))
+        self.layers = nn.Sequential()
+        for before, after, stride in zip(widths[:-1], widths[1:], STRIDES, strict=True):
+            convolution = _Convolution(before, after, stride, bias=False)
+            self.layers.append(nn.Sequential(convolution, HalfBatchNorm(after), nn.LeakyReLU(0.2)))
         self.last = _Convolution(widths[-1], 1, 2, bias=True)
 
     def forward(self, image: Tensor, probability: Tensor) -> Tensor:
         """Flaw of (B, 3, H, W) under class probabilities (B, C, H, W): 0 where right, about 1 where not. (B, H, W)"""
         flaw = self.last(self.layers(torch.cat([image, probability], 1)))  # (B, 1, h, w)
-        size = (image.shape[-2], image.shape[-1])
-        return F.interpolate(flaw.float(), size=size, mode="bilinear", align_corners=True).squeeze(1)
-
-
-def _layer(channels_in: int, channels_out: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(
-        _Convolution(channels_in, channels_out, stride, bias=False), HalfBatchNorm(channels_out), nn.LeakyReLU(0.2)
-    )
+        return resize(flaw.float(), (image.shape[-2], image.shape[-1])).squeeze(1)
 
 
 class _Convolution(nn.Conv2d):
@@ -67,7 +63,7 @@ class HalfBatchNorm(nn.Module):
 
 @torch.no_grad()
 def flaw_target(probability: Tensor, label: Tensor) -> Tensor:
-    """What the detector should say: where labels are missed, spread and stretched to [0, 1]. (B, H, W)
+    """The detector's target: where labels are missed, spread and stretched to [0, 1]. (B, H, W)
 
     probability (B, C, H, W), label (B, H, W). The flaw of a pixel is half the distance, summed over classes, between
     its probabilities and its label, which is 1 - the probability of its class; 0 without a label. It is blurred,
@@ -82,7 +78,7 @@ def flaw_target(probability: Tensor, label: Tensor) -> Tensor:
 
 @torch.no_grad()
 def flaw_map(flaw: Tensor) -> Tensor:
-    """What the detector said of (B, H, W), to be compared: blurred and stretched to [0, 1]; 0 without a flaw."""
+    """The detector's answer (B, H, W), to be compared: blurred and stretched to [0, 1]; 0 without a flaw."""
     with full_precision(flaw.device):
         smooth = blurred(flaw.float().relu(), 16)
         flawless = smooth.amax((1, 2), keepdim=True) <= FLAWLESS
@@ -92,7 +88,7 @@ def flaw_map(flaw: Tensor) -> Tensor:
 def blurred(maps: Tensor, part: int) -> Tensor:
     """Each of (B, H, W) under a Gaussian as wide as one `part`-th of the shorter side; mirrored at the border.
 
-    The width is made odd, and the standard deviation that which OpenCV takes for it.
+    The width is made odd; the standard deviation follows from it as in OpenCV.
     """
     size = min(maps.shape[-2:]) // part // 2 * 2 + 1
     sigma = 0.3 * ((size - 1) / 2 - 1) + 0.8

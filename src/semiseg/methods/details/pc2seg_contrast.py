@@ -23,16 +23,9 @@ def debiased_contrast(
     the expectation of the sum over N negatives that are drawn by w, without their draw. Mean over the usable points;
     keys of other processes' images are negatives too.
 
-    Args:
-        anchors: (B, N, P), any length, of the view that learns.
-        keys: (B, N, P), of the same points in the other view; no gradient reaches them.
-        classes: (B, N, C), the points' class distributions.
-        usable: (B, N) bool, False on padding.
-        temperature: T.
-        negatives: N of the formula.
-
-    Returns:
-        Scalar; 0 without a usable point and, to 1e-30, with a single image.
+    anchors (B, N, P), any length, of the view that learns; keys (B, N, P), the same points in the other view, without
+    gradient; classes (B, N, C), the points' class distributions; usable (B, N) bool, False on padding; temperature: T;
+    negatives: N of the formula. Scalar; 0 without a usable point and, to 1e-30, with a single image.
     """
     with full_precision(anchors.device):
         anchors, keys = F.normalize(anchors.float(), dim=2), F.normalize(keys.detach().float(), dim=2)

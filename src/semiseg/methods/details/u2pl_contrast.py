@@ -37,11 +37,11 @@ def as_rows(maps: Tensor) -> Tensor:
     return maps.permute(0, 2, 3, 1).flatten(0, 2)
 
 
-# Who is what ----------------------------------------------------------------------------------------------------------
+# Roles of pixels ------------------------------------------------------------------------------------------------------
 
 
 class Pixels(NamedTuple):
-    """What is known of each pixel at the features' resolution."""
+    """Labels and certainty of each pixel at the features' resolution."""
 
     label: Tensor  # (N,) int64; of unlabelled images the pseudo-label; IGNORE where there is none
     probability: Tensor  # (N, C), the teacher's
@@ -67,17 +67,12 @@ def negative_masks(pixels: Pixels, low: int, high: int) -> Tensor:
     The rank of a class at a pixel is the number of likelier ones. Labelled: a pixel of another class at which this one
     has a rank < low. Unlabelled: an unreliable one at which it has a rank in low..high - 1.
     """
-    ranks = _ranks(pixels.probability)  # (C, N)
+    by_class = pixels.probability.T.contiguous()
+    ranks = torch.stack([(by_class > own).sum(0, dtype=torch.int16) for own in by_class])  # (C, N)
     on_labeled, on_unlabeled = ranks[:, : pixels.labeled], ranks[:, pixels.labeled :]
     true, unsure = pixels.label[: pixels.labeled], pixels.unreliable[pixels.labeled :]
     other = (true != IGNORE) & ~class_masks(true, len(ranks))
     return torch.cat([other & (on_labeled < low), unsure & (on_unlabeled >= low) & (on_unlabeled < high)], 1)
-
-
-def _ranks(probability: Tensor) -> Tensor:
-    """Of each class at each pixel, how many are likelier. (N, C) -> (C, N) int16"""
-    by_class = probability.T.contiguous()
-    return torch.stack([(by_class > own).sum(0, dtype=torch.int16) for own in by_class])
 
 
 def class_means(rows: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,9 +103,8 @@ class Counted(NamedTuple):
         own = torch.stack([part.sum(1) for part in parts])  # (2, C)
         every = joined(own[None]).transpose(0, 1).flatten(0, 1)  # (2 x processes, C), labelled parts first
         before = (every.cumsum(0) - every).unflatten(0, (2, world_size()))[:, rank()]  # (2, C)
-        number = [
-            part.cumsum(1, dtype=torch.int32) + start[:, None].int() for part, start in zip(parts, before, strict=True)
-        ]
+        pairs = zip(parts, before.int(), strict=True)
+        number = [part.cumsum(1, dtype=torch.int32) + start[:, None] for part, start in pairs]
         return cls(mask, torch.cat(number, 1), every.sum(0))
 
     def find(self, name: int, wanted: Tensor) -> tuple[Tensor, Tensor]:
@@ -191,7 +185,7 @@ class ClassQueues(nn.Module):
 
 
 class Contrast(NamedTuple):
-    """What the teacher has made ready for the student's anchors. A of them per class, each with M negatives."""
+    """The teacher's side of the contrast: A anchors per class, each with M negatives."""
 
     place: Tensor  # (C, A) int64, of the anchors among this process's pixels
     here: Tensor  # (C, A) bool, which of them are among these
