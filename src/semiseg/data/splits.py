@@ -25,7 +25,8 @@ import numpy as np
 import platformdirs
 
 from semiseg.config.options import DataOptions
-from semiseg.data.files import IN_SHARDS, LIST_NAMES, NamedList
+from semiseg.data.dataset import LIST_NAMES
+from semiseg.data.files import IN_SHARDS, NamedList
 from semiseg.data.listing import find_list, read_lines
 
 _NOT_OF_THE_ID = ("", ".", "JPEGImages", "leftImg8bit")

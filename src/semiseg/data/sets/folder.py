@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from semiseg.config.options import DataOptions
-from semiseg.data.dataset import Color, Dataset, palette
-from semiseg.data.files import IN_SHARDS, LIST_NAMES, NamedList, file_dataset
+from semiseg.data.dataset import LIST_NAMES, Color, Dataset, palette
+from semiseg.data.files import IN_SHARDS, NamedList, file_dataset
 from semiseg.data.listing import are_there, files_below, find_list, listed_ids, picture_endings, read_lines
 from semiseg.data.masks import MAX_CLASSES, MaskReader, looks_binary
 from semiseg.data.splits import covering_order
