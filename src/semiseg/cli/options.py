@@ -130,7 +130,7 @@ def _parameters(
     titles = {key: title for title, keys in FIRST.items() for key in keys}
     texts = {**attribute_docs(Config), **texts}
     made: dict[str, Any] = {}
-    for key in [key for key in {**titles, **types} if key in types and key != "recipe"]:
+    for key in (key for key in dict.fromkeys([*titles, *types]) if key in types and key != "recipe"):
         section = key.partition(".")[0].capitalize()
         title = section if everything else titles.get(key, section)
         parameter = Parameter(

@@ -163,7 +163,7 @@ def _build_prototypes(own: Any, flat: Mapping[str, Any]) -> PrototypesOptions | 
     return replace(own.prototypes or PrototypesOptions(), **values)
 
 
-def _build_section(section: type, prefix: str, flat: Mapping[str, Any]) -> Any:
+def _build_section(section: Any, prefix: str, flat: Mapping[str, Any]) -> Any:
     values: dict[str, Any] = {}
     for name, kind in type_hints(section).items():
         if is_dataclass(kind):
