@@ -56,25 +56,19 @@ def discrimination(run: Path, /, *others: Path, asked: Asked = PLAIN, pixels: st
     """
     from semiseg import analysis
 
+    if pixels != "all" and (not pixels.isdecimal() or int(pixels) == 0):
+        raise ValueError(f"--pixels is {pixels}; expected a number above 0, or all")
+    most = None if pixels == "all" else int(pixels)
     runs, folder = [run, *others], asked.folder(run)
-    found = analysis.discriminate(runs, folder, **asked.keywords, pixels=_limit(pixels), seed=seed)
-    for row in found["rows"]:
-        words = [f"{name.replace('_', ', ')} {row[name]['ratio']:.3f}" for name in _VERSIONS]
+    for row in analysis.discriminate(runs, folder, **asked.keywords, pixels=most, seed=seed)["rows"]:
+        versions = ("raw", "balanced", "unit", "unit_balanced")
+        words = [f"{name.replace('_', ', ')} {row[name]['ratio']:.3f}" for name in versions]
         print(f"{row['label']}: inter / intra {'; '.join(words)}")
     print(folder / "discrimination.md")
 
 
-_VERSIONS = ("raw", "balanced", "unit", "unit_balanced")
-
-
 def embedding(
-    run: Path,
-    /,
-    *others: Path,
-    asked: Asked = PLAIN,
-    classes: str | None = None,
-    pixels: int = 500,
-    seed: int = 0,
+    run: Path, /, *others: Path, asked: Asked = PLAIN, classes: str | None = None, pixels: int = 500, seed: int = 0
 ) -> None:
     """Draw features of a few classes on a plane, run beside run, by t-SNE, with prototypes as stars (Fig. 2).
 
@@ -127,17 +121,7 @@ def pictures(
     from semiseg import analysis
 
     folder = asked.folder(run)
-    found = analysis.picture([run, *others], folder, **asked.keywords, rule=rule, count=count)
-    for row in found["rows"]:
+    for row in analysis.picture([run, *others], folder, **asked.keywords, rule=rule, count=count)["rows"]:
         boundary, inside = row["boundary_iou"]["mean"], row["consistency"]["mean"]
         print(f"{row['label']}: boundary mIoU {boundary:.2f}, consistency within objects {inside:.2f}")
     print(folder / f"pictures-{rule}.png")
-
-
-def _limit(text: str) -> int | None:
-    """A number of pixels; None for `all`."""
-    if text == "all":
-        return None
-    if not text.isdecimal() or int(text) == 0:
-        raise ValueError(f"--pixels is {text}; expected a number above 0, or all")
-    return int(text)

@@ -37,11 +37,10 @@ def train(recipe: str, /, *, resume: Annotated[bool, Parameter(group=RUN)] = Fal
     from semiseg.training import experiment
 
     run = experiment.train(config, resume=resume)
-    if not is_first():
-        return
-    from semiseg import report
+    if is_first():
+        from semiseg import report
 
-    print(report.write_report(run))
+        print(report.write_report(run))
 
 
 def compare(
@@ -131,8 +130,7 @@ def evaluate(
 
     evaluation = {key.removeprefix("evaluation."): value for key, value in options.items()}
     scores = runs.evaluate(run, checkpoint=checkpoint, subset=subset, evaluation=evaluation, root=root)
-    for key, value in flatten(scores).items():
-        print(f"{key}: {value}")
+    print(*(f"{key}: {value}" for key, value in flatten(scores).items()), sep="\n")
 
 
 def predict(run: Path, images: Path, /, *, out: Path, window: int | None = None, stride: int | None = None) -> None:
@@ -190,10 +188,10 @@ def report(run: Path, /, *others: Path, out: Path | None = None) -> None:
 
     if not others and out is None:
         print(report.write_report(run))
-        return
-    runs = [run, *others]
-    words = report.summary(runs)
-    print(words, report.write_comparison(runs, out or run / "comparison.html", "Comparison", words), sep="\n")
+    else:
+        words = report.summary([run, *others])
+        print(words)
+        print(report.write_comparison([run, *others], out or run / "comparison.html", "Comparison", words))
 
 
 def bench(
@@ -222,18 +220,11 @@ def bench(
     from semiseg.costs import bench
     from semiseg.runtime import distributed
 
-    names = list(bench.BENCHMARKS) if what == "all" else [what]
-    bench.run(names, out, distributed.pick_device(device), repeats)
+    bench.run(list(bench.BENCHMARKS) if what == "all" else [what], out, distributed.pick_device(device), repeats)
 
 
 def shard(
-    source: Path,
-    /,
-    *,
-    out: Path,
-    root: Path | None = None,
-    shard_size: int | None = None,
-    images: int | None = None,
+    source: Path, /, *, out: Path, root: Path | None = None, shard_size: int | None = None, images: int | None = None
 ) -> None:
     """Write unlabelled images as tar shards with an index, for --data.unlabeled_shards; a stopped one goes on.
 

@@ -44,7 +44,8 @@ def main(tokens: Sequence[str] | None = None) -> int:
             return 1
         if not _is_users(error):
             raise
-        return _fail(_explain(error, tokens))
+        print(f"semiseg: error: {_explain(error, tokens)}", file=sys.stderr)
+        return 2
     return 0
 
 
@@ -52,7 +53,7 @@ def build_app(tokens: Sequence[str] = ()) -> App:
     """The application; `train` has the options of the recipe and the method that `tokens` name."""
     app = App(
         name="semiseg",
-        help=_ABOUT,
+        help="Semantic segmentation from a few labelled images and many unlabelled ones.",
         help_flags=("--help", "-h", HELP_ALL),
         help_format="markdown",  # paragraphs of a docstring are filled to the width of the terminal
         default_parameter=Parameter(negative_iterable=()),
@@ -61,8 +62,14 @@ def build_app(tokens: Sequence[str] = ()) -> App:
     )
     for command in (commands.train, commands.compare, reproduce, commands.estimate, commands.evaluate):
         app.command(with_options(command, tokens))
-    others = (commands.predict, commands.demo, commands.report, commands.bench, commands.methods, commands.recipes)
-    for command in others:
+    for command in (
+        commands.predict,
+        commands.demo,
+        commands.report,
+        commands.bench,
+        commands.methods,
+        commands.recipes,
+    ):
         app.command(command)
     data = App(name="data", help="Prepare very many unlabelled images.")
     for command in (commands.shard, commands.index):
@@ -73,14 +80,6 @@ def build_app(tokens: Sequence[str] = ()) -> App:
         analysis.command(command)
     app.command(analysis)
     return app
-
-
-_ABOUT = "Semantic segmentation from a few labelled images and many unlabelled ones."
-
-
-def _fail(message: str) -> int:
-    print(f"semiseg: error: {message}", file=sys.stderr)
-    return 2
 
 
 def _explain(error: Exception, tokens: Sequence[str]) -> str:

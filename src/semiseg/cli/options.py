@@ -1,10 +1,9 @@
 """The options of a config on the command line, made from the dataclasses.
 
 cyclopts binds them: a command's `**options` are unpacked from a TypedDict whose keys are the dotted names, so that the
-command is called with what was typed and nothing else. The dataclasses themselves it cannot be handed. It would fill
-the rest of an instance with the class's defaults instead of the recipe's, check that mixture, and not tell what was
-typed. So the defaults of the help, which are the recipe's, are written here; names, types, choices, `none` and the
-nearest names are cyclopts' work.
+command is called with what was typed and nothing else. From the dataclasses themselves it would fill in the class's
+defaults instead of the recipe's, check that mixture, and not tell what was typed. So the recipe's defaults are written
+into the help here; names, types, choices, `none` and the nearest names are cyclopts' work.
 """
 
 from __future__ import annotations
@@ -22,13 +21,11 @@ from semiseg.config.recipe import Config, load_config, option_values
 
 Command = Callable[..., None]
 
+_CROP = ("augment.crop_height", "augment.crop_width")
 FIRST = {
     "Data": ("data.root", "data.labeled"),
     "Method": ("method", "prototypes", "network.encoder"),
-    "Training": (
-        *("train.steps", "train.batch_labeled", "train.batch_unlabeled", "augment.crop_height", "augment.crop_width"),
-        *("optim.lr", "train.devices"),
-    ),
+    "Training": ("train.steps", "train.batch_labeled", "train.batch_unlabeled", *_CROP, "optim.lr", "train.devices"),
     "Run": ("run", "preset", "seed"),
 }
 """The fifteen options that people change first, in groups: `--help` shows these, `--help-all` every one."""
@@ -60,8 +57,8 @@ def named_config(tokens: Sequence[str], options: Sequence[str] = ("preset", "met
     chosen: dict[str, object] = {}
     for token, after in zip(tokens, [*tokens[1:], ""], strict=True):
         name, equals, value = token.partition("=")
-        if name in [f"--{option}" for option in options]:
-            chosen[name.removeprefix("--")] = value if equals else after
+        if name.startswith("--") and name[2:] in options:
+            chosen[name[2:]] = value if equals else after
     if recipe is None:
         chosen.pop("preset", None)
     return load_config(recipe or "folder", chosen)
@@ -84,9 +81,7 @@ def _of_comparison(tokens: Sequence[str]) -> dict[str, Any]:
 
 def _of_reproduction(tokens: Sequence[str]) -> dict[str, Any]:
     """Likewise; each table and scale has defaults of its own, and `--preset` is the reproduction's own."""
-    options = _of_many_runs(tokens, {})
-    del options["preset"]
-    return options
+    return {key: kind for key, kind in _of_many_runs(tokens, {}).items() if key != "preset"}
 
 
 def _of_many_runs(tokens: Sequence[str], values: Mapping[str, object]) -> dict[str, Any]:
@@ -158,8 +153,7 @@ def join_booleans(tokens: Sequence[str]) -> list[str]:
     """`--a.b true` as `--a.b=true`: cyclopts reads a boolean after a space as an argument of its own."""
     joined: list[str] = []
     for token in tokens:
-        follows = bool(joined) and joined[-1].startswith("--") and "=" not in joined[-1]
-        if token in ("true", "false") and follows:
+        if token in ("true", "false") and joined and joined[-1].startswith("--") and "=" not in joined[-1]:
             joined[-1] += f"={token}"
         else:
             joined.append(token)

@@ -23,10 +23,7 @@ def check_same_run(config: Config, saved: Config, folder: Path) -> None:
 def changed_options(config: Config, saved: Config) -> list[str]:
     """In what `config` would give another run than `saved`, as `optim.lr was 0.02 and is 0.5`."""
     ours, theirs = (flatten(config_to_dict(c)) for c in (config, saved))
-    free = {
-        "run",
-        "recipe",
-        *marked(config.method, FREE_ON_RESUME),
-    }  # that the images are the same is checked by the lists
-    keys = [key for key in ours if ours[key] != theirs.get(key) and key not in free]
-    return [f"{key} was {theirs.get(key)!r} and is {ours[key]!r}" for key in keys]
+    # That the images are the same is checked by the lists.
+    changed = [key for key in ours if ours[key] != theirs.get(key)]
+    free = {"run", "recipe", *marked(config.method, FREE_ON_RESUME)}
+    return [f"{key} was {theirs.get(key)!r} and is {ours[key]!r}" for key in changed if key not in free]

@@ -15,15 +15,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from semiseg.config.methods import METHOD_OPTIONS
-from semiseg.config.options import (
-    AugmentOptions,
-    DataOptions,
-    EvaluationOptions,
-    LossOptions,
-    NetworkOptions,
-    OptimOptions,
-    TrainOptions,
-)
+from semiseg.config.options import SECTIONS
 from semiseg.config.prototypes import PrototypesOptions
 
 
@@ -38,17 +30,8 @@ def has_prototypes(method: str) -> bool:
 
 def sections(method: str) -> dict[str, type]:
     """Section name -> dataclass of its options; the section `method` holds the options of `method`."""
-    return {
-        "method": METHOD_OPTIONS[method],
-        **({"prototypes": PrototypesOptions} if has_prototypes(method) else {}),
-        "data": DataOptions,
-        "augment": AugmentOptions,
-        "network": NetworkOptions,
-        "loss": LossOptions,
-        "optim": OptimOptions,
-        "train": TrainOptions,
-        "evaluation": EvaluationOptions,
-    }
+    prototypes = {"prototypes": PrototypesOptions} if has_prototypes(method) else {}
+    return {"method": METHOD_OPTIONS[method], **prototypes, **SECTIONS}
 
 
 def option_types(method: str) -> dict[str, Any]:
@@ -82,10 +65,7 @@ def marked(method: str, mark: Mapping[str, str]) -> set[str]:
     return {key for key, (_, item) in option_fields(method).items() if mark.items() <= item.metadata.items()}
 
 
-@cache
-def type_hints(options: type) -> Mapping[str, Any]:
-    """Field -> type of a dataclass of options; worked out once, as a table loads a config a hundred times."""
-    return get_type_hints(options)
+type_hints = cache(get_type_hints)  # field -> type; worked out once, as a table loads a config a hundred times
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
@@ -119,16 +99,9 @@ def convert(value: object, kind: Any) -> Any:
             kinds = inner[:1] * len(items) if inner[-1] is Ellipsis else inner
             if len(items) == len(kinds):
                 return tuple(map(convert, items, kinds))
-    else:
-        return _convert_plain(value, kind)
-    raise ValueError(value)
-
-
-def _convert_plain(value: object, kind: type) -> Any:
-    if kind is bool:
-        words = {"true": True, "false": False}
-        if str(value).lower() in words:
-            return words[str(value).lower()]
+    elif kind is bool:
+        if str(value).lower() in ("true", "false"):
+            return str(value).lower() == "true"
     elif kind in (str, Path):
         if isinstance(value, str | Path):
             return kind(value)

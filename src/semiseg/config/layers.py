@@ -51,13 +51,8 @@ class Layer:
             own["prototypes"] = rest.pop("prototypes")
         name = own.pop("name", None)
         methods = mapping_of(rest.pop("methods", None), f"{place}methods")
-        return cls(
-            place,
-            flatten(rest),
-            method=None if name is None else check_method(name, place),
-            own=own,
-            methods={check_method(key, f"{place}methods: "): mapping_of(methods[key], place + key) for key in methods},
-        )
+        methods = {check_method(key, f"{place}methods: "): mapping_of(methods[key], place + key) for key in methods}
+        return cls(place, flatten(rest), None if name is None else check_method(name, place), own, methods)
 
     def for_method(self, method: str) -> Flat:
         """The layer as `method` reads it: options that are meant for other methods are left out."""
@@ -76,20 +71,18 @@ class Layer:
 
     def checked(self, method: str) -> Flat:
         """`for_method` with every value in its option's type. Raises ConfigError where a key or a value is wrong."""
-        types = option_types(method)
-        checked = {key: self._check(key, value, types) for key, value in self.for_method(method).items()}
+        types, checked = option_types(method), {}
+        for key, value in self.for_method(method).items():
+            if key not in types:
+                raise ConfigError(f"{self.place}{key}: there is no such option; {repair(key, types)}")
+            try:
+                checked[key] = convert(value, types[key])
+            except ValueError:
+                raise ConfigError(f"{self.place}{key} is {value!r}; expected {describe(types[key])}") from None
         useless = [key for key in self.values if key.startswith("prototypes.")]
         if useless and checked["prototypes"] is False:
             raise ConfigError(f"{self.place}{useless[0]}: prototypes are turned off here too; leave one of them out")
         return checked
-
-    def _check(self, key: str, value: object, types: Mapping[str, Any]) -> object:
-        if key not in types:
-            raise ConfigError(f"{self.place}{key}: there is no such option; {repair(key, types)}")
-        try:
-            return convert(value, types[key])
-        except ValueError:
-            raise ConfigError(f"{self.place}{key} is {value!r}; expected {describe(types[key])}") from None
 
 
 def _prototypes_section(value: object) -> Flat:

@@ -221,21 +221,16 @@ class TrainOptions:
         require(min(self.evaluate_every, self.checkpoint_every) >= 1, "train: evaluate_every and checkpoint_every >= 1")
         require(self.workers >= 0, f"train.workers is {self.workers}; expected 0 or more")
         require(self.threads is None or self.threads >= 1, f"train.threads is {self.threads}; expected 1 or more")
-        for name in ("batch_labeled", "batch_unlabeled"):
-            self._check_shares(name, getattr(self, name))
-
-    def _check_shares(self, name: str, size: int) -> None:
-        require(
-            size % self.accumulate == 0,
-            f"train.{name} ({size}) must be a multiple of train.accumulate ({self.accumulate})",
-        )
-        shares = self.accumulate * self.devices
-        parts = f"train.accumulate {self.accumulate} x {self.devices} devices"
-        require(
-            size % shares == 0,
-            f"train.{name} ({size}) is of all devices together and must be a multiple of {shares} ({parts}): make it "
-            f"{-(-size // shares) * shares}, or use other --devices",
-        )
+        accumulate, shares = self.accumulate, self.accumulate * self.devices
+        for name, size in (("batch_labeled", self.batch_labeled), ("batch_unlabeled", self.batch_unlabeled)):
+            whole = size % accumulate == 0
+            require(whole, f"train.{name} ({size}) must be a multiple of train.accumulate ({accumulate})")
+            parts = f"{shares} (train.accumulate {accumulate} x {self.devices} devices)"
+            require(
+                size % shares == 0,
+                f"train.{name} ({size}) is of all devices together and must be a multiple of {parts}: make it "
+                f"{-(-size // shares) * shares}, or use other --devices",
+            )
 
 
 @dataclass(frozen=True)
@@ -269,3 +264,15 @@ class EvaluationOptions:
         """The protocol and what matters to it, as in `slide-769-513`."""
         sizes = {"whole": (), "crop": (self.window,), "slide": (self.window, self.stride)}[self.protocol]
         return "-".join(map(str, (self.protocol, *sizes)))
+
+
+SECTIONS: dict[str, type] = {
+    "data": DataOptions,
+    "augment": AugmentOptions,
+    "network": NetworkOptions,
+    "loss": LossOptions,
+    "optim": OptimOptions,
+    "train": TrainOptions,
+    "evaluation": EvaluationOptions,
+}
+"""Section of a config -> its options, in the order of the help; `method` and `prototypes` come before."""

@@ -11,25 +11,17 @@ No torch here: `semiseg --help` reads this file and must answer at once.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from semiseg.config import options
 from semiseg.config.fields import ConfigError, check_method, has_prototypes, nearest, sections, type_hints
 from semiseg.config.layers import Flat, Layer, flatten, mapping_of
 from semiseg.config.methods import METHOD_OPTIONS, UnlabeledOptions
 from semiseg.config.methods.supervised import SupervisedOptions
-from semiseg.config.options import (
-    AugmentOptions,
-    DataOptions,
-    EvaluationOptions,
-    LossOptions,
-    NetworkOptions,
-    OptimOptions,
-    TrainOptions,
-)
 from semiseg.config.prototypes import PrototypesOptions
 from semiseg.config.yaml_file import read_yaml
 
@@ -53,13 +45,13 @@ class Config:
     """The method; its own options are listed by `--method NAME --help`."""
     method_options: SupervisedOptions | UnlabeledOptions = None  # type: ignore[assignment]  # None: the defaults
     """The method's own options: an instance of METHOD_OPTIONS[method]."""
-    data: DataOptions = field(default_factory=DataOptions)
-    augment: AugmentOptions = field(default_factory=AugmentOptions)
-    network: NetworkOptions = field(default_factory=NetworkOptions)
-    loss: LossOptions = field(default_factory=LossOptions)
-    optim: OptimOptions = field(default_factory=OptimOptions)
-    train: TrainOptions = field(default_factory=TrainOptions)
-    evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
+    data: options.DataOptions = field(default_factory=options.DataOptions)
+    augment: options.AugmentOptions = field(default_factory=options.AugmentOptions)
+    network: options.NetworkOptions = field(default_factory=options.NetworkOptions)
+    loss: options.LossOptions = field(default_factory=options.LossOptions)
+    optim: options.OptimOptions = field(default_factory=options.OptimOptions)
+    train: options.TrainOptions = field(default_factory=options.TrainOptions)
+    evaluation: options.EvaluationOptions = field(default_factory=options.EvaluationOptions)
 
     def __post_init__(self) -> None:
         expected = METHOD_OPTIONS[check_method(self.method)]
@@ -105,9 +97,7 @@ def load_config(recipe: str | Path, overrides: Mapping[str, object] | None = Non
     Raises ConfigError for an unknown recipe, option or choice, a wrong type, or a value out of range.
     """
     path = find_recipe(recipe)
-    return _resolve(
-        mapping_of(read_yaml(path), str(path)), f"{path}: ", path.stem, Layer("--", flatten(overrides or {}))
-    )
+    return _resolve(mapping_of(read_yaml(path), str(path)), f"{path}: ", path.stem, overrides)
 
 
 def find_recipe(recipe: str | Path) -> Path:
@@ -121,22 +111,23 @@ def find_recipe(recipe: str | Path) -> Path:
     return path
 
 
-def _resolve(document: Mapping[str, Any], place: str, name: str, overrides: Layer) -> Config:
+def _resolve(document: Mapping[str, Any], place: str, name: str, overrides: Mapping[str, object] | None) -> Config:
     """Lay the preset and the overrides over a recipe; every layer is checked before the next hides its mistakes."""
+    typed = Layer("--", flatten(overrides or {}))
     recipe = dict(document)
     presets = mapping_of(recipe.pop("presets", None), f"{place}presets")
-    preset = overrides.values.get("preset", recipe.get("preset"))
+    preset = typed.values.get("preset", recipe.get("preset"))
     preset = None if preset in (None, "none") else str(preset)
     layers = [Layer.from_document(place, {"recipe": name, **recipe})]
     # A run's config.yaml names its preset but has none: its options are already in it.
-    if presets or "preset" in overrides.values:
-        layers += [_preset(presets, preset, place)] if preset is not None else []
-    chosen = [layer.method for layer in layers if layer.method] + [overrides.values.get("method")]
+    if preset is not None and (presets or "preset" in typed.values):
+        layers.append(_preset(presets, preset, place))
+    chosen = [layer.method for layer in layers if layer.method] + [typed.values.get("method")]
     method = check_method([name for name in ["prototype", *chosen] if name is not None][-1])
     flat: Flat = {}
-    for layer in [*layers, overrides]:
+    for layer in [*layers, typed]:
         flat |= layer.checked(method)
-    where = place.removesuffix(": ") + (" with the options given" if overrides.values else "")
+    where = place.removesuffix(": ") + (" with the options given" if typed.values else "")
     return _build(flat | {"method": method, "preset": preset}, where)
 
 
@@ -154,39 +145,47 @@ def _build(flat: Mapping[str, Any], place: str) -> Config:
     parts: dict[str, Any] = {}
     try:
         top.pop("prototypes", None)
-        for name, options in sections(top["method"]).items():
+        for name, section in sections(top["method"]).items():
             if name == "prototypes":
                 parts["method"] = replace(parts["method"], prototypes=_build_prototypes(parts["method"], flat))
             else:
-                parts[name] = _build_section(options, f"{name}.", flat)
+                parts[name] = _build_section(section, f"{name}.", flat)
         return Config(method_options=parts.pop("method"), **top, **parts)
     except ValueError as error:
         raise ConfigError(f"{error} (in {place})") from None
 
 
-def _build_prototypes(options: Any, flat: Mapping[str, Any]) -> PrototypesOptions | None:
+def _build_prototypes(own: Any, flat: Mapping[str, Any]) -> PrototypesOptions | None:
     """The section `prototypes` over the method's default, which is none for a method of another paper."""
-    if not flat.get("prototypes", options.prototypes is not None):
+    if not flat.get("prototypes", own.prototypes is not None):
         return None
     values = {key.partition(".")[2]: value for key, value in flat.items() if key.startswith("prototypes.")}
-    return replace(options.prototypes or PrototypesOptions(), **values)
+    return replace(own.prototypes or PrototypesOptions(), **values)
 
 
-def _build_section(options: type, prefix: str, flat: Mapping[str, Any]) -> Any:
-    hints = type_hints(options)
-    values = {item.name: flat[prefix + item.name] for item in fields(options) if prefix + item.name in flat}
-    for name in (item.name for item in fields(options) if is_dataclass(hints[item.name])):
-        values[name] = _build_section(hints[name], f"{prefix}{name}.", flat)
-    return options(**values)
+def _build_section(section: Any, prefix: str, flat: Mapping[str, Any]) -> Any:
+    values: dict[str, Any] = {}
+    for name, kind in type_hints(section).items():
+        if is_dataclass(kind):
+            values[name] = _build_section(kind, f"{prefix}{name}.", flat)
+        elif prefix + name in flat:
+            values[name] = flat[prefix + name]
+    return section(**values)
 
 
 def config_to_dict(config: Config) -> dict[str, Any]:
     """Every option in plain types (str, int, float, bool, None, list, dict): for YAML and for a checkpoint."""
-    document = _plain(asdict(config))
-    options = document.pop("method_options")
-    prototypes = {"prototypes": options.pop("prototypes")} if "prototypes" in options else {}
-    document["method"] = {"name": document["method"], **options}
+    document = asdict(config, dict_factory=_plain)
+    own = document.pop("method_options")
+    prototypes = {"prototypes": own.pop("prototypes")} if "prototypes" in own else {}
+    document["method"] = {"name": document["method"], **own}
     return document | prototypes
+
+
+def _plain(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Fields with their values: paths as text, tuples as lists."""
+    values = {name: str(value) if isinstance(value, Path) else value for name, value in items}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def option_values(config: Config) -> Flat:
@@ -199,20 +198,12 @@ def option_values(config: Config) -> Flat:
     return flat
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
-
-
 def config_from_dict(document: Mapping[str, Any], overrides: Mapping[str, object] | None = None) -> Config:
     """The config that `config_to_dict` wrote, with `overrides` as for `load_config`.
 
     Raises ConfigError where it does not fit this version's options.
     """
-    return _resolve(document, "saved config: ", "saved", Layer("--", flatten(overrides or {})))
+    return _resolve(document, "saved config: ", "saved", overrides)
 
 
 def save_config(config: Config, path: str | Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from semiseg.config.options import DATASETS as NAMES
 from semiseg.config.options import DataOptions, require
 from semiseg.config.registry import CUSTOM, Registry
-from semiseg.data.dataset import Dataset, ImageSet, Prepared
+from semiseg.data.dataset import Dataset, Prepared
 from semiseg.data.sets.cityscapes import open_cityscapes
 from semiseg.data.sets.folder import open_folder
 from semiseg.data.sets.scenes import open_scenes
@@ -37,7 +37,6 @@ _WHEN_EMPTY = {
     "test": "leave data.test out, or name some",
 }
 
-
 _LISTS = ("labeled", "unlabeled", "unlabeled_shards", "val", "test", "split", "labeled_count")
 """Options that say which images are in which list."""
 
@@ -52,20 +51,25 @@ def open_dataset(options: DataOptions, need_unlabeled: bool = True, given: Datas
     every other file is checked when it is read.
     """
     for name in () if given is None else _LISTS:
-        require(
-            getattr(options, name) is None,
-            f"data.{name} names images of files, and a dataset of your own has its lists: leave it out",
-        )
+        own = f"data.{name} names images of files, and a dataset of your own has its lists: leave it out"
+        require(getattr(options, name) is None, own)
     dataset = _opened(options) if given is None else given
     if not isinstance(dataset, Dataset):
-        raise ValueError(
-            f"the dataset is a {type(dataset).__name__}; expected a semiseg.Dataset, as Dataset.from_items makes one"
-        )
+        expected = "a semiseg.Dataset, as Dataset.from_items makes one"
+        raise ValueError(f"the dataset is a {type(dataset).__name__}; expected {expected}")
     if options.unlabeled_shards is not None:
         dataset = with_shards(dataset, options.unlabeled_shards)
-    check_lists(dataset, need_unlabeled, _splits_there(options))
+    splits = sorted(options.root.glob("splits/*/labeled.txt")) if options.labeled is None else []
+    hint = f"; or choose a split that is there: --data.labeled {splits[0].relative_to(options.root)}" if splits else ""
+    check_lists(dataset, need_unlabeled, hint)
     check_masks(dataset, None if options.dataset == "folder" else _MASKS_READ_AT_OPEN)
-    return _prepared(dataset, options)
+    return replace(
+        dataset,
+        labeled=Prepared(dataset.labeled, options.scale, options.cache),
+        unlabeled=Prepared(dataset.unlabeled, options.scale, options.cache),
+        val=Prepared(dataset.val, cache=True) if options.cache else dataset.val,
+        test=Prepared(dataset.test, cache=True) if options.cache and dataset.test is not None else dataset.test,
+    )
 
 
 def _opened(options: DataOptions) -> Dataset:
@@ -93,16 +97,9 @@ def check_lists(dataset: Dataset, need_unlabeled: bool, hint: str) -> None:
         enough = len(image_set) > 0 or (name == "unlabeled" and not need_unlabeled)
         repair = _WHEN_EMPTY[name] + (hint if name == "unlabeled" else "")
         require(enough, f"there are no {name} images ({dataset.split[name]['name']}): {repair}")
-    origins = {name: record["name"] for name, record in dataset.split.items()}
     # Shards have each key once, and keys of other lists were left out.
     listed = {name: images.names for name, images in dataset.image_sets.items() if not isinstance(images, ShardSet)}
-    check_disjoint(listed, origins)
-
-
-def _splits_there(options: DataOptions) -> str:
-    """What to do where the folder has splits of its own and none was chosen."""
-    lists = sorted(options.root.glob("splits/*/labeled.txt")) if options.labeled is None else []
-    return f"; or choose a split that is there: --data.labeled {lists[0].relative_to(options.root)}" if lists else ""
+    check_disjoint(listed, {name: record["name"] for name, record in dataset.split.items()})
 
 
 def check_masks(dataset: Dataset, most: int | None) -> None:
@@ -116,11 +113,10 @@ def check_masks(dataset: Dataset, most: int | None) -> None:
         images = dataset.image_sets[name]
         masks = (images.mask(index) for index in range(min(most or len(images), len(images))))
         found: set[int] = set().union(*(np.unique(mask).tolist() for mask in masks)) - {IGNORE}
-        listed = dataset.split[name]["name"]
         require(
             bool(found) or most is not None,
-            f"the masks of the {name} images ({listed}) have no labelled pixel: every value is {IGNORE}, which is "
-            "ignored. Draw their classes, or name other images",
+            f"the masks of the {name} images ({dataset.split[name]['name']}) have no labelled pixel: every value is "
+            f"{IGNORE}, which is ignored. Draw their classes, or name other images",
         )
         shown |= found
     absent = [name for index, name in enumerate(dataset.classes) if index not in shown]
@@ -130,16 +126,3 @@ def check_masks(dataset: Dataset, most: int | None) -> None:
             "masks' values the classes' indices?",
             *(len(absent), len(dataset.classes), ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")),
         )
-
-
-def _prepared(dataset: Dataset, options: DataOptions) -> Dataset:
-    def whole(image_set: ImageSet) -> ImageSet:
-        return Prepared(image_set, cache=True) if options.cache else image_set
-
-    return replace(
-        dataset,
-        labeled=Prepared(dataset.labeled, options.scale, options.cache),
-        unlabeled=Prepared(dataset.unlabeled, options.scale, options.cache),
-        val=whole(dataset.val),
-        test=None if dataset.test is None else whole(dataset.test),
-    )

@@ -20,6 +20,7 @@ from semiseg.types import IGNORE
 cv2.setNumThreads(0)
 
 Color = tuple[int, int, int]
+LIST_NAMES = ("labeled", "unlabeled", "val", "test")
 
 
 class ImageSet(ABC):
@@ -44,13 +45,9 @@ class ImageSet(ABC):
 class Items(Protocol):
     """A list, a tuple, a dataset of torch: anything with a length and an item for each index from 0."""
 
-    def __len__(self) -> int:
-        """How many."""
-        ...
+    def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int, /) -> Any:
-        """One of them."""
-        ...
+    def __getitem__(self, index: int, /) -> Any: ...
 
 
 class ItemSet(ImageSet):
@@ -63,26 +60,26 @@ class ItemSet(ImageSet):
 
     def image(self, index: int) -> Pixels:
         """Raises ValueError where it is no image."""
-        item = self.items[index]
-        return as_pixels(self._pair(item, index)[0] if self.has_masks else item, f"{self.name} image {index}")
+        image = self._pair(index)[0] if self.has_masks else self.items[index]
+        return as_pixels(image, f"{self.name} image {index}")
 
     def mask(self, index: int) -> Pixels:
         """Raises ValueError where it is no mask, or not of the image's size."""
         if not self.has_masks:
             raise ValueError("unlabeled images have no masks")
-        image, mask = self._pair(self.items[index], index)
+        image, mask = self._pair(index)
         mask, what = np.asarray(mask), f"{self.name} mask {index}"
         size = as_pixels(image, f"{self.name} image {index}").shape[:2]
         if mask.shape != size or not np.issubdtype(mask.dtype, np.integer):
             raise ValueError(f"{what} is {described(mask)}; expected whole numbers of the image's shape {size}")
         wrong = mask[((mask < 0) | (mask >= self.num_classes)) & (mask != IGNORE)]
         if len(wrong):
-            raise ValueError(
-                f"{what} has the value {wrong[0]}; expected 0..{self.num_classes - 1} or {IGNORE} (ignore)"
-            )
+            expected = f"0..{self.num_classes - 1} or {IGNORE} (ignore)"
+            raise ValueError(f"{what} has the value {wrong[0]}; expected {expected}")
         return mask.astype(np.uint8)
 
-    def _pair(self, item: Any, index: int) -> tuple[Any, Any]:
+    def _pair(self, index: int) -> tuple[Any, Any]:
+        item = self.items[index]
         if not isinstance(item, tuple | list) or len(item) != 2:
             raise ValueError(f"{self.name} item {index} is {described(item)}; expected a pair (image, mask)")
         return item[0], item[1]
@@ -95,11 +92,8 @@ class Prepared(ImageSet):
     """
 
     def __init__(self, source: ImageSet, scale: float = 1.0, cache: bool = False) -> None:
-        self.source = source
-        self.scale = scale
-        self.name = source.name
-        self.names = source.names
-        self.has_masks = source.has_masks
+        self.source, self.scale = source, scale
+        self.name, self.names, self.has_masks = source.name, source.names, source.has_masks
         indices = range(len(source)) if cache else ()
         self._images: list[Pixels] = [self._read_image(index) for index in indices]
         self._masks: list[Pixels] = [self._read_mask(index) for index in indices if source.has_masks]
@@ -169,15 +163,14 @@ class Dataset:
         return cls(
             classes=tuple(classes),
             colors=palette(len(classes)) if colors is None else tuple(colors),
-            **{name: sets.get(name) for name in ("labeled", "unlabeled", "val", "test")},  # pyright: ignore
+            **{name: sets.get(name) for name in LIST_NAMES},  # pyright: ignore
             split={name: split_record(images, "your own") for name, images in sets.items()},
         )
 
     @property
     def image_sets(self) -> dict[str, ImageSet]:
         """The image sets by list name; `test` only where there is one."""
-        sets = {"labeled": self.labeled, "unlabeled": self.unlabeled, "val": self.val}
-        return sets if self.test is None else sets | {"test": self.test}
+        return {name: images for name in LIST_NAMES if (images := getattr(self, name)) is not None}
 
 
 def split_record(
@@ -187,8 +180,8 @@ def split_record(
 
     `source` and `file_sha256` are the address and the hash of a published list's file.
     """
-    record = {"name": name, "sha256": ids_sha256(image_set.names), "count": len(image_set)}
-    return record | {"source": source, "file_sha256": file_sha256}
+    identity = {"name": name, "sha256": ids_sha256(image_set.names), "count": len(image_set)}
+    return identity | {"source": source, "file_sha256": file_sha256}
 
 
 def check_same_lists(saved: Mapping[str, Any], now: Mapping[str, Any], names: Iterable[str], folder: Path) -> None:
@@ -213,12 +206,6 @@ def ids_sha256(ids: Iterable[str]) -> str:
 
 def palette(count: int) -> tuple[Color, ...]:
     """`count` distinct colours as in PASCAL VOC: the bits of the index, spread over red, green and blue."""
-    return tuple(_voc_color(index) for index in range(count))
-
-
-def _voc_color(index: int) -> Color:
-    # Bit 3j + c of the index becomes bit 7 - j of channel c.
-    red, green, blue = (
-        sum(((index >> (3 * place + channel)) & 1) << (7 - place) for place in range(3)) for channel in range(3)
-    )
-    return red, green, blue
+    bits = np.arange(count)[:, None, None] >> np.arange(9).reshape(3, 3) & 1  # (count, j, c): bit 3j + c of the index
+    colors = (bits << np.array([7, 6, 5])[:, None]).sum(1)  # it becomes bit 7 - j of channel c
+    return tuple((red, green, blue) for red, green, blue in colors.tolist())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,8 +14,6 @@ from semiseg.data.images import read_image
 from semiseg.data.listing import are_there
 from semiseg.data.masks import MaskReader
 from semiseg.data.names import Names, OnDemand
-
-LIST_NAMES = ("labeled", "unlabeled", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -75,12 +74,8 @@ class FileSet(ImageSet):
         masks: Sequence[Path] | None = None,
         reader: MaskReader | None = None,
     ) -> None:
-        self.name = name
-        self.names = names
-        self.images = images
-        self.masks = masks
-        self.reader = reader
-        self.has_masks = masks is not None
+        self.name, self.names, self.has_masks = name, names, masks is not None
+        self.images, self.masks, self.reader = images, masks, reader
 
     def image(self, index: int) -> Pixels:
         return read_image(self.images[index])
@@ -105,7 +100,8 @@ def file_dataset(
     The image of an id is `folder`/ID + `ending`(ID). `known` says that this is so for every image, as of a folder that
     was just listed.
     """
-    sets: dict[str, ImageSet] = {}
+    sets: dict[str, FileSet] = {}
+    split: dict[str, dict[str, Any]] = {}
     for name, named in lists.items():
         images = ImageFiles(folder, Names.pack(named.ids), [*map(ending, named.ids)])
         masks = None if name == "unlabeled" else [mask_path(id_) for id_ in named.ids]
@@ -113,14 +109,10 @@ def file_dataset(
             _check_files(images, are_there(folder, images.inside()), f"{name} images ({named.name})")
         _check_files(masks or (), map(Path.is_file, masks or ()), f"{name} masks ({named.name})")
         sets[name] = FileSet(name, images.names, images, masks, None if masks is None else reader)
-    split = {
-        name: split_record(sets[name], named.name, named.source, named.file_sha256) for name, named in lists.items()
-    }
+        split[name] = split_record(sets[name], named.name, named.source, named.file_sha256)
     unlabeled = sets["unlabeled"]
-    assert isinstance(unlabeled, FileSet)
     hidden = FileSet("hidden", unlabeled.names, unlabeled.images, MaskFiles(unlabeled.names, mask_path), reader)
-    test = sets.get("test")
-    return Dataset(reader.classes, colors, sets["labeled"], unlabeled, sets["val"], test, split, hidden)
+    return Dataset(reader.classes, colors, sets["labeled"], unlabeled, sets["val"], sets.get("test"), split, hidden)
 
 
 def _check_files(paths: Sequence[Path], there: Iterable[bool], what: str) -> None:

@@ -11,14 +11,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 Pixels = NDArray[np.uint8]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
 
-_ORIENTATION = 0x0112  # the EXIF tag
-_SIDEWAYS = (5, 6, 7, 8)  # its values that swap height and width
+_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 _DAMAGE = (OSError, SyntaxError, EOFError, struct.error, zlib.error)
 
 
@@ -78,14 +77,12 @@ def as_pixels(image: object, what: str = "the image") -> Pixels:
 
 def described(value: object) -> str:
     """The kind of a value, and of an array its shape and type."""
-    if isinstance(value, np.ndarray):
-        return f"an array {value.shape} {value.dtype}"
-    return f"a {type(value).__name__}"
+    return f"an array {value.shape} {value.dtype}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
 
 
 def image_size(path: Path) -> tuple[int, int]:
     """(H, W) that `read_image` will give, in pixels, from the file's header alone."""
     with opened(path) as picture:
         width, height = picture.size
-        sideways = picture.getexif().get(_ORIENTATION) in _SIDEWAYS
+        sideways = picture.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS
         return (width, height) if sideways else (height, width)

@@ -53,8 +53,6 @@ def files_below(folder: Path | str, wanted: Callable[[Entry], bool], prefix: str
                 folders.add(entry.name)
             elif wanted(entry):
                 names.append(entry.name)
-    if not folders:
-        return [prefix + name for name in sorted(names)]
     found: list[str] = []
     for name in sorted([*names, *folders]):
         found += files_below(f"{folder}/{name}", wanted, f"{prefix}{name}/") if name in folders else [prefix + name]
@@ -101,8 +99,7 @@ def listed_ids(path: Path, folder: Path, endings: Mapping[str, str]) -> tuple[st
     """
     lines = read_lines(path)
     names = [line.replace("\\", "/").removeprefix("./").removeprefix("images/") for line in lines]
-    # A whole path outranks the same name deeper in the tree.
-    found = [_by_path(name, endings) for name in names]
+    found = [_by_path(name, endings) for name in names]  # which outranks the same name deeper in the tree
     bare = {name for name, ids in zip(names, found, strict=True) if not ids}
     deeper = _by_last_part(bare, endings) if bare else {}
     return tuple(

@@ -165,11 +165,9 @@ def training_batches(
 
 def collate(samples: list[Sample | ValueError]) -> tuple[Crops, Crops | None] | ValueError:
     """A step's samples -> its labelled and its unlabelled crops, or the first error among them."""
-    views = []
-    for sample in samples:
-        if isinstance(sample, ValueError):
-            return sample
-        views.append(sample)
+    views = [sample for sample in samples if isinstance(sample, Sample)]
+    if len(views) < len(samples):
+        return next(sample for sample in samples if isinstance(sample, ValueError))
     labeled = [view for view in views if view.label is not None]
     unlabeled = views[len(labeled) :]
     return _stacked(labeled), _stacked(unlabeled) if unlabeled else None
@@ -191,10 +189,9 @@ class PartnerLoader:
         slots = own_slots(len(positions), self.train.accumulate)
         keys = [ViewKey(Stream.PARTNER_VIEW, step, slot, positions[slot]) for slot in slots]
         futures = [self.pool.submit(self.views.sample, key) for key in keys]
-        return lambda: self.batch([future.result() for future in futures])
+        return lambda: self._batch([future.result() for future in futures])
 
-    def batch(self, samples: list[Sample]) -> UnlabeledBatch:
-        """The samples on the device."""
+    def _batch(self, samples: list[Sample]) -> UnlabeledBatch:
         crops = _stacked(samples)
         if self.device.type == "cuda":
             crops = Crops(crops.image.pin_memory(), None, crops.valid.pin_memory(), crops.index.pin_memory())
@@ -211,10 +208,15 @@ def whole_images(
     Yields (name, image (1, 3, H, W) float32 normalised, label (H, W) int64, or None without `with_label`).
     Raises ValueError where an image or a mask cannot be read.
     """
+
+    def load(index: int) -> WholeImage:
+        label = torch.from_numpy(images.mask(index).astype(np.int64)) if with_label else None
+        return images.names[index], as_batch(images.image(index)), label
+
     with ThreadPoolExecutor(LOAD_THREADS) as pool:
         waiting: deque[Future[WholeImage]] = deque()
         for index in range(len(images)) if indices is None else indices:
-            waiting.append(pool.submit(_whole_image, images, index, with_label))
+            waiting.append(pool.submit(load, index))
             if len(waiting) > LOAD_AHEAD:
                 yield waiting.popleft().result()
         while waiting:
@@ -250,8 +252,3 @@ def _start_worker(_: int) -> None:
     """One thread per worker, and Ctrl-C is the parent's to answer."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _whole_image(images: ImageSet, index: int, with_label: bool) -> WholeImage:
-    label = torch.from_numpy(images.mask(index).astype(np.int64)) if with_label else None
-    return images.names[index], as_batch(images.image(index)), label

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from semiseg.data.dataset import Color, Pixels
 from semiseg.data.images import image_size, opened
@@ -41,7 +40,14 @@ class MaskReader:
         without a class, or another size than the photograph's.
         """
         values = self.values(path)
-        _check_size(path, values.shape, image)
+        height, width = image_size(image)
+        if values.shape != (height, width):
+            turned = values.shape == (width, height)
+            why = "; the photograph is turned by its EXIF orientation, the mask is not" if turned else ""
+            raise ValueError(
+                f"mask {path} is {values.shape[1]} x {values.shape[0]} pixels, but its image {image} is {width} x "
+                f"{height} (width x height){why}. Save the mask at the size of the image"
+            )
         return self.to_classes(values, path)
 
     def values(self, path: Path) -> NDArray[np.integer]:
@@ -65,15 +71,21 @@ class MaskReader:
                 "of class indices, or give each line of classes.txt its colour, as in `road 128 64 128`"
             )
         colors = self.colors if self.ignore_color is None else (*self.colors, self.ignore_color)
-        classes = [*range(len(self.colors)), IGNORE]
+        classes = np.array([*range(len(self.colors)), IGNORE], dtype=np.uint8)
         codes = _color_codes(pixels)  # (H, W)
         known = _color_codes(np.array(colors, dtype=np.uint8))  # (C,)
         order = np.argsort(known)
         place = order[np.searchsorted(known, codes, sorter=order).clip(max=len(known) - 1)]
         unknown = known[place] != codes
         if unknown.any():
-            raise ValueError(_unknown_color(path, np.unique(codes[unknown]), int(unknown.sum())))
-        return np.array(classes, dtype=np.uint8)[place]
+            foreign = np.unique(codes[unknown])
+            shown = ", ".join(f"({code >> 16} {code >> 8 & 255} {code & 255})" for code in foreign[:5])
+            raise ValueError(
+                f"mask {path} holds {len(foreign)} colour(s) that no class has, at {unknown.sum()} pixels: {shown}. "
+                "Add them to classes.txt (`ignore r g b` names the colour of pixels to leave out), and save masks "
+                "without smoothing or JPEG"
+            )
+        return classes[place]
 
 
 def looks_binary(masks: Iterable[frozenset[int]]) -> bool:
@@ -98,30 +110,16 @@ def _read_pixels(path: Path) -> NDArray[np.integer]:
                 f"mask {path} has {picture.mode!r} pixels; expected one channel of class indices, or RGB. "
                 "Save it as an 8-bit grey or palette PNG"
             )
-        stretch = _stretch(picture)
+        # PIL names the file's own pixel format in the tile that it is about to decode.
+        tiles = getattr(picture, "tile", [])
+        stretch = _STRETCH.get(str(tiles[0][3]), 1) if tiles else 1
         pixels = np.asarray(picture)
-    if pixels.dtype == bool:
-        return pixels.astype(np.uint8)
-    return pixels if stretch == 1 else pixels // stretch
-
-
-def _stretch(picture: Image.Image) -> int:
-    # PIL names the file's own pixel format in the tile that it is about to decode.
-    tiles = getattr(picture, "tile", [])
-    return _STRETCH.get(str(tiles[0][3]), 1) if tiles else 1
+    return pixels.astype(np.uint8) if pixels.dtype == bool else pixels // stretch
 
 
 def _color_codes(pixels: NDArray[np.uint8]) -> NDArray[np.int32]:
     """One number per RGB colour; (..., 3) -> (...)."""
     return pixels.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.int32)
-
-
-def _unknown_color(path: Path, codes: NDArray[np.int32], count: int) -> str:
-    shown = ", ".join(f"({code >> 16} {code >> 8 & 255} {code & 255})" for code in codes[:5])
-    return (
-        f"mask {path} holds {len(codes)} colour(s) that no class has, at {count} pixels: {shown}. Add them to "
-        "classes.txt (`ignore r g b` names the colour of pixels to leave out), and save masks without smoothing or JPEG"
-    )
 
 
 def _refuse(values: NDArray[np.integer], unknown: NDArray[np.bool_], path: Path, expected: str) -> None:
@@ -130,17 +128,6 @@ def _refuse(values: NDArray[np.integer], unknown: NDArray[np.bool_], path: Path,
     found = np.unique(values[unknown])
     shown = ", ".join(map(str, found[:8])) + (", ..." if len(found) > 8 else "")
     raise ValueError(
-        f"mask {path} holds {shown} at {int(unknown.sum())} pixels; expected {expected}. "
+        f"mask {path} holds {shown} at {unknown.sum()} pixels; expected {expected}. "
         "Write class indices into the mask, or, in a folder of your own, add the missing classes to classes.txt"
-    )
-
-
-def _check_size(path: Path, shape: tuple[int, ...], image: Path) -> None:
-    height, width = image_size(image)
-    if shape == (height, width):
-        return
-    turned = "; the photograph is turned by its EXIF orientation, the mask is not" if shape == (width, height) else ""
-    raise ValueError(
-        f"mask {path} is {shape[1]} x {shape[0]} pixels, but its image {image} is {width} x {height} "
-        f"(width x height){turned}. Save the mask at the size of the image"
     )

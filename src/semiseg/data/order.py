@@ -38,9 +38,10 @@ class Order:
 
     def batch(self, step: int, size: int) -> list[int]:
         """The indices of `step`: entries step * size to (step + 1) * size of the endless list."""
-        return [self._entry(*divmod(place, self.count)) for place in range(step * size, (step + 1) * size)]
-
-    def _entry(self, epoch: int, place: int) -> int:
-        if epoch != self._epoch:  # steps go forward: each pass is made once
-            self._epoch, self._pass = epoch, self.permutation(epoch)
-        return int(self._pass[place])
+        entries: list[int] = []
+        for number in range(step * size, (step + 1) * size):
+            epoch, place = divmod(number, self.count)
+            if epoch != self._epoch:  # steps go forward: each pass is made once
+                self._epoch, self._pass = epoch, self.permutation(epoch)
+            entries.append(int(self._pass[place]))
+        return entries

@@ -13,9 +13,8 @@ import posixpath
 import tempfile
 import urllib.request
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from importlib.resources import files
 from itertools import combinations
 from pathlib import Path
@@ -25,7 +24,8 @@ import numpy as np
 import platformdirs
 
 from semiseg.config.options import DataOptions
-from semiseg.data.files import IN_SHARDS, LIST_NAMES, NamedList
+from semiseg.data.dataset import LIST_NAMES
+from semiseg.data.files import IN_SHARDS, NamedList
 from semiseg.data.listing import find_list, read_lines
 
 _NOT_OF_THE_ID = ("", ".", "JPEGImages", "leftImg8bit")
@@ -60,16 +60,12 @@ class PublishedSplit:
 def _published() -> dict[str, PublishedSplit]:
     table = json.loads(files("semiseg.data").joinpath("published_splits.json").read_text(encoding="utf-8"))
     lists = {file: PublishedList(file, **facts) for file, facts in table["lists"].items()}
-    return {
-        name: PublishedSplit(
-            dataset=split["dataset"],
-            labeled=lists[split["labeled"]],
-            val=lists[split["val"]],
-            unlabeled=lists[split["unlabeled"]] if "unlabeled" in split else None,
-            universe=tuple(lists[file] for file in split.get("universe", ())),
-        )
-        for name, split in table["splits"].items()
-    }
+    splits: dict[str, PublishedSplit] = {}
+    for name, split in table["splits"].items():
+        universe = tuple(lists[file] for file in split.pop("universe", ()))
+        parts = {key: lists[file] for key, file in split.items() if key != "dataset"}
+        splits[name] = PublishedSplit(split["dataset"], universe=universe, **parts)
+    return splits
 
 
 PUBLISHED: dict[str, PublishedSplit] = _published()
@@ -92,14 +88,11 @@ def published_lists(name: str, dataset: str, folder: Path | None) -> dict[str, N
     from the source. Raises ValueError for a list that is missing, altered, or shares images with another.
     """
     split = find_split(name, dataset)
-    parts = {"labeled": split.labeled, "val": split.val}
-    if split.unlabeled is not None:
-        parts["unlabeled"] = split.unlabeled
+    parts = {"labeled": split.labeled, "val": split.val} | ({"unlabeled": split.unlabeled} if split.unlabeled else {})
     lists = {key: NamedList(_read_published(part, folder), name, part.url, part.sha256) for key, part in parts.items()}
     if split.unlabeled is None:
-        labeled = set(lists["labeled"].ids)
         universe = [id_ for part in split.universe for id_ in _read_published(part, folder)]
-        rest = tuple(id_ for id_ in universe if id_ not in labeled)
+        rest = without(universe, [lists["labeled"]])
         source = ", ".join(part.url for part in split.universe)
         lists["unlabeled"] = NamedList(rest, f"{name}: the images not labelled", source)
     check_disjoint({key: named.ids for key, named in lists.items()})
@@ -114,9 +107,19 @@ def given_lists(options: DataOptions) -> dict[str, NamedList]:
     for key in LIST_NAMES:
         option: str | None = getattr(options, key)
         if option is not None:
-            ids = tuple(image_id(line) for line in read_lines(find_list(option, options.root)))
-            lists[key] = NamedList(ids, option)
+            lists[key] = NamedList(listed_images(find_list(option, options.root)), option)
     return lists if options.unlabeled_shards is None else lists | {"unlabeled": IN_SHARDS}
+
+
+def without(ids: Iterable[str], lists: Iterable[NamedList]) -> tuple[str, ...]:
+    """The `ids` that are in none of the `lists`, in order."""
+    taken = {id_ for named in lists for id_ in named.ids}
+    return tuple(id_ for id_ in ids if id_ not in taken)
+
+
+def listed_images(path: Path) -> tuple[str, ...]:
+    """The ids in a benchmark's list."""
+    return tuple(map(image_id, read_lines(path)))
 
 
 def image_id(line: str) -> str:
@@ -156,14 +159,13 @@ def covering_order(present: Mapping[str, frozenset[int]], seed: int) -> list[str
     """
     names = sorted(present)
     order = [names[place] for place in np.random.default_rng(seed).permutation(len(names))]
-    missing: frozenset[int] = reduce(frozenset.union, present.values(), frozenset())
-    first: list[str] = []
+    missing: frozenset[int] = frozenset().union(*present.values())
+    first: dict[str, None] = {}
     while missing:
-        # max takes the first of equals, and `order` is random.
-        first.append(max(order, key=lambda name: len(present[name] & missing)))
-        missing -= present[first[-1]]
-    chosen = set(first)
-    return first + [name for name in order if name not in chosen]
+        best = max(order, key=lambda name: len(present[name] & missing))  # the first of equals, and `order` is random
+        first[best] = None
+        missing -= present[best]
+    return list(first | dict.fromkeys(order))
 
 
 def cached_list(part: PublishedList, folder: Path | None) -> Path:
@@ -178,17 +180,16 @@ def _read_published(part: PublishedList, folder: Path | None) -> tuple[str, ...]
     if not path.is_file():
         raise ValueError(f"no list {path}. Put a copy of {part.url} there, or leave data.split_folder out to fetch it")
     _check_published(path.read_bytes(), part, str(path))
-    return tuple(image_id(line) for line in read_lines(path))
+    return listed_images(path)
 
 
 def _check_published(content: bytes, part: PublishedList, where: str) -> None:
-    count = sum(1 for line in content.splitlines() if line.strip())
-    if hashlib.sha256(content).hexdigest() == part.sha256 and count == part.count:
-        return
-    raise ValueError(
-        f"{where} is not the published list: {count} images, sha256 {hashlib.sha256(content).hexdigest()}; expected "
-        f"{part.count} images, sha256 {part.sha256}. Delete it and take a fresh copy of {part.url}"
-    )
+    count, sha256 = sum(1 for line in content.splitlines() if line.strip()), hashlib.sha256(content).hexdigest()
+    if (count, sha256) != (part.count, part.sha256):
+        raise ValueError(
+            f"{where} is not the published list: {count} images, sha256 {sha256}; expected {part.count} images, sha256 "
+            f"{part.sha256}. Delete it and take a fresh copy of {part.url}"
+        )
 
 
 def _fetch(part: PublishedList, path: Path) -> None:
@@ -202,7 +203,7 @@ def _fetch(part: PublishedList, path: Path) -> None:
         ) from error
     _check_published(content, part, f"what {part.url} sends")
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Written beside its place and moved: a run that is stopped here leaves no half list behind.
+    # Written beside its place and moved: a run that is stopped here leaves no half list, and several may fetch at once.
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
         file.write(content)
     os.replace(file.name, path)

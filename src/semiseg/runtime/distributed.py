@@ -37,7 +37,6 @@ PATIENCE = timedelta(minutes=30)  # of a process that waits for the others; one 
 
 # Who is there ---------------------------------------------------------------------------------------------------------
 
-
 _on_its_own = False  # see `alone`
 
 
@@ -88,19 +87,19 @@ def pick_device(name: str) -> torch.device:
         raise ValueError(f"train.device is {name!r}, which was never tried; expected auto, cpu or cuda:N")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"train.device is {name!r}, but torch sees no GPU here; use --train.device cpu or auto")
-    return _own_gpu(device) if device.type == "cuda" and is_launched() else device
-
-
-def _own_gpu(device: torch.device) -> torch.device:
+    if device.type == "cpu" or not is_launched():
+        return device
+    if device.index is not None:
+        if started_processes() > 1:
+            raise ValueError(f"train.device is {device}, one GPU for several processes; use --train.device auto")
+        return device
     number, there = local_rank(), torch.cuda.device_count()
-    if device.index is not None and started_processes() > 1:
-        raise ValueError(f"train.device is {device}, one GPU for several processes; use --train.device auto")
-    if device.index is None and number >= there:
+    if number >= there:
         raise ValueError(
             f"process {number + 1} on this machine finds no GPU for itself, for torch sees {there}: start {there} "
             "processes here (--devices, torchrun --nproc-per-node), or use --train.device cpu"
         )
-    return torch.device("cuda", number) if device.index is None else device
+    return torch.device("cuda", number)
 
 
 @contextlib.contextmanager
@@ -138,21 +137,16 @@ def own_rows(tensor: Tensor) -> Tensor:
 
 def rolled(maps: Tensor) -> Tensor:
     """Row i + 1 of the whole batch in place of row i, a ring: `maps.roll(-1, 0)` over all processes. No gradient."""
-    with full_precision(maps.device):  # autocast to bf16 joins no float16, which confidences are
-        return _rolled(maps)
-
-
-def _rolled(maps: Tensor) -> Tensor:
     if world_size() == 1:
         return maps.roll(-1, 0)
     first = maps[:1].detach().contiguous()
     following = torch.empty_like(first)
-    before, after = (rank() - 1) % world_size(), (rank() + 1) % world_size()
-    for request in dist.batch_isend_irecv(
-        [dist.P2POp(dist.isend, first, before), dist.P2POp(dist.irecv, following, after)]
-    ):
+    sent = dist.P2POp(dist.isend, first, (rank() - 1) % world_size())
+    received = dist.P2POp(dist.irecv, following, (rank() + 1) % world_size())
+    for request in dist.batch_isend_irecv([sent, received]):
         request.wait()
-    return torch.cat([maps[1:], following])
+    with full_precision(maps.device):  # autocast to bf16 joins no float16, which confidences are
+        return torch.cat([maps[1:], following])
 
 
 # Sums and copies ------------------------------------------------------------------------------------------------------

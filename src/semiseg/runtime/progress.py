@@ -47,16 +47,16 @@ class Progress:
 
     def step(self, step: int, values: Mapping[str, float], note: str = "") -> None:
         """Show the step's losses, the share of pseudo-labels kept, the last mIoU, and the time left; before, `note`."""
-        words = [f"{name} {_short(name, value)}" for name, value in values.items()]
-        figures = " ".join([note, *words] if note else words)
-        if self.miou is not None:
-            figures += f" mIoU {self.miou:.1f}"
+        words = [note] if note else []
+        words += [f"{name} {value:.0%}" if name == "kept" else f"{name} {value:.3f}" for name, value in values.items()]
+        figures = " ".join(words) + ("" if self.miou is None else f" mIoU {self.miou:.1f}")
         self.bar.update(self.task, completed=step, figures=figures)
         now = time.monotonic()
         if not self.live and (now - self.last_line >= QUIET_SECONDS or step == self.total):
             self.last_line = now
             left = (now - self.began) / max(step - self.start, 1) * (self.total - step)
-            estimate = f" left {_clock(left)}" if step > self.start else ""
+            minutes, seconds = divmod(round(left), 60)
+            estimate = f" left {minutes}:{seconds:02d}" if step > self.start else ""
             self.say(f"{self.title} step {step}/{self.total} {figures}{estimate}")
 
     def evaluation(self, step: int, miou: float, warnings: list[str]) -> None:
@@ -65,12 +65,3 @@ class Progress:
         self.say(f"{self.title} step {step}: val mIoU {miou:.2f}")
         for warning in warnings:
             self.say(f"{self.title} step {step}: warning: {warning}")
-
-
-def _short(name: str, value: float) -> str:
-    return f"{100 * value:.0f}%" if name == "kept" else f"{value:.3f}"
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes}:{seconds:02d}"

@@ -23,11 +23,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
             **{name: _version(name) for name in PACKAGES},
             "torch": torch.__version__,  # says for which CUDA it was built
         },
-        "hardware": {
-            "device": device_name(device),
-            "threads": torch.get_num_threads(),
-            "cores": os.cpu_count(),
-        },
+        "hardware": {"device": device_name(device), "threads": torch.get_num_threads(), "cores": os.cpu_count()},
         "commit": _commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -42,10 +38,8 @@ def _version(name: str) -> str | None:
 
 def device_name(device: torch.device) -> str:
     """As its maker calls it."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
-
-
-def _processor() -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -63,10 +57,9 @@ def _commit() -> str | None:
 
 def _git(*arguments: str) -> str | None:
     """What git says in this file's folder; None for nothing, and where there is no git or no checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
     try:
-        found = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), *arguments], capture_output=True, text=True, timeout=10
-        )
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return found.stdout.strip() or None

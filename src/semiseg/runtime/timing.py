@@ -7,6 +7,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -49,11 +50,10 @@ def peak_bytes(call: Call, device: torch.device) -> int:
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own lines would stand between the tables
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         call()
-    held = most = 0
-    for change in _allocations(seen):
-        held += change
-        most = max(most, held)
-    return most
+    results: Any = seen.profiler.kineto_results  # pyright: ignore[reportOptionalMemberAccess]
+    changes = [event for event in results.events() if event.name() == "[memory]"]
+    changes.sort(key=lambda event: event.start_ns())
+    return max(accumulate((event.nbytes() for event in changes), initial=0))
 
 
 def process_peak(device: torch.device) -> int | None:
@@ -66,12 +66,6 @@ def process_peak(device: torch.device) -> int | None:
 
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def _allocations(seen: Any) -> list[int]:
-    """What each allocation added or release took, in bytes, in the order of time."""
-    events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
-    return [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
 
 
 def _wait(device: torch.device) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from semiseg.config.checks import NOT_COUNTED
+from semiseg.config.checks import NOT_COUNTED, require
 from semiseg.config.methods.shared import TeacherOptions, is_background, require_probability
-from semiseg.config.options import require
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from semiseg.config.checks import NOT_COUNTED
+from semiseg.config.checks import NOT_COUNTED, require
 from semiseg.config.methods.shared import UnlabeledOptions, require_probability
-from semiseg.config.options import require
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,8 @@ class CorrMatchOptions(UnlabeledOptions):
     soft_target: Literal["mixed", "unmixed"] = "mixed"
     """What the strong view's distribution is held against: the weak view's, mixed alike, or unmixed as in the code."""
 
+    always_partner = True
+
     def __post_init__(self) -> None:
         super().__post_init__()
         require_probability("threshold", self.threshold)
@@ -34,8 +35,3 @@ class CorrMatchOptions(UnlabeledOptions):
         require(0 <= self.feature_dropout < 1, "method.feature_dropout is a share below 1")
         require(0 <= self.regions < 2**15, "method.regions must be between 0 and 32767")
         require(self.correlation_channels >= 1, "method.correlation_channels must be at least 1")
-
-    @property
-    def needs_partner(self) -> bool:
-        """Always."""
-        return True

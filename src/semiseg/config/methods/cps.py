@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from semiseg.config.checks import NOT_COUNTED
-from semiseg.config.methods.shared import PairOptions
-from semiseg.config.prototypes import PrototypesOptions
+from semiseg.config.methods.shared import PairOptions, PrototypesBeside
 
 
 @dataclass(frozen=True)
-class CPSOptions(PairOptions):
+class CPSOptions(PairOptions, PrototypesBeside):
     """Cross Pseudo Supervision (Chen et al. 2021)."""
 
     unlabeled_weight: float = field(default=1.0, metadata=NOT_COUNTED)
@@ -19,9 +18,6 @@ class CPSOptions(PairOptions):
 
     cutmix: bool = True
     """Ask for predictions of mixed unlabelled images; off: of the labelled and unlabelled images as they are."""
-    prototypes: PrototypesOptions | None = None
-    """The paper's prototype predictor beside this method's own, with the same pseudo-labels; on where any
-    `prototypes.*` is given."""
 
     @property
     def needs_partner(self) -> bool:

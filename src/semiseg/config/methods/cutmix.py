@@ -20,11 +20,8 @@ class CutMixOptions(TeacherOptions):
     strong: bool = True
     """Jitter and blur the student's copy."""
 
+    always_partner = True
+
     def __post_init__(self) -> None:
         super().__post_init__()
         require_probability("threshold", self.threshold)
-
-    @property
-    def needs_partner(self) -> bool:
-        """Always."""
-        return True

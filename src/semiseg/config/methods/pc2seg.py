@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from semiseg.config.checks import NOT_COUNTED
+from semiseg.config.checks import NOT_COUNTED, require
 from semiseg.config.methods.shared import UnlabeledOptions
-from semiseg.config.options import require
 
 
 @dataclass(frozen=True)
@@ -24,13 +23,10 @@ class PC2SegOptions(UnlabeledOptions):
     projection: int = 128
     """Channels of the projected features."""
 
+    always_partner = True  # negatives come from the batch's other images
+
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.contrast_weight >= 0, "method.contrast_weight cannot be negative")
         require(self.temperature > 0, "method.temperature must be positive")
         require(min(self.negatives, self.grid, self.projection) >= 1, "method: negatives, grid and projection: >= 1")
-
-    @property
-    def needs_partner(self) -> bool:
-        """Negatives come from the batch's other images."""
-        return True

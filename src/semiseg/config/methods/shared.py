@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
-from semiseg.config.checks import NOT_COUNTED
-from semiseg.config.options import require
+from semiseg.config.checks import NOT_COUNTED, require
 from semiseg.config.prototypes import PrototypesOptions
 
 Mix = Literal["cutmix", "cutout", "classmix", "none"]
@@ -44,10 +43,21 @@ class UnlabeledOptions:
             f"prototypes is {prototypes!r}; expected semiseg.config.prototypes.PrototypesOptions(...), or None for off",
         )
 
+    always_partner: ClassVar[bool] = False
+
     @property
     def needs_partner(self) -> bool:
-        """Whether an unlabelled image is mixed with another one of its batch."""
-        return False
+        """Whether an unlabelled image is mixed with another one of its batch, or needs the others otherwise."""
+        return self.always_partner
+
+
+@dataclass(frozen=True)
+class PrototypesBeside:
+    """What a method has that the paper's prototypes can be added to."""
+
+    prototypes: PrototypesOptions | None = None
+    """The paper's prototype predictor beside this method's own, with the same pseudo-labels; on where any
+    `prototypes.*` is given."""
 
 
 @dataclass(frozen=True)

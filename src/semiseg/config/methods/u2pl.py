@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from semiseg.config.checks import NOT_COUNTED
-from semiseg.config.methods.shared import MixOptions, require_probability
-from semiseg.config.options import require
-from semiseg.config.prototypes import PrototypesOptions
+from semiseg.config.checks import NOT_COUNTED, require
+from semiseg.config.methods.shared import MixOptions, PrototypesBeside, require_probability
 
 
 @dataclass(frozen=True)
-class U2PLOptions(MixOptions):
+class U2PLOptions(MixOptions, PrototypesBeside):
     """U2PL: unreliable pseudo-labels as negatives (Wang et al., CVPR 2022)."""
 
     warmup: float = field(default=0.0125, metadata=NOT_COUNTED)
@@ -44,9 +42,6 @@ class U2PLOptions(MixOptions):
     """At most so many new ones per class and step, an even sample. None: as many as the queue holds."""
     save_queues: bool = True
     """Write the queues into checkpoints, 0.7 GB with 21 classes. Off: a resumed run fills them anew."""
-    prototypes: PrototypesOptions | None = None
-    """The paper's prototype predictor beside this method's own, with the same pseudo-labels; on where any
-    `prototypes.*` is given."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

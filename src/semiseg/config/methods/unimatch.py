@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from semiseg.config.checks import require
 from semiseg.config.methods.fixmatch import FixMatchOptions
-from semiseg.config.options import require
 
 
 @dataclass(frozen=True)

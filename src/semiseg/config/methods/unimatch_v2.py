@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from semiseg.config.checks import NOT_COUNTED
-from semiseg.config.methods.shared import TeacherOptions, require_probability
-from semiseg.config.prototypes import PrototypesOptions
+from semiseg.config.methods.shared import PrototypesBeside, TeacherOptions, require_probability
 
 
 @dataclass(frozen=True)
-class UniMatchV2Options(TeacherOptions):
+class UniMatchV2Options(TeacherOptions, PrototypesBeside):
     """UniMatch V2 (Yang et al., TPAMI 2025)."""
 
     ema_decay: float = field(default=0.996, metadata=NOT_COUNTED)
@@ -19,15 +18,9 @@ class UniMatchV2Options(TeacherOptions):
     """Half of the images lose in one strong view the half of the encoder's channels that the other view keeps."""
     threshold: float = field(default=0.95, metadata=NOT_COUNTED)
     """Confidence from which a pseudo-label teaches."""
-    prototypes: PrototypesOptions | None = None
-    """The paper's prototype predictor beside this method's own, with the same pseudo-labels; on where any
-    `prototypes.*` is given."""
+
+    always_partner = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_probability("threshold", self.threshold)
-
-    @property
-    def needs_partner(self) -> bool:
-        """Always."""
-        return True

@@ -18,7 +18,7 @@ from semiseg.config.options import DataOptions
 from semiseg.data.dataset import Color, Dataset, Pixels
 from semiseg.data.files import NamedList, file_dataset
 from semiseg.data.masks import MaskReader
-from semiseg.data.splits import PUBLISHED, given_lists, image_id
+from semiseg.data.splits import PUBLISHED, given_lists, image_id, without
 from semiseg.types import IGNORE
 
 # name, labelId of the stock archive, colour; a class's trainId is its place in this table
@@ -79,23 +79,19 @@ def _lists(options: DataOptions) -> dict[str, NamedList]:
     lists = given_lists(options)
     if "labeled" not in lists:
         names = ", ".join(name for name, split in PUBLISHED.items() if split.dataset == "cityscapes")
-        raise ValueError(
-            f"no Cityscapes images are labelled: set data.labeled to a list, or data.split to one of {names}"
-        )
+        repair = f"set data.labeled to a list, or data.split to one of {names}"
+        raise ValueError(f"no Cityscapes images are labelled: {repair}")
     if "val" not in lists:
         lists["val"] = NamedList(_on_disk(options.root, "val"), "every image of leftImg8bit/val")
     if "unlabeled" not in lists:
-        taken = {id_ for named in lists.values() for id_ in named.ids}
-        rest = tuple(id_ for id_ in _on_disk(options.root, "train") if id_ not in taken)
+        rest = without(_on_disk(options.root, "train"), lists.values())
         lists["unlabeled"] = NamedList(rest, "every image of leftImg8bit/train that is in no other list")
     return lists
 
 
 def _on_disk(root: Path, part: str) -> tuple[str, ...]:
-    folder = root / "leftImg8bit"
-    return tuple(
-        sorted(image_id(path.relative_to(folder).as_posix()) for path in folder.glob(f"{part}/*/*_leftImg8bit.png"))
-    )
+    paths = (root / "leftImg8bit").glob(f"{part}/*/*_leftImg8bit.png")
+    return tuple(sorted(image_id(path.relative_to(root).as_posix()) for path in paths))
 
 
 def _mask(root: Path, id_: str) -> Path:

@@ -39,10 +39,11 @@ class Canvas:
         fields = {name: getattr(self, name)[rows, columns] for name in ("picture", "mask", "x", "y")}
         return replace(self, **fields)
 
-    def paint(self, index: int, cover: Plane, color: Plane) -> None:
-        """Lay `color` (H, W, 3) or (3,) where `cover` (H, W) is 1, class `index` where above 1/2."""
+    def paint(self, index: int, look: int, cover: Plane, color: Plane) -> None:
+        """Lay `color` (H, W, 3) or (3,) where `cover` (H, W) is 1, class `index` in its `look` where above 1/2."""
         np.add(self.picture, cover[..., None] * (color - self.picture), out=self.picture)
         self.mask[cover > 0.5] = index
+        self.looks.append((index, look))
 
     def shade(self, cover: Plane, strength: float, distance: float) -> None:
         """Darken what lies beside `cover`, away from the light."""
@@ -71,16 +72,8 @@ class Canvas:
 def blank(size: tuple[int, int], rng: Generator) -> Canvas:
     """An empty canvas of (height, width) pixels, with its light from anywhere."""
     y, x = np.indices(size, np.float32)
-    return Canvas(
-        picture=np.zeros((*size, 3), np.float32),
-        mask=np.zeros(size, np.uint8),
-        x=x,
-        y=y,
-        unit=min(size) / _SIDE,
-        light=rng.uniform(0, 2 * math.pi),
-        looks=[],
-        rng=rng,
-    )
+    picture, mask, light = np.zeros((*size, 3), np.float32), np.zeros(size, np.uint8), rng.uniform(0, 2 * math.pi)
+    return Canvas(picture, mask, x, y, unit=min(size) / _SIDE, light=light, looks=[], rng=rng)
 
 
 def _disc(stencil: Pixels, center: Plane, radius: float, angle: float, place: float) -> None:
@@ -105,12 +98,8 @@ def _star(stencil: Pixels, center: Plane, radius: float, angle: float, place: fl
     _fill(stencil, center, angle, reach[:, None] * np.stack([np.cos(turn), np.sin(turn)], 1))
 
 
-SHAPES: dict[str, Callable[[Pixels, Plane, float, float, float], None]] = {
-    "disc": _disc,
-    "ring": _ring,
-    "box": _box,
-    "star": _star,
-}
+Draw = Callable[[Pixels, Plane, float, float, float], None]
+SHAPES: dict[str, Draw] = {"disc": _disc, "ring": _ring, "box": _box, "star": _star}
 
 
 def _fill(stencil: Pixels, center: Plane, angle: float, corners: Plane) -> None:

@@ -12,23 +12,22 @@ import logging
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from semiseg.config.options import DataOptions
-from semiseg.data.dataset import Color, Dataset, palette
-from semiseg.data.files import IN_SHARDS, LIST_NAMES, NamedList, file_dataset
+from semiseg.data.dataset import LIST_NAMES, Color, Dataset, palette
+from semiseg.data.files import IN_SHARDS, NamedList, file_dataset
 from semiseg.data.listing import are_there, files_below, find_list, listed_ids, picture_endings, read_lines
 from semiseg.data.masks import MAX_CLASSES, MaskReader, looks_binary
-from semiseg.data.splits import covering_order
+from semiseg.data.splits import covering_order, without
 from semiseg.types import IGNORE
 
 log = logging.getLogger(__name__)
 
 _MAYBE_BINARY = (0, 2)  # classes in classes.txt, where masks may hold 0 and 255
-_COLORED = re.compile(r"(?P<name>.*\S)\s+(?P<rgb>\d+\s+\d+\s+\d+)")
+_COLORED = re.compile(r"(?P<name>.*\S)\s+(?P<red>\d+)\s+(?P<green>\d+)\s+(?P<blue>\d+)")
 
 
 def open_folder(options: DataOptions) -> Dataset:
@@ -45,16 +44,13 @@ def open_folder(options: DataOptions) -> Dataset:
     Raises ValueError for missing folders, files and masks, ambiguous names, and classes that contradict the masks.
     """
     tree = _scan(options.root)
-    lists = {key: _read_list(tree, path) for key, path in _list_files(options).items()}
-    if options.unlabeled_shards is not None:
-        lists["unlabeled"] = IN_SHARDS
-    lists = _complete(lists, tree, options)
+    lists = _complete(_given_lists(tree, options), tree, options)
     masked = [id_ for key, named in lists.items() if key != "unlabeled" for id_ in named.ids]
     _check_have_masks(masked, tree)
     reader = _with_classes(masked, tree)
     colors = reader.colors or palette(len(reader.classes))
     ending = tree.endings.__getitem__
-    return file_dataset(lists, tree.root / "images", ending, partial(_mask_path, tree), reader, colors, known=True)
+    return file_dataset(lists, tree.root / "images", ending, tree.mask, reader, colors, known=True)
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,7 @@ class _Tree:
 
     root: Path
     endings: dict[str, str]  # id -> file ending; the id is the path inside images/ without it
-    masks: dict[str, Path]  # of the images that have one
+    masked: list[str]  # ids of the images with a mask
     reader: MaskReader  # as classes.txt says; its classes are empty where there is no such file
     seen: dict[str, frozenset[int]] = field(default_factory=dict)  # values of the masks opened so far
 
@@ -71,10 +67,14 @@ class _Tree:
         """The image's file."""
         return self.root / "images" / (id_ + self.endings[id_])
 
+    def mask(self, id_: str) -> Path:
+        """Where the image's mask is, or would be."""
+        return self.root / "masks" / f"{id_}.png"
+
     def mask_values(self, id_: str) -> frozenset[int]:
         """The distinct values in a mask; each mask is opened once."""
         if id_ not in self.seen:
-            self.seen[id_] = frozenset(np.unique(self.reader.values(self.masks[id_])).tolist())
+            self.seen[id_] = frozenset(np.unique(self.reader.values(self.mask(id_))).tolist())
         return self.seen[id_]
 
 
@@ -85,21 +85,15 @@ def _scan(root: Path) -> _Tree:
     endings, masks = picture_endings(folder), root / "masks"
     there = are_there(masks, (f"{id_}.png" for id_ in endings))
     masked = [id_ for id_, found in zip(endings, there, strict=True) if found]
-    _warn_of_orphans(masks, {f"{id_}.png" for id_ in masked})
-    return _Tree(root, endings, {id_: masks / f"{id_}.png" for id_ in masked}, read_classes(root / "classes.txt"))
-
-
-def _warn_of_orphans(folder: Path, known: set[str]) -> None:
-    """Say which files in masks/ are taken for no mask; `known` are the others."""
-    if not known:
-        return
-    orphans = set(files_below(folder, lambda entry: entry.is_file() and not entry.name.startswith("."))) - known
+    files = files_below(masks, lambda entry: entry.is_file() and not entry.name.startswith(".")) if masked else []
+    orphans = set(files) - {f"{id_}.png" for id_ in masked}
     if orphans:
         log.warning(
             "%d files in %s belong to no image, such as %s: the mask of images/NAME.jpg is masks/NAME.png. Images "
             "without a mask of that name are unlabelled",
-            *(len(orphans), folder, min(orphans).rpartition("/")[2]),
+            *(len(orphans), masks, min(orphans).rpartition("/")[2]),
         )
+    return _Tree(root, endings, masked, read_classes(root / "classes.txt"))
 
 
 def read_classes(path: Path) -> MaskReader:
@@ -115,7 +109,9 @@ def read_classes(path: Path) -> MaskReader:
     for line in read_lines(path):
         match = _COLORED.fullmatch(line)
         names.append(match["name"] if match else line)
-        colors.append(_color(match["rgb"], path, line) if match else None)
+        colors.append((int(match["red"]), int(match["green"]), int(match["blue"])) if match else None)
+        if max(colors[-1] or (0,)) > 255:
+            raise ValueError(f"{path}: {line!r} has a colour beyond 255; expected `name red green blue`, each 0..255")
     ignore_color = None
     if "ignore" in names:
         place = names.index("ignore")
@@ -126,13 +122,6 @@ def read_classes(path: Path) -> MaskReader:
     _check_classes(path, names, [*colors, ignore_color] if ignore_color else colors)
     known = tuple(color for color in colors if color is not None)
     return MaskReader(tuple(names), known or None, ignore_color)
-
-
-def _color(text: str, path: Path, line: str) -> Color:
-    red, green, blue = map(int, text.split())
-    if max(red, green, blue) > 255:
-        raise ValueError(f"{path}: {line!r} has a colour beyond 255; expected `name red green blue`, each 0..255")
-    return red, green, blue
 
 
 def _check_classes(path: Path, names: Sequence[str], colors: Sequence[Color | None]) -> None:
@@ -146,51 +135,48 @@ def _check_classes(path: Path, names: Sequence[str], colors: Sequence[Color | No
         raise ValueError(f"{path} has {', '.join(sorted(twice))} more than once; class names and colours must differ")
 
 
-def _list_files(options: DataOptions) -> dict[str, Path]:
-    paths = {
-        key: find_list(option, options.root) for key in LIST_NAMES if (option := getattr(options, key)) is not None
-    }
-    for key in ("val", "test"):
-        usual = options.root / f"{key}.txt"
-        if key not in paths and usual.is_file():
-            paths[key] = usual
-    return paths
-
-
-def _read_list(tree: _Tree, path: Path) -> NamedList:
-    ids = listed_ids(path, tree.root / "images", tree.endings)
-    return NamedList(ids, path.relative_to(tree.root).as_posix() if path.is_relative_to(tree.root) else str(path))
+def _given_lists(tree: _Tree, options: DataOptions) -> dict[str, NamedList]:
+    lists: dict[str, NamedList] = {}
+    for key in LIST_NAMES:
+        option, path = getattr(options, key), tree.root / f"{key}.txt"
+        if option is not None:
+            path = find_list(option, tree.root)
+        elif key not in ("val", "test") or not path.is_file():
+            continue
+        name = path.relative_to(tree.root).as_posix() if path.is_relative_to(tree.root) else str(path)
+        lists[key] = NamedList(listed_ids(path, tree.root / "images", tree.endings), name)
+    return lists if options.unlabeled_shards is None else lists | {"unlabeled": IN_SHARDS}
 
 
 def _complete(lists: dict[str, NamedList], tree: _Tree, options: DataOptions) -> dict[str, NamedList]:
     """`lists` with what is missing of labeled, unlabeled and val, made from `split_seed`."""
     lists = dict(lists)
-    masked = _without(tree.masks, lists)
+    masked = without(tree.masked, lists.values())
     made = f"automatic, seed {options.split_seed}"
     if "labeled" not in lists:
         _check_masked(masked, tree)
         order = covering_order(_present(tree, masked), options.split_seed)
-        kept = 0 if "val" in lists else _val_count(len(order), options)
-        lists["labeled"] = NamedList(_at_most(order[: len(order) - kept], options), made)
-        if kept:
-            lists["val"] = NamedList(tuple(order[len(order) - kept :]), made)
+        first = len(order) if "val" in lists else len(order) - _val_count(len(order), options)
+        count = first if options.labeled_count is None else options.labeled_count
+        if count > first:
+            raise ValueError(
+                f"data.labeled_count is {count}, but {tree.root} has only {first} images with masks beside those of "
+                "validation and test. Ask for fewer, or add masks"
+            )
+        lists["labeled"] = NamedList(tuple(order[:count]), made)
+        if "val" not in lists:
+            lists["val"] = NamedList(tuple(order[first:]), made)
     elif "val" not in lists:
         labeled = lists["labeled"]
         # Only names are drawn where they can be: the masks of images that stay unlabelled are not to be opened.
         pool = {id_: frozenset[int]() for id_ in masked} or _present(tree, labeled.ids)
         order = covering_order(pool, options.split_seed)
-        val = tuple(order[len(order) - _val_count(len(order), options, spare=not masked) :])
-        lists["val"] = NamedList(val, made)
-        rest = tuple(id_ for id_ in labeled.ids if id_ not in set(val))
-        lists["labeled"] = replace(labeled, ids=rest, name=labeled.name if masked else f"{labeled.name}, less val")
+        val = NamedList(tuple(order[len(order) - _val_count(len(order), options, spare=not masked) :]), made)
+        name = labeled.name if masked else f"{labeled.name}, less val"
+        lists |= {"val": val, "labeled": replace(labeled, ids=without(labeled.ids, [val]), name=name)}
     if "unlabeled" not in lists:
-        lists["unlabeled"] = NamedList(tuple(_without(tree.endings, lists)), "every image in no other list")
+        lists["unlabeled"] = NamedList(without(tree.endings, lists.values()), "every image in no other list")
     return {key: lists[key] for key in LIST_NAMES if key in lists}
-
-
-def _without(ids: Iterable[str], lists: dict[str, NamedList]) -> list[str]:
-    taken = {id_ for named in lists.values() for id_ in named.ids}
-    return [id_ for id_ in ids if id_ not in taken]
 
 
 def _val_count(count: int, options: DataOptions, spare: bool = True) -> int:
@@ -201,16 +187,6 @@ def _val_count(count: int, options: DataOptions, spare: bool = True) -> int:
             "more. Add masks, or name the validation images in data.val"
         )
     return min(max(1, round(options.val_fraction * count)), count - spare)
-
-
-def _at_most(order: list[str], options: DataOptions) -> tuple[str, ...]:
-    count = options.labeled_count
-    if count is not None and count > len(order):
-        raise ValueError(
-            f"data.labeled_count is {count}, but {options.root} has only {len(order)} images with masks beside those "
-            "of validation and test. Ask for fewer, or add masks"
-        )
-    return tuple(order[:count])
 
 
 def _check_masked(masked: Sequence[str], tree: _Tree) -> None:
@@ -233,15 +209,12 @@ def _present(tree: _Tree, ids: Iterable[str]) -> dict[str, frozenset[int]]:
     return values if binary else {id_: found - {IGNORE} for id_, found in values.items()}
 
 
-def _mask_path(tree: _Tree, id_: str) -> Path:
-    return tree.root / "masks" / f"{id_}.png"
-
-
 def _check_have_masks(ids: Sequence[str], tree: _Tree) -> None:
-    lacking = [id_ for id_ in ids if id_ not in tree.masks]
+    masked = set(tree.masked)
+    lacking = [id_ for id_ in ids if id_ not in masked]
     if not lacking:
         return
-    expected = _mask_path(tree, lacking[0])
+    expected = tree.mask(lacking[0])
     others = sorted(path.name for path in expected.parent.glob(f"{expected.stem}.*"))
     there = f" ({', '.join(others)} is there, but masks must be PNG)" if others else ""
     raise ValueError(
@@ -267,6 +240,6 @@ def _derived_classes(ids: Sequence[str], tree: _Tree) -> tuple[str, ...]:
     if not 1 <= highest[worst] < MAX_CLASSES:
         raise ValueError(
             f"there is no {tree.root / 'classes.txt'}, and the highest class in the masks is {highest[worst]} (in "
-            f"{tree.masks[worst]}); expected 1 to {MAX_CLASSES - 1}. Name the classes there, and check the masks"
+            f"{tree.mask(worst)}); expected 1 to {MAX_CLASSES - 1}. Name the classes there, and check the masks"
         )
     return tuple(f"class_{index}" for index in range(highest[worst] + 1))

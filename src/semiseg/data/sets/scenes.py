@@ -23,14 +23,7 @@ from semiseg.data.dataset import Color, Dataset, ImageSet, Pixels, split_record
 from semiseg.data.sets.drawing import SHAPES, Canvas, Plane, blank, cover_of, line
 
 CLASSES = ("ground", "track", "disc", "ring", "box", "star")
-COLORS: tuple[Color, ...] = (
-    (74, 84, 70),
-    (150, 150, 160),
-    (222, 74, 64),
-    (164, 92, 214),
-    (112, 204, 92),
-    (64, 168, 214),
-)
+COLORS = ((74, 84, 70), (150, 150, 160), (222, 74, 64), (164, 92, 214), (112, 204, 92), (64, 168, 214))
 LOOKS = 4
 SHARES = {"labeled": (0.8, 0.2, 0.0, 0.0)}
 """How often a list shows each look; the lists not named here show all equally."""
@@ -66,12 +59,11 @@ class Scenes(ImageSet):
         self.has_masks = name != "unlabeled"
         self.options = options
 
-    def image(self, index: int) -> Pixels:
-        """Scene `index`, (H, W, 3) uint8 RGB, read-only."""
+    def image(self, index: int) -> Pixels:  # read-only
         return self.scene(index).image
 
     def mask(self, index: int) -> Pixels:
-        """Its mask, (H, W) uint8, read-only. Unlabelled scenes have one too, to measure by; nothing learns from it."""
+        """Read-only. Unlabelled scenes have a mask too, to measure by; nothing learns from it."""
         return self.scene(index).mask
 
     def scene(self, index: int) -> Scene:
@@ -104,12 +96,7 @@ def draw_scene(options: SceneOptions, name: str, index: int) -> Scene:
         _draw_object(canvas, first, _neighbour(look, shares, rng))
     for kind in rng.choice(kinds, size=rng.integers(2, 5)):
         _draw_object(canvas, str(kind), _draw_look(shares, rng))
-    return _finished(canvas)
-
-
-def _finished(canvas: Canvas) -> Scene:
-    """The scene under its light, with the camera's noise."""
-    rng = canvas.rng
+    # The scene under its light, with the camera's noise.
     light = 1 + 0.45 * canvas.ramp(canvas.light + math.pi) + 0.04 * canvas.clouds(40)
     tint = rng.uniform(0.93, 1.07, 3).astype(np.float32)
     noise = rng.standard_normal(canvas.picture.shape, np.float32) * 0.025
@@ -125,8 +112,7 @@ def _draw_look(shares: tuple[float, ...], rng: Generator) -> int:
 
 def _neighbour(look: int, shares: tuple[float, ...], rng: Generator) -> int:
     """A look beside `look` that the list shows."""
-    choices = [near for near in (look - 1, look + 1) if 0 <= near < LOOKS and shares[near] > 0]
-    return int(rng.choice(choices))
+    return int(rng.choice([near for near in (look - 1, look + 1) if 0 <= near < LOOKS and shares[near] > 0]))
 
 
 def _place(look: int, rng: Generator) -> float:
@@ -140,30 +126,20 @@ def _tone(name: str, place: float) -> Plane:
     return np.array([np.interp(place, range(LOOKS), channel) for channel in channels], np.float32)
 
 
-def _paint(canvas: Canvas, name: str, look: int, cover: Plane, color: Plane) -> None:
-    index = CLASSES.index(name)
-    canvas.paint(index, cover, color)
-    canvas.looks.append((index, look))
-
-
 def _draw_ground(canvas: Canvas, shares: tuple[float, ...]) -> None:
     """One look all over, or two that meet along a winding border; lumps, grain and fallen leaves."""
     rng = canvas.rng
     look = _draw_look(shares, rng)
-    _paint(canvas, "ground", look, np.ones(canvas.mask.shape, np.float32), _tone("ground", _place(look, rng)))
+    ground, everywhere = CLASSES.index("ground"), np.ones(canvas.mask.shape, np.float32)
+    canvas.paint(ground, look, everywhere, _tone("ground", _place(look, rng)))
     if rng.random() < 0.5:
         other = _neighbour(look, shares, rng)
         border = 4 * canvas.ramp(rng.uniform(0, 2 * math.pi)) + 0.6 * canvas.clouds(24)
-        _paint(canvas, "ground", other, np.clip(3 * border, 0, 1), _tone("ground", _place(other, rng)))
+        canvas.paint(ground, other, np.clip(3 * border, 0, 1), _tone("ground", _place(other, rng)))
     lumps = 0.07 * canvas.clouds(14) + 0.06 * canvas.clouds(3)
     np.multiply(canvas.picture, 1 + lumps[..., None], out=canvas.picture)
-    _strew_leaves(canvas)
-
-
-def _strew_leaves(canvas: Canvas) -> None:
-    """Small coloured things that are ground: a bright colour alone makes no object."""
-    rng, (height, width) = canvas.rng, canvas.mask.shape
-    for _ in range(rng.integers(6, 16)):
+    height, width = canvas.mask.shape
+    for _ in range(rng.integers(6, 16)):  # leaves, small and coloured: a bright colour alone makes no object
         center = (rng.uniform(0, width), rng.uniform(0, height))
         color = colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0.2, 0.6), rng.uniform(0.5, 0.85))
         axes = (rng.uniform(2.4, 4.8) * canvas.unit, rng.uniform(1.4, 2.6) * canvas.unit)
@@ -182,7 +158,8 @@ def _draw_track(canvas: Canvas, look: int) -> None:
         line(dashes, points[first : first + 4], 1.6 * canvas.unit)
     light = (1 + 0.05 * canvas.clouds(2)) * (0.72 + 0.28 * cover_of(inner))
     paint = cover_of(dashes) * 0.3 * max(0.0, min(1.0, 1.2 - 0.4 * place))
-    _paint(canvas, "track", look, cover_of(whole), _tone("track", place) * light[..., None] + paint[..., None])
+    color = _tone("track", place) * light[..., None] + paint[..., None]
+    canvas.paint(CLASSES.index("track"), look, cover_of(whole), color)
 
 
 def _path(canvas: Canvas) -> Plane:
@@ -211,7 +188,7 @@ def _draw_object(whole: Canvas, name: str, look: int) -> None:
     facing = np.clip(dx * math.cos(canvas.light) + dy * math.sin(canvas.light), -1, 1)
     light = (1 + _pattern(name, dx, dy, angle, place)) * (1 - 0.16 * facing) * (0.4 + 0.6 * rim)
     tone = _tone(name, place) * rng.uniform(0.9, 1.08) + rng.uniform(-0.02, 0.02, 3).astype(np.float32)
-    _paint(canvas, name, look, cover, tone * light[..., None])
+    canvas.paint(CLASSES.index(name), look, cover, tone * light[..., None])
 
 
 def _pattern(name: str, dx: Plane, dy: Plane, angle: float, place: float) -> Plane:

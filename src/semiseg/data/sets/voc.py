@@ -14,15 +14,15 @@ from pathlib import Path
 from semiseg.config.options import DataOptions
 from semiseg.data.dataset import Dataset, palette
 from semiseg.data.files import NamedList, file_dataset
-from semiseg.data.listing import read_lines
 from semiseg.data.masks import MaskReader
-from semiseg.data.splits import given_lists, image_id
+from semiseg.data.splits import given_lists, listed_images, without
 
 VOC_CLASSES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
     "dining table", "dog", "horse", "motorbike", "person", "potted plant", "sheep", "sofa", "train", "tv monitor",
 )  # fmt: skip
 
+_LISTS = "ImageSets/Segmentation"
 _BORDER = (224, 224, 192)  # around objects, in masks saved as RGB; index 255 in the official ones
 
 
@@ -50,22 +50,17 @@ def _lists(options: DataOptions) -> dict[str, NamedList]:
         if key not in lists:
             lists[key] = _official(options.root, official)
     if "unlabeled" not in lists:
-        universe = "trainaug" if _list_file(options.root, "trainaug").is_file() else "train"
-        taken = {id_ for named in lists.values() for id_ in named.ids}
-        rest = tuple(id_ for id_ in _official(options.root, universe).ids if id_ not in taken)
+        universe = "trainaug" if (options.root / _LISTS / "trainaug.txt").is_file() else "train"
+        rest = without(_official(options.root, universe).ids, lists.values())
         lists["unlabeled"] = NamedList(rest, f"{universe}, without the images in other lists")
     return lists
 
 
-def _list_file(root: Path, name: str) -> Path:
-    return root / "ImageSets" / "Segmentation" / f"{name}.txt"
-
-
 def _official(root: Path, name: str) -> NamedList:
-    path = _list_file(root, name)
+    path = root / _LISTS / f"{name}.txt"
     if not path.is_file():
         raise ValueError(f"no list {path}. Restore it from the VOC 2012 archive, or name a list in the data options")
-    return NamedList(tuple(image_id(line) for line in read_lines(path)), f"VOC 2012 {name}")
+    return NamedList(listed_images(path), f"VOC 2012 {name}")
 
 
 def _mask(root: Path, id_: str) -> Path:

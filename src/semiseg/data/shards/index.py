@@ -51,9 +51,8 @@ def index_shards(folder: Path, console: Console | None = None) -> Shards:
             members, rest = read_members(path)
             if not members:
                 raise ValueError(f"{path} has no picture ({', '.join(IMAGE_SUFFIXES)}) in it. Take it out of {folder}")
-            digest.update(
-                "".join(f"{member.key} {member.length}\n" for member in members).encode(errors="surrogateescape")
-            )
+            facts = "".join(f"{member.key} {member.length}\n" for member in members)
+            digest.update(facts.encode(errors="surrogateescape"))
             parts.append(_part(number, members))
             passed += len(rest)
             example = example or (f"{path}:{rest[0]}" if rest else "")
@@ -75,12 +74,23 @@ def read_members(path: Path) -> tuple[list[Member], list[str]]:
         with tarfile.open(path, "r:") as tar:
             for info in tar:
                 last = info.name
-                if _is_picture(info):
-                    _check_plain(info, path)
-                    found.append(Member(member_key(info.name), info.offset_data, info.size))
-                elif not info.isdir():
+                name = info.name.rpartition("/")[2]
+                if info.isdir():
+                    continue
+                if name.startswith(".") or not name.lower().endswith(IMAGE_SUFFIXES):
                     others.append(info.name)
-            _check_end(tar)
+                    continue
+                if not info.isreg() or info.issparse():
+                    raise ValueError(
+                        f"{path}:{info.name} is a link or the like, without bytes of its own. Write the tar anew with "
+                        "`tar --dereference --hard-dereference`"
+                    )
+                found.append(Member(member_key(info.name), info.offset_data, info.size))
+            # A tar ends with blocks of zeros; tarfile takes anything that is no member for the end.
+            assert tar.fileobj is not None
+            tar.fileobj.seek(tar.offset)
+            if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise tarfile.ReadError("neither another member nor the mark of the end")
     except tarfile.TarError as error:
         raise ValueError(
             f"{path} is not whole, or not a tar without compression ({error}, after {last}). Copy or write it again"
@@ -92,27 +102,6 @@ def member_key(name: str) -> str:
     """The key of a member: its path up to the first dot in the file's name."""
     folder, slash, last = name.removeprefix("./").rpartition("/")
     return folder + slash + last.partition(".")[0]
-
-
-def _is_picture(info: tarfile.TarInfo) -> bool:
-    name = info.name.rpartition("/")[2]
-    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".") and not info.isdir()
-
-
-def _check_plain(info: tarfile.TarInfo, path: Path) -> None:
-    if not info.isreg() or info.issparse():
-        raise ValueError(
-            f"{path}:{info.name} is a link or the like, without bytes of its own. Write the tar anew with "
-            "`tar --dereference --hard-dereference`"
-        )
-
-
-def _check_end(tar: tarfile.TarFile) -> None:
-    """A tar ends with blocks of zeros; tarfile takes anything that is no member for the end."""
-    assert tar.fileobj is not None
-    tar.fileobj.seek(tar.offset)
-    if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise tarfile.ReadError("neither another member nor the mark of the end")
 
 
 def _part(number: int, members: Sequence[Member]) -> Arrays:

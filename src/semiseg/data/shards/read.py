@@ -17,6 +17,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,7 +94,7 @@ class Shards:
         length = int(self._length[place])
         try:
             file = _opened(self.folder, self.tars[self._shard[place]])
-            content = os.pread(file.number, length, int(self._offset[place]))
+            content = os.pread(file.fileno(), length, int(self._offset[place]))
         except OSError as error:
             raise ValueError(f"{self.name(place)} cannot be read ({error.strerror}). Restore the tar") from error
         if len(content) < length:
@@ -113,24 +114,13 @@ class Shards:
         return sorted(found)
 
 
-class _Open:
-    """A file open for reading, until nobody holds it."""
-
-    def __init__(self, path: Path) -> None:
-        self.number = os.open(path, os.O_RDONLY)
-
-    def __del__(self) -> None:
-        if hasattr(self, "number"):
-            os.close(self.number)
-
-
 @lru_cache(OPEN_TARS)
-def _opened(folder: Path, tar: Tar) -> _Open:
+def _opened(folder: Path, tar: Tar) -> FileIO:
     """A tar, opened once per process. A fork may share it, for nobody moves its position; spawned processes have none.
 
     `tar` comes from the index, so that another file of the same name, indexed anew, is opened anew.
     """
-    return _Open(folder / tar.name)
+    return FileIO(folder / tar.name)
 
 
 class ShardKeys(OnDemand[str]):

@@ -62,10 +62,11 @@ def write_shards(
         raise _of_another(strange[0], source)
     with Progress("shard", len(files), console=console) as bar:
         for path, part in parts.items():
-            inside = files[part.start : part.stop]
+            inside = slice(part.start, part.stop)
+            expected = [*zip(keys[inside], lengths[inside], strict=True)]
             if not path.exists():
-                write_atomically(path, partial(_write_tar, folder=folder, files=inside))
-            elif _members(path) != [*zip(keys[part.start : part.stop], lengths[part.start : part.stop], strict=True)]:
+                write_atomically(path, partial(_write_tar, folder=folder, files=files[inside]))
+            elif [(member.key, member.length) for member in read_members(path)[0]] != expected:
                 raise _of_another(path, source)
             bar.step(part.stop, {})
     return index_shards(out, console)
@@ -120,10 +121,6 @@ def _keys(folder: Path, files: Sequence[str]) -> list[str]:
             "list it once"
         )
     return keys
-
-
-def _members(path: Path) -> list[tuple[str, int]]:
-    return [(key, length) for key, _, length in read_members(path)[0]]
 
 
 def _of_another(path: Path, source: Path) -> ValueError:
