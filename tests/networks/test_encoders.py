@@ -215,7 +215,9 @@ def test_a_misshapen_tensor_is_named_with_both_shapes(tmp_path):
 
 
 def test_a_missing_file_is_named_with_the_choices(tmp_path):
-    with pytest.raises(ValueError, match=r"no file .*nowhere\.pth; expected `hub`, `package`, `none`, or a \.safetensors"):
+    with pytest.raises(
+        ValueError, match=r"no file .*nowhere\.pth; expected `hub`, `package`, `none`, or a \.safetensors"
+    ):
         build_encoder(options(weights=tmp_path / "nowhere.pth"))
 
 

@@ -180,12 +180,12 @@ def test_given_figures_win():
 
 
 def test_one_figure_alone_is_refused():
-    with pytest.raises(ValueError, match="both network.mean and network.std"):
+    with pytest.raises(ValueError, match=r"both network\.mean and network\.std"):
         options(mean=(0.5, 0.5, 0.5))
 
 
 def test_a_deviation_of_zero_is_refused():
-    with pytest.raises(ValueError, match="network.std"):
+    with pytest.raises(ValueError, match=r"network\.std"):
         options(mean=(0.5, 0.5, 0.5), std=(0.5, 0.0, 0.5))
 
 

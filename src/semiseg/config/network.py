@@ -68,9 +68,7 @@ class NetworkOptions:
 
     def __post_init__(self) -> None:
         check_name("network.name", self.name, NAMES, "NETWORKS")
-        require(
-            (self.mean is None) == (self.std is None), "give both network.mean and network.std, or neither"
-        )
+        require((self.mean is None) == (self.std is None), "give both network.mean and network.std, or neither")
         require(self.std is None or min(self.std) > 0, f"network.std is {self.std}; each must be above 0")
         require(self.channels >= 8, "network.channels must be at least 8")
         require(0 <= self.dropout < 1, "network.dropout: expected 0 <= dropout < 1")
