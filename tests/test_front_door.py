@@ -244,7 +244,7 @@ def test_such_a_run_goes_on_only_with_what_it_was_given(given, tmp_path):
     with pytest.raises(ValueError, match=r"network\.name is custom: .* Give it again as `network=`"):
         semiseg.train(config, resume=True, console=QUIET, dataset=items())
     fewer = items(labeled=[picture(seed) for seed in range(3)])
-    with pytest.raises(ValueError, match="the labeled images are not those of the run"):
+    with pytest.raises(ValueError, match="the labeled images are not the images of the run"):
         semiseg.train(config, resume=True, console=QUIET, dataset=fewer, network=given.network)
     with pytest.raises(ValueError, match=r"of your own, which was given as an object: give it as load_model\("):
         copied.predict(picture(0)[0])

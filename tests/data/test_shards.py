@@ -251,7 +251,7 @@ def test_a_run_goes_on_with_shards_that_were_moved_but_not_with_others(root, out
     assert train(config(moved), resume=True, console=QUIET) == tmp_path / "run"
     save_noise(root / "images/u2.png", 99, (40, 40))
     write_shards(root, tmp_path / "other", console=QUIET)
-    with pytest.raises(ValueError, match="the unlabeled images are not those of the run"):
+    with pytest.raises(ValueError, match="the unlabeled images are not the images of the run"):
         train(config(tmp_path / "other"), resume=True, console=QUIET)
 
 

@@ -42,7 +42,7 @@ def test_options_and_facts_of_the_experiment_are_keywords():
     method = FixMatch(segmentor(), threshold=0.7, total_steps=10, warmup=0.3, prototypes=PrototypesOptions(per_class=2))
     assert (method.threshold, method.warmup_steps, method.prepare_at) == (0.7, 3, 3)
     assert method.prototypes.predictor.prototypes.shape == (3, 2, 11)
-    assert method.setting.classes == ("class 0", "class 1", "class 2")
+    assert method.context.classes == ("class 0", "class 1", "class 2")
 
 
 @pytest.mark.parametrize(

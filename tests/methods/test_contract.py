@@ -203,8 +203,8 @@ def test_what_a_method_wants_is_there_to_be_had(name):
     train(method, optimizer_of(method), 0, STEPS - 1)
     assert [method.wanted(step) for step in range(WARMUP)] == [None] * WARMUP
     wish = method.wanted(STEPS)
-    assert (wish.dtype, wish.shape) == (torch.int64, (method.setting.batch_unlabeled,))
-    assert 0 <= wish.min() <= wish.max() < method.setting.num_unlabeled
+    assert (wish.dtype, wish.shape) == (torch.int64, (method.context.batch_unlabeled,))
+    assert 0 <= wish.min() <= wish.max() < method.context.num_unlabeled
     labeled, unlabeled = batches()
     with pytest.raises(AssertionError, match="wanted"):
         method(labeled, unlabeled._replace(partner=None), clock(STEPS - 1, STEPS))

@@ -152,7 +152,7 @@ def test_cutmix_pastes_boxes_of_the_strong_view_and_teaches_on_the_weak():
     method = started(CutMix(segmentor(), CutMixOptions(), setting()))
     (labeled, unlabeled), found = batches(), observed(method)
     generator = clock(5).generator
-    strong = strong_view(unlabeled.image, method.setting.augment, generator)
+    strong = strong_view(unlabeled.image, method.context.augment, generator)
     boxes = french_boxes(torch.empty(3, 3, 9, 11), generator)
     expected = torch.where(boxes[:, None], strong.roll(-1, 0), strong)
     assert found["teacher"][0][0].equal(unlabeled.image)

@@ -49,7 +49,7 @@ def test_a_step_is_the_formula(soft_target):
     for count, width in ((3, 5), (3, 6), (2, 8), (3, 8)):  # perturbed features, and the head's dropout
         torch.rand(count, width, generator=generator)
     rows = torch.randint(9, (3, 20), generator=generator)
-    view = strong_view(unlabeled.image, method.setting.augment, generator)
+    view = strong_view(unlabeled.image, method.context.augment, generator)
     boxes = small_boxes(view, generator)
     assert weak.equal(torch.cat([labeled.image, unlabeled.image]))
     assert strong.equal(pasted(view, boxes))

@@ -28,7 +28,7 @@ THRESHOLD = 0.55
 
 def strong_and_boxes(method: Method, image: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """What a strong view of the step looks like, and its boxes; draws go on from where `generator` is."""
-    strong = strong_view(image, method.setting.augment, generator)
+    strong = strong_view(image, method.context.augment, generator)
     boxes = small_boxes(image, generator)
     return pasted(strong, boxes), boxes
 

@@ -115,7 +115,7 @@ def test_a_step_by_loops():
     losses = {name: loss.item() for name, loss in method(labeled, unlabeled, clock(5)).losses.items()}
     (weak_image, weak), (together, output) = seen
     generator = clock(5).generator
-    strong = strong_view(unlabeled.image, method.setting.augment, generator)
+    strong = strong_view(unlabeled.image, method.context.augment, generator)
     assert weak_image.equal(unlabeled.image)
     assert together.equal(torch.cat([labeled.image, strong]))
     assert not weak.logits.requires_grad

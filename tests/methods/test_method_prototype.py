@@ -100,7 +100,7 @@ def test_the_strong_view_is_the_students_alone():
     seen, taught = spied(method), []
     method.teacher.segmentor.register_forward_hook(lambda _, arguments, output: taught.append(arguments[0]))
     method(labeled, unlabeled, clock())
-    expected = strong_view(unlabeled.image, method.setting.augment, clock().generator)
+    expected = strong_view(unlabeled.image, method.context.augment, clock().generator)
     assert not expected.equal(unlabeled.image)
     assert seen[0][0].equal(torch.cat([labeled.image, expected]))
     assert len(taught) == 1

@@ -232,7 +232,7 @@ def test_a_step_by_loops(background):
     losses = {name: loss.item() for name, loss in method(labeled, unlabeled, clock(5)).losses.items()}
 
     generator = clock(5).generator
-    strong = strong_view(unlabeled.image, method.setting.augment, generator)
+    strong = strong_view(unlabeled.image, method.context.augment, generator)
     hole = squares(strong, 0.5, generator)
     assert seen[0].equal(unlabeled.image)
     assert seen[1].equal(torch.cat([labeled.image, strong.masked_fill(hole[:, None], 0)]))

@@ -108,7 +108,7 @@ def test_each_run_is_an_ordinary_run_with_its_log(done):
 def test_it_says_what_it_does(done):
     assert "4 runs, 16 steps, in " in done.printed
     assert "2 at a time; 0 are finished" in done.printed
-    assert "supervised was added: it is what the others are held against" in done.printed
+    assert "supervised was added: the others are held against it" in done.printed
     for cell in done.study.cells:
         assert f"done: {cell.title}" in done.printed
     assert "compare.html, .md and .json" in done.printed
@@ -151,7 +151,7 @@ def test_runs_on_other_images_are_refused(done, recipe):
         document = json.loads(before)
         document["split"]["val"]["sha256"] = "ab" * 32
         result.write_text(json.dumps(document))
-        with pytest.raises(ValueError, match="the val images are not those of the run in"):
+        with pytest.raises(ValueError, match="the val images are not the images of the run in"):
             run_study(done.study, None, tiny_run.QUIET)
     finally:
         result.write_text(before)

@@ -35,7 +35,7 @@ def test_it_prints_every_class_the_verdict_and_the_report(done):
         assert re.search(rf"{name} .*\d\.\d", printed)
     runs = runs_in(out)
     assert f"Verdict: {verdict(runs[1].miou - runs[0].miou)}" in printed
-    assert "scores are those of the last step" in printed
+    assert "scores are the last step's" in printed
 
 
 def test_the_report_has_the_verdict_the_classes_the_pictures_and_no_address(done):

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from semiseg.config.options import OptimOptions
-from semiseg.methods.method import Method, Setting
+from semiseg.methods.method import Method, MethodContext
 from semiseg.networks.dpt import DPT
 from semiseg.networks.vit import ViTEncoder, spread_layers
 from semiseg.parts.prototype_predictor import PrototypePredictor
@@ -99,10 +99,10 @@ def batches(
     )
 
 
-def setting(total_steps: int = 10, **changes) -> Setting:
+def setting(total_steps: int = 10, **changes) -> MethodContext:
     """A second network, for the methods that have one, is another `segmentor`; images enough for every batch."""
     fixed = {"classes": CLASSES, "total_steps": total_steps, "num_unlabeled": 8, "batch_unlabeled": 8}
-    return Setting(**{**fixed, "another": lambda: segmentor(seed=7), **changes})
+    return MethodContext(**{**fixed, "another": lambda: segmentor(seed=7), **changes})
 
 
 def clock(step: int = 0, total_steps: int = 10, seed: int = 0) -> Clock:

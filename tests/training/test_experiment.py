@@ -282,7 +282,7 @@ def test_a_run_does_not_go_on_with_other_images(photos):
     config = tiny_run.tiny_config(photos / "run", "supervised", data=data, steps=2)
     before = (train(config, console=tiny_run.QUIET) / "result.json").read_bytes()
     more_photos(photos)
-    with pytest.raises(ValueError, match=r"the labeled images are not those of the run in .*run: there were 2 .*now"):
+    with pytest.raises(ValueError, match=r"the labeled images are not the images of the run in .*: there were 2 .*now"):
         train(config, resume=True, console=tiny_run.QUIET)
     assert (photos / "run/result.json").read_bytes() == before
 
@@ -291,7 +291,7 @@ def test_a_run_is_not_scored_on_images_it_was_trained_on(photos):
     data = DataOptions(root=photos, unlabeled="none.txt")
     run = train(tiny_run.tiny_config(photos / "run", "supervised", data=data, steps=2), console=tiny_run.QUIET)
     more_photos(photos, 12)
-    with pytest.raises(ValueError, match=r"the val images are not those of the run .*there were 1 .*now there are"):
+    with pytest.raises(ValueError, match=r"the val images are not the images of the run .*were 1 .*now there are"):
         evaluate(run, console=tiny_run.QUIET)
 
 

@@ -1,6 +1,6 @@
 """Features of chosen pixels, the same ones for every run, without any upsampled map.
 
-A pixel's feature is what the classifier reads, upsampled to the image as the decoder upsamples its logits. Images are
+A pixel's feature is the classifier's input, upsampled to the image as the decoder upsamples its logits. Images are
 taken whole, at the run's `data.scale`, also where the run is scored in windows.
 """
 

@@ -33,7 +33,7 @@ class Moments:
 
     @classmethod
     def of(cls, features: Floats, label: NDArray[np.int64], num_classes: int) -> Moments:
-        """Those of features (n, D) with classes (n,), each 0..C-1."""
+        """Moments of features (n, D) with classes (n,), each 0..C-1."""
         count = np.bincount(label, minlength=num_classes).astype(np.float64)
         sums = np.zeros((num_classes, features.shape[1]))
         for number in np.unique(label):

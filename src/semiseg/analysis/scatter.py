@@ -46,7 +46,7 @@ class Embedded:
 def draw(found: Sequence[Embedded], classes: Mapping[int, str], colors: Sequence[Color], out: Path) -> list[Path]:
     """Write `out`/embedding.svg and .png; returns both.
 
-    `classes` are numbers and names of those shown, `colors` those of all classes of the dataset.
+    `classes` are numbers and names of the shown ones, `colors` the colours of all classes of the dataset.
     """
     from matplotlib.figure import Figure
 

@@ -57,7 +57,7 @@ def compare(
     """Hold methods against supervised-only training: same labelled batches, same steps, one table.
 
     Runs what is not yet done, so that a stopped comparison goes on with the same command. Options of `train` are for
-    all runs; of those of the methods, each method takes what it has, and `prototypes.*` go to the methods that have
+    all runs; a method takes those `method.*` that it has, and `prototypes.*` go to the methods that have
     prototypes by default or, with `--prototypes true`, to all that can. `--help-all` lists every option.
 
     Parameters

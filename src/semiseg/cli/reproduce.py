@@ -24,7 +24,7 @@ def reproduce(
     """Run a table or figure of the paper, and hold what comes out beside what it says.
 
     Runs what is not yet done, by any table in the same folder: a stopped reproduction goes on with the same command.
-    Options of `train` are for all runs; of those of the methods, each method takes what it has.
+    Options of `train` are for all runs; a method takes those `method.*` that it has.
     `--help-all` lists every one.
 
     Parameters

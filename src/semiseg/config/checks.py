@@ -12,6 +12,6 @@ def require(condition: bool, message: str) -> None:
 FREE_ON_RESUME = {"resume": "free"}
 """Metadata of an option that changes nothing in the weights: it may differ when a run is resumed."""
 COUNTED = {"costs": "counted"}
-"""Metadata of an option that the cost of a step follows from; those of method, prototypes, network and loss all are,"""
+"""Metadata of an option that the cost of a step follows from; all of method, prototypes, network and loss are,"""
 NOT_COUNTED = {"costs": "free"}
 """but for those with this, which only scale or select."""

@@ -43,8 +43,8 @@ class NetworkOptions:
     multi_grid: bool = True
     """Dilations 4, 8, 16 in the last stage at output stride 8 (ResNets only), as in U2PL and the paper."""
     channels: int = 256
-    """Width of the decoder. Features of `deeplabv3plus` have twice as many channels, and 256 is the paper's; those of
-    `dpt` have so many, and 64, 128, 256 go with ViT-S, B, L. `smp:` networks have their own."""
+    """Width of the decoder. Features of `deeplabv3plus` have twice as many channels, and 256 is the paper's; `dpt`'s
+    have so many, and 64, 128, 256 go with ViT-S, B, L. `smp:` networks have their own."""
     aspp_rates: tuple[int, int, int] = (12, 24, 36)
     """Dilations of the three atrous branches. Of `deeplabv3plus`."""
     layers: tuple[int, int, int, int] | None = None

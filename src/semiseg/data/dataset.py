@@ -193,7 +193,7 @@ def check_same_lists(saved: Mapping[str, Any], now: Mapping[str, Any], names: It
     for name in names:
         if name in saved and name in now and saved[name]["sha256"] != now[name]["sha256"]:
             raise ValueError(
-                f"the {name} images are not those of the run in {folder}: there were {saved[name]['count']} "
+                f"the {name} images are not the images of the run in {folder}: there were {saved[name]['count']} "
                 f"({saved[name]['name']}), now there are {now[name]['count']} ({now[name]['name']}) or others. Put the "
                 "images and masks back as they were, name them in a list file, or train again with another --run"
             )

@@ -17,7 +17,7 @@ from semiseg.methods.cutmix import CutMix
 from semiseg.methods.fixmatch import FixMatch
 from semiseg.methods.gct import GCT
 from semiseg.methods.mean_teacher import MeanTeacher
-from semiseg.methods.method import Method, Setting
+from semiseg.methods.method import Method, MethodContext
 from semiseg.methods.pc2seg import PC2Seg
 from semiseg.methods.prototype import Prototype
 from semiseg.methods.pseudoseg import PseudoSeg
@@ -68,6 +68,22 @@ METHODS = Methods(
 )
 
 __all__ = [
-    "AEL", "CCT", "CPS", "GCT", "METHODS", "U2PL", "CorrMatch", "CutMix", "FixMatch", "MeanTeacher", "Method", "PC2Seg",
-    "Prototype", "PseudoSeg", "Setting", "Supervised", "UniMatch", "UniMatchV2",
+    "AEL",
+    "CCT",
+    "CPS",
+    "GCT",
+    "METHODS",
+    "U2PL",
+    "CorrMatch",
+    "CutMix",
+    "FixMatch",
+    "MeanTeacher",
+    "Method",
+    "MethodContext",
+    "PC2Seg",
+    "Prototype",
+    "PseudoSeg",
+    "Supervised",
+    "UniMatch",
+    "UniMatchV2",
 ]  # fmt: skip

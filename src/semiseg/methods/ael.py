@@ -39,8 +39,8 @@ class AEL(TeacherMethod, WantsImages):
 
     def make_parts(self) -> None:
         super().make_parts()
-        self.bank = ConfidenceBank(self.student.num_classes, self.setting.num_unlabeled, self.setting.batch_unlabeled)
-        left_out = self.options.left_out(self.setting.classes)
+        self.bank = ConfidenceBank(self.student.num_classes, self.context.num_unlabeled, self.context.batch_unlabeled)
+        left_out = self.options.left_out(self.context.classes)
         allowed = torch.tensor([number not in left_out for number in range(self.student.num_classes)])
         self.register_buffer("pasted_classes", allowed, persistent=False)
 

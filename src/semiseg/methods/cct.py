@@ -26,8 +26,8 @@ from torch.utils.checkpoint import checkpoint
 from semiseg.config.methods.cct import NEED_BACKGROUND, CCTOptions
 from semiseg.methods.details import cct_perturbations as perturbations
 from semiseg.methods.method import Method
-from semiseg.parts.losses import pixels
-from semiseg.parts.pseudo_labels import labelling
+from semiseg.parts.losses import pixel_count
+from semiseg.parts.pseudo_labels import without_learning
 from semiseg.parts.segmentor import resize
 from semiseg.types import Clock, LabeledBatch, StepResult, UnlabeledBatch
 
@@ -71,13 +71,13 @@ class CCT(Method):
     def families(self) -> dict[str, int]:
         """Perturbation -> number of decoders. Perturbations that need a background are left out where there is none."""
         wanted = {name: count for name, count in self.options.decoders.items() if count}
-        dropped = [] if self.options.has_background(self.setting.classes) else [*filter(wanted.get, NEED_BACKGROUND)]
+        dropped = [] if self.options.has_background(self.context.classes) else [*filter(wanted.get, NEED_BACKGROUND)]
         kept = {name: count for name, count in wanted.items() if name not in dropped}
         if dropped:
             log.warning(
                 "cct: %s need a background, and class 0 is %s: left out. If it is one, say --method.background true",
                 ", ".join(dropped),
-                self.setting.classes[0],
+                self.context.classes[0],
             )
         if not kept:
             raise ValueError("cct has no auxiliary decoder left: raise method.vat, channel_dropout or another family")
@@ -90,7 +90,7 @@ class CCT(Method):
             *(maps.split([len(labeled.image), len(unlabeled.image)]) for maps in pyramid), strict=True
         )
         losses = self.supervised(self.student.decode(list(of_labeled), size), labeled)
-        with labelling():
+        with without_learning():
             target = self.student.decode(list(of_unlabeled), size).logits.softmax(1)  # (B, C, H, W)
         distance = self.distance(of_unlabeled[-1], target, unlabeled.valid, clock.generator)
         losses["consistency"] = self.options.unlabeled_weight * self.ramp(clock, self.options.ramp) * distance
@@ -108,7 +108,7 @@ class CCT(Method):
                 change = self.perturbation(name, decoder, features, guide, generator)
                 arguments = (self.distance_behind, decoder, features, change, name == "vat", target, valid)
                 found.append(checkpoint(*arguments, use_reentrant=False, preserve_rng_state=False))  # pyright: ignore
-        return torch.stack(found).mean() / (target.shape[1] * pixels(valid))
+        return torch.stack(found).mean() / (target.shape[1] * pixel_count(valid))
 
     @torch.no_grad()
     def perturbation(

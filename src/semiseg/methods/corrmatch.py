@@ -65,13 +65,13 @@ class CorrMatch(Method):
         own = pseudo_label(on_weak.logits, unlabeled.valid)
         self.greatest.copy_(self.greatest.maximum(greatest_by_class(own, self.student.num_classes)))
         spread = propagate(own, on_unlabeled, self.tau, self.options.regions, clock.generator)
-        strong = mixed_strong_view(unlabeled.image, spread, self.setting.augment, clock.generator)
+        strong = mixed_strong_view(unlabeled.image, spread, self.context.augment, clock.generator)
         on_strong = self.student(strong.image)
         handed_on = self.correlation(on_strong, (len(strong.image),), clock).logits
 
         losses = self.supervised(on_labeled, labeled)
         handed = correlation.logits[:first]
-        losses["correlation"] = supervised_loss(handed, labeled.label, self.setting.loss, count=labeled.pixels)
+        losses["correlation"] = supervised_loss(handed, labeled.label, self.context.loss, count=labeled.pixels)
         weight = self.options.unlabeled_weight / 4
         unlabeled_losses = {
             "unlabeled": weight * self.match(on_strong.logits, strong.target),

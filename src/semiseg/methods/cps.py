@@ -22,7 +22,7 @@ from semiseg.parts.losses import kept_cross_entropy, share
 from semiseg.parts.mixing import mix_label, paste, toggled_boxes
 from semiseg.parts.predictor import JointPredictor, Predictor
 from semiseg.parts.prototypes import Prototypes, start_prototypes
-from semiseg.parts.pseudo_labels import labelling, pseudo_label
+from semiseg.parts.pseudo_labels import pseudo_label, without_learning
 from semiseg.types import IGNORE, Clock, LabeledBatch, PseudoLabel, StepResult, UnlabeledBatch
 
 
@@ -44,7 +44,7 @@ class CPS(PairedMethod):
         super().prepare(labeled, clock)
         if self.prototypes is not None:
             both = list(zip((self.prototypes, self.right_prototypes), self.networks, strict=True))
-            start_prototypes(both, labeled, clock.generator, self.setting.seed)
+            start_prototypes(both, labeled, clock.generator, self.context.seed)
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
         image, labels = self.mixed(unlabeled, clock) if self.options.cutmix else (unlabeled.image, None)
@@ -67,7 +67,7 @@ class CPS(PairedMethod):
     def mixed(self, unlabeled: UnlabeledBatch, clock: Clock) -> tuple[Tensor, list[PseudoLabel]]:
         """Mixed images (B, 3, H, W), and the mixed labels of left and right."""
         boxes = toggled_boxes(unlabeled.image, clock.generator)
-        with labelling():
+        with without_learning():
             said = [pseudo_label(output.logits, unlabeled.valid) for output in self.outputs(unlabeled.image)]
         return paste(unlabeled.image, boxes), [mix_label(pseudo, boxes) for pseudo in said]
 
@@ -115,5 +115,5 @@ class CPS(PairedMethod):
         figures, warnings = super().health()
         if self.prototypes is None or not self.started:
             return figures, warnings
-        of_right, more = self.right_prototypes.health(self.setting.classes)
+        of_right, more = self.right_prototypes.health(self.context.classes)
         return figures | by_side(of_right, "right"), [*warnings, *(f"right network: {text}" for text in more)]

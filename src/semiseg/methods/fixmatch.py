@@ -30,7 +30,7 @@ class FixMatch(WithPrototypes):
         output = self.student(torch.cat([labeled.image, unlabeled.image]))
         on_labeled, on_weak = split_output(output, len(labeled.image))
         pseudo = pseudo_label(on_weak.logits, unlabeled.valid)
-        strong = mixed_strong_view(unlabeled.image, pseudo, self.setting.augment, clock.generator)
+        strong = mixed_strong_view(unlabeled.image, pseudo, self.context.augment, clock.generator)
         on_strong = self.student(strong.image)
         losses = self.supervised(on_labeled, labeled)
         matched = match(on_strong.logits, strong.target, self.options.threshold)

@@ -20,7 +20,7 @@ from semiseg.types import Clock, LabeledBatch, SegmentationOutput, StepResult, U
 
 
 @dataclass(frozen=True)
-class Setting:
+class MethodContext:
     """A method's view of its experiment."""
 
     classes: tuple[str, ...]
@@ -43,7 +43,7 @@ class Method(nn.Module):
     The first steps (`warmup`, a share of them) are supervised; then comes `consistency_step`, which a subclass writes.
 
         method = FixMatch(network, threshold=0.95)                  # options by keyword; the rest as published
-        method = FixMatch(network, FixMatchOptions(), setting)      # as the trainer makes it
+        method = FixMatch(network, FixMatchOptions(), context)      # as the trainer makes it
 
     With several processes each holds its share of the batch. What a method does with it through `losses`, `mixing`,
     `augment` and `sampling` is then done for the whole batch; a mean or a draw of its own would be the share's.
@@ -65,27 +65,27 @@ class Method(nn.Module):
     started: Tensor  # () bool, whether the warm-up has ended
 
     def __init__(
-        self, student: Segmentor, options: Any = None, setting: Setting | None = None, **keywords: Any
+        self, student: Segmentor, options: Any = None, context: MethodContext | None = None, **keywords: Any
     ) -> None:
-        """`keywords` are fields of `Options` or of `Setting`. Raises ValueError for any other name."""
+        """`keywords` are fields of `Options` or of `MethodContext`. Raises ValueError for any other name."""
         super().__init__()
-        if setting is None:  # made by hand
+        if context is None:  # made by hand
             if not isinstance(student, Segmentor):
                 raise ValueError(
                     f"{type(self).__name__} got a {type(student).__name__} as its network; it needs one that gives "
                     'logits and features: semiseg.wrap(module, features="NAME OF A SUBMODULE")'
                 )
-            setting = Setting(tuple(f"class {number}" for number in range(student.num_classes)))
+            context = MethodContext(tuple(f"class {number}" for number in range(student.num_classes)))
         self.student, self.prototypes = student, None
-        self.options, self.setting = self._with_keywords(options or self.Options(), setting, keywords)
+        self.options, self.context = self._with_keywords(options or self.Options(), context, keywords)
         if self.reads_pyramid:
             student.scales()  # raises ValueError where the network shows none
         warmup = self.options.warmup if self.uses_unlabeled else 1.0
-        if self.uses_unlabeled and warmup and not self.setting.total_steps:
+        if self.uses_unlabeled and warmup and not self.context.total_steps:
             raise ValueError(
                 f"{type(self).__name__} has a warmup of {warmup} of all steps: give total_steps=N, or warmup=0"
             )
-        self.warmup_steps = round(warmup * self.setting.total_steps)
+        self.warmup_steps = round(warmup * self.context.total_steps)
         self.prepare_at = self.warmup_steps if self.uses_unlabeled else None
         self.register_buffer("started", torch.tensor(False))
         self.make_parts()
@@ -93,15 +93,17 @@ class Method(nn.Module):
     def make_parts(self) -> None:
         """Networks and memory beside the student: submodules and buffers. Called at the end of the constructor."""
 
-    def _with_keywords(self, options: Any, setting: Setting, keywords: dict[str, Any]) -> tuple[Any, Setting]:
-        of_setting = {item.name for item in fields(Setting)}
+    def _with_keywords(
+        self, options: Any, context: MethodContext, keywords: dict[str, Any]
+    ) -> tuple[Any, MethodContext]:
+        of_context = {item.name for item in fields(MethodContext)}
         names = [item.name for item in fields(options)]
-        for name in keywords.keys() - of_setting - set(names):
+        for name in keywords.keys() - of_context - set(names):
             near = difflib.get_close_matches(name, names, n=1)
             hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(names) or 'none'}"
             raise ValueError(f"{type(self).__name__} has no option {name!r}; {hint}")
         own = {name: value for name, value in keywords.items() if name in names}
-        return replace(options, **own), replace(setting, **{k: v for k, v in keywords.items() if k in of_setting})
+        return replace(options, **own), replace(context, **{k: v for k, v in keywords.items() if k in of_context})
 
     def forward(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch | None, clock: Clock) -> StepResult:
         """The losses of one (micro-)batch: of `supervised_step` in the warm-up, of `consistency_step` after it."""
@@ -166,11 +168,11 @@ class Method(nn.Module):
         """Figures of the method's state for the record, and warnings for the user; asked at each evaluation."""
         if self.prototypes is None or not self.started:
             return {}, []
-        return self.prototypes.health(self.setting.classes)
+        return self.prototypes.health(self.context.classes)
 
     def supervised(self, output: SegmentationOutput, labeled: LabeledBatch) -> dict[str, Tensor]:
         """The losses on labelled images: Eq. 5 and, where there is an auxiliary head, its own."""
-        options, count = self.setting.loss, labeled.pixels
+        options, count = self.context.loss, labeled.pixels
         losses = {"supervised": supervised_loss(output.logits, labeled.label, options=options, count=count)}
         if output.aux is not None:
             aux = supervised_loss(output.aux, labeled.label, options=options, count=count)

@@ -22,11 +22,11 @@ class PairedMethod(Method):
 
     def make_parts(self) -> None:
         super().make_parts()
-        if self.setting.another is None:
+        if self.context.another is None:
             raise ValueError(
                 f"{type(self).__name__} trains two networks: give another=FUNCTION, which makes the second"
             )
-        self.right = self.setting.another()
+        self.right = self.context.another()
 
     @property
     def networks(self) -> tuple[Segmentor, Segmentor]:

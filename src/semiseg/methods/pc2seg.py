@@ -22,7 +22,7 @@ from semiseg.methods.details.pc2seg_contrast import debiased_contrast
 from semiseg.methods.method import Method, split_output
 from semiseg.parts.augment import strong_view
 from semiseg.parts.losses import softmax_squared_distance
-from semiseg.parts.pseudo_labels import labelling
+from semiseg.parts.pseudo_labels import without_learning
 from semiseg.parts.sampling import grid_points, pick, pick_pixels
 from semiseg.types import Clock, LabeledBatch, SegmentationOutput, StepResult, UnlabeledBatch
 
@@ -41,10 +41,10 @@ class PC2Seg(Method):
         )
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
-        with labelling():
+        with without_learning():
             weak = self.student(unlabeled.image)
             target = weak.logits.float().softmax(1)  # (B, C, H, W)
-        strong = strong_view(unlabeled.image, self.setting.augment, clock.generator)
+        strong = strong_view(unlabeled.image, self.context.augment, clock.generator)
         output = self.student(torch.cat([labeled.image, strong]))
         on_labeled, on_unlabeled = split_output(output, len(labeled.image))
         losses = self.supervised(on_labeled, labeled)
@@ -61,7 +61,7 @@ class PC2Seg(Method):
         size = (valid.shape[-2], valid.shape[-1])
         points = grid_points(*size, self.options.grid, clock.generator)  # (N, 2)
         anchors = self.projector(pick(strong.features, points, size))  # (B, N, P)
-        with labelling():
+        with without_learning():
             keys = self.projector(pick(weak.features, points, size))
         classes = pick_pixels(target.flatten(0, 1), points).unflatten(0, target.shape[:2]).mT  # (B, N, C)
         usable = pick_pixels(valid, points)  # (B, N)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from semiseg.config.methods.prototype import PrototypeOptions
-from semiseg.methods.method import Setting, split_output
+from semiseg.methods.method import MethodContext, split_output
 from semiseg.methods.teacher_method import TeacherMethod
 from semiseg.parts.augment import strong_view
 from semiseg.parts.losses import kept_cross_entropy, share
@@ -40,9 +40,9 @@ class Prototype(TeacherMethod):
     options: PrototypeOptions
 
     def __init__(
-        self, student: Segmentor, options: Any = None, setting: Setting | None = None, **keywords: Any
+        self, student: Segmentor, options: Any = None, context: MethodContext | None = None, **keywords: Any
     ) -> None:
-        super().__init__(student, options, setting, **keywords)
+        super().__init__(student, options, context, **keywords)
         if self.options.prototypes is not None:
             self.prototypes = Prototypes(student.num_classes, student.feature_channels, self.options.prototypes)
 
@@ -51,7 +51,7 @@ class Prototype(TeacherMethod):
         pixels starts the prototypes (Algorithm 2)."""
         super().prepare(labeled, clock)
         if self.prototypes is not None:
-            start_prototypes([(self.prototypes, self.labeler)], labeled, clock.generator, self.setting.seed)
+            start_prototypes([(self.prototypes, self.labeler)], labeled, clock.generator, self.context.seed)
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
         """Algorithm 1, one step."""
@@ -59,7 +59,7 @@ class Prototype(TeacherMethod):
         pseudo = self.label(unlabeled)  # Eq. 7; the loader's images are weak views
         image = unlabeled.image
         if options.strong:  # an option; the paper's student sees the weak view
-            image = strong_view(image, self.setting.augment, clock.generator)
+            image = strong_view(image, self.context.augment, clock.generator)
         image, pseudo = mix_batch(  # 3.3
             options.mix, options.mix_probability, image, pseudo, self.student.num_classes, clock.generator
         )

@@ -24,7 +24,7 @@ from semiseg.parts.augment import strong_view
 from semiseg.parts.losses import classes_shown, cross_entropy, presence_loss, soft_cross_entropy
 from semiseg.parts.mixing import squares
 from semiseg.parts.predictor import Predictor
-from semiseg.parts.pseudo_labels import calibrated_fusion, labelling, sharpened_fusion
+from semiseg.parts.pseudo_labels import calibrated_fusion, sharpened_fusion, without_learning
 from semiseg.parts.segmentor import Segmentor
 from semiseg.types import IGNORE, Clock, LabeledBatch, SegmentationOutput, StepResult, UnlabeledBatch
 
@@ -56,7 +56,7 @@ class PseudoSeg(Method):
     def make_parts(self) -> None:
         super().make_parts()
         (before, _), (deepest, _) = self.student.scales()[-2:]
-        background = self.options.has_background(self.setting.classes)
+        background = self.options.has_background(self.context.classes)
         classes, channels = self.student.num_classes, self.options.attention_channels
         self.attention = AttentionCAM((before, deepest), classes, background, channels)
 
@@ -68,7 +68,7 @@ class PseudoSeg(Method):
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
         target = self.soft_label(unlabeled)  # (B, C, H, W)
-        image = strong_view(unlabeled.image, self.setting.augment, clock.generator)
+        image = strong_view(unlabeled.image, self.context.augment, clock.generator)
         hole = squares(image, self.options.cutout, clock.generator)  # (B, H, W)
         together = torch.cat([labeled.image, image.masked_fill(hole[:, None], 0.0)])
         first = len(labeled.image)
@@ -82,7 +82,7 @@ class PseudoSeg(Method):
 
     def soft_label(self, unlabeled: UnlabeledBatch) -> Tensor:
         """The calibrated fusion of both predictions of the weak view, in train mode as the original's. (B, C, H, W)"""
-        with labelling():
+        with without_learning():
             pyramid = self.student.encode(unlabeled.image)
             logits = self.student.decode(pyramid, (unlabeled.image.shape[-2], unlabeled.image.shape[-1])).logits
             attended = self.attention(pyramid, unlabeled.valid)

@@ -54,7 +54,7 @@ class TeacherMethod(Method):
 
     def view(self, image: Tensor, clock: Clock) -> Tensor:
         """The student's copy of unlabelled (B, 3, H, W): the weak view or, with the option `strong`, a strong one."""
-        return strong_view(image, self.setting.augment, clock.generator) if self.options.strong else image
+        return strong_view(image, self.context.augment, clock.generator) if self.options.strong else image
 
     @property
     def labeler(self) -> Segmentor:

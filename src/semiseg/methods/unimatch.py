@@ -38,7 +38,7 @@ class UniMatch(WithPrototypes):
         on_labeled, others = split_output(output, len(labeled.image))
         on_weak, on_perturbed = split_output(others, count)
         pseudo = pseudo_label(on_weak.logits, unlabeled.valid)
-        first, second = (mixed_strong_view(image, pseudo, self.setting.augment, clock.generator) for _ in range(2))
+        first, second = (mixed_strong_view(image, pseudo, self.context.augment, clock.generator) for _ in range(2))
         on_first, on_second = split_output(self.student(torch.cat([first.image, second.image])), count)
 
         weight = self.options.unlabeled_weight

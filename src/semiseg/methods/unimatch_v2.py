@@ -37,7 +37,7 @@ class UniMatchV2(WithPrototypes, TeacherMethod):
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
         pseudo = self.label(unlabeled)
         first, second = (
-            mixed_strong_view(unlabeled.image, pseudo, self.setting.augment, clock.generator) for _ in range(2)
+            mixed_strong_view(unlabeled.image, pseudo, self.context.augment, clock.generator) for _ in range(2)
         )
         together, count = torch.cat([labeled.image, first.image, second.image]), len(labeled.image)
         self.teacher.observe(together)

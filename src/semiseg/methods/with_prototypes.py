@@ -24,7 +24,7 @@ class WithPrototypes(Method):
         """K-means on labelled features starts the prototypes (Algorithm 2)."""
         super().prepare(labeled, clock)
         if self.prototypes is not None:
-            start_prototypes([(self.prototypes, self.labeler)], labeled, clock.generator, self.setting.seed)
+            start_prototypes([(self.prototypes, self.labeler)], labeled, clock.generator, self.context.seed)
 
     def prototype_losses(
         self, features: Tensor, labeled: LabeledBatch, pseudo: PseudoLabel, kept: Tensor, clock: Clock, per: str = "all"

@@ -21,7 +21,7 @@ PUBLISHED_WIDTHS = {1024: (256, 512, 1024, 1024)}
 class Reassemble(nn.Sequential):
     """Tokens (B, D, h, w) -> (B, D', 4h, 4w), (B, D', 2h, 2w), (B, D', h, w) or (B, D', ceil(h/2), ceil(w/2)).
 
-    level 0 to 3 says which; `width` is that of the pyramid there.
+    level 0 to 3 says which; `width` is the pyramid's there.
     """
 
     def __init__(self, inputs: int, width: int, outputs: int, level: int) -> None:
@@ -70,7 +70,7 @@ class Fusion(nn.Module):
 class DPT(nn.Module):
     """Decoder over four maps of one size and of `encoder_width` channels, shallow to deep.
 
-    With 64, 128, 256 channels it is what DINOv2's ViT-S, B, L are given. Convolutions keep PyTorch's default start.
+    With 64, 128, 256 channels it is DINOv2's decoder for ViT-S, B, L. Convolutions keep PyTorch's default start.
     """
 
     def __init__(self, encoder_width: int, num_classes: int, channels: int = 64, dropout: float = 0.0) -> None:

@@ -117,7 +117,7 @@ def require_known(name: str) -> None:
 
 
 def _create(name: str, stride: int, **options: Any) -> nn.Module:
-    # Models without dilation have no such argument, and 32 is what every other one does without it.
+    # Models without dilation have no such argument, and every other one gives 32 without it.
     dilation = {} if stride == 32 else {"output_stride": stride}
     return timm.create_model(name, features_only=True, **dilation, **options)
 

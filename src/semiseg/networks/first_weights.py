@@ -20,7 +20,7 @@ from semiseg.parts.augment import MEAN, STD
 def with_normalisation(options: NetworkOptions) -> NetworkOptions:
     """`options` with the encoder's `mean` and `std`, where they are not given.
 
-    timm states them for each of its models. segmentation-models-pytorch keeps those of its own encoders on the hub
+    timm states them for each of its models. segmentation-models-pytorch keeps its own encoders' figures on the hub
     beside the weights; without these weights they are ImageNet's. A network of a user's own keeps what its maker gave.
     Raises ValueError for an encoder that does not exist.
     """

@@ -15,7 +15,7 @@ from semiseg.runtime.distributed import joined, sum_over_ranks_, world_size
 from semiseg.types import IGNORE
 
 
-def pixels(weight: Tensor, least: float = 1.0) -> Tensor:
+def pixel_count(weight: Tensor, least: float = 1.0) -> Tensor:
     """Number of counted pixels, averaged over ranks and at least `least`. Divide a sum by it to get a mean. Scalar
 
     weight: any shape, bool or float, 1 or True where a pixel counts. With several processes, the mean of their totals.
@@ -35,7 +35,7 @@ def cross_entropy(logits: Tensor, label: Tensor, count: Tensor | None = None) ->
     count: what the sum is divided by, where it is not the number of these pixels (`LabeledBatch.pixels`).
     """
     total = F.cross_entropy(logits.float(), label, ignore_index=IGNORE, reduction="sum")
-    return total / (pixels(label != IGNORE) if count is None else count)
+    return total / (pixel_count(label != IGNORE) if count is None else count)
 
 
 def ohem_cross_entropy(logits: Tensor, label: Tensor, threshold: float, min_kept: int) -> Tensor:
@@ -52,7 +52,7 @@ def ohem_cross_entropy(logits: Tensor, label: Tensor, threshold: float, min_kept
     smallest = joined(probability.topk(min(min_kept, probability.numel()), largest=False, sorted=False).values)
     kth = smallest.kthvalue(min(min_kept, smallest.numel())).values
     hard = valid & (probability <= kth.clamp(min=threshold))
-    return (pixel_loss * hard).sum() / pixels(hard)
+    return (pixel_loss * hard).sum() / pixel_count(hard)
 
 
 def supervised_loss(logits: Tensor, label: Tensor, options: LossOptions, count: Tensor | None = None) -> Tensor:
@@ -69,9 +69,9 @@ def unlabeled_denominator(kept: Tensor, valid: Tensor, denominator: str) -> Tens
     `u2pl`: kept^2 / valid, that is (valid / kept) x the mean over kept, which grows as fewer pixels are kept.
     """
     if denominator == "all":
-        return pixels(valid)
+        return pixel_count(valid)
     if denominator == "kept":
-        return pixels(kept)
+        return pixel_count(kept)
     assert denominator == "u2pl", denominator
     n_kept, n_valid = (sum_over_ranks_(mask.sum()).float() for mask in (kept, valid))
     return torch.where(n_kept > 0, n_kept.square() / n_valid.clamp(min=1), 1.0) / world_size()
@@ -101,7 +101,7 @@ def kept_divergence(logits: Tensor, target: Tensor, kept: Tensor, valid: Tensor)
     pixel: 0.
     """
     divergence = F.kl_div(logits.float().log_softmax(1), target, reduction="none").sum(1)  # (B, H, W)
-    return (divergence * kept).sum() / pixels(valid)
+    return (divergence * kept).sum() / pixel_count(valid)
 
 
 def soft_cross_entropy(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ def soft_cross_entropy(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     logits (B, C, H, W); target (B, C, H, W) probabilities; valid (B, H, W) bool. PseudoSeg. Without a pixel: 0.
     """
     per_pixel = -(target * logits.float().log_softmax(1)).sum(1)  # (B, H, W)
-    return (per_pixel * valid).sum() / pixels(valid)
+    return (per_pixel * valid).sum() / pixel_count(valid)
 
 
 def classes_shown(label: Tensor, num_classes: int) -> Tensor:
@@ -129,7 +129,7 @@ def presence_loss(logits: Tensor, shown: Tensor) -> Tensor:
     known = shown.any(1)  # (B,)
     target = shown[:, shown.shape[1] - logits.shape[1] :].float()  # (B, F)
     per_image = F.binary_cross_entropy_with_logits(logits.float(), target, reduction="none").mean(1)
-    return (per_image * known).sum() / pixels(known)
+    return (per_image * known).sum() / pixel_count(known)
 
 
 def weighted_cross_entropy(logits: Tensor, label: Tensor, weight: Tensor, kept: Tensor) -> Tensor:
@@ -139,7 +139,7 @@ def weighted_cross_entropy(logits: Tensor, label: Tensor, weight: Tensor, kept: 
     bool: the sum is divided by the total of all weights. AEL, Eq. 8. Without weight, or a kept pixel: 0.
     """
     per_pixel = F.cross_entropy(logits.float(), label.long(), reduction="none")  # (B, H, W)
-    return (per_pixel * (weight * kept)).sum() / pixels(weight, least=1e-12)
+    return (per_pixel * (weight * kept)).sum() / pixel_count(weight, least=1e-12)
 
 
 def softmax_mse(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
@@ -156,4 +156,4 @@ def softmax_squared_distance(logits: Tensor, target: Tensor, weight: Tensor) -> 
     weight (B, H, W), bool or float: the sum is divided by the weights' total. CutMix-Seg. Without weight: 0.
     """
     distance = (logits.float().softmax(1) - target).square().sum(1)  # (B, H, W)
-    return (distance * weight).sum() / pixels(weight, least=1e-12)
+    return (distance * weight).sum() / pixel_count(weight, least=1e-12)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from semiseg.config.prototypes import PrototypesOptions
-from semiseg.parts.losses import kept_cross_entropy_sum, pixels, unlabeled_denominator
+from semiseg.parts.losses import kept_cross_entropy_sum, pixel_count, unlabeled_denominator
 from semiseg.parts.prototype_predictor import Assigned, PrototypePredictor
 from semiseg.parts.sampling import ClassSample, all_points, grid_points, pick, pick_pixels
 from semiseg.parts.segmentor import Segmentor
@@ -100,7 +100,7 @@ class Prototypes(nn.Module):
             self.counts += counts
         per_kept = unlabeled_denominator(teach[first:], valid, denominator)
         weight = self.options.weight
-        return weight * on_labeled / pixels(teach[:first]), weight * on_unlabeled / per_kept
+        return weight * on_labeled / pixel_count(teach[:first]), weight * on_unlabeled / per_kept
 
     def _losses_at(
         self, features: Tensor, points: Tensor, target: Tensor, kept: Tensor, size: tuple[int, int], first: int

@@ -73,7 +73,7 @@ def _between(ordered: Tensor, place: Tensor) -> Tensor:
 
 
 @contextlib.contextmanager
-def labelling() -> Iterator[None]:
+def without_learning() -> Iterator[None]:
     """`no_grad` for a forward pass of a network that is also trained in this step.
 
     It clears autocast's weight cache: torch 2.6 would otherwise reuse casts made without gradient in the training pass.

@@ -166,7 +166,7 @@ class Bin:
 
 
 def bins(run: Run) -> list[Bin]:
-    """Those of the last evaluation; empty for a run that did not record them."""
+    """The bins of the last evaluation; empty for a run that did not record them."""
     found = (run.last or {}).get("calibration")
     if found is None:
         return []

@@ -118,7 +118,7 @@ def predicted_labels(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Prediction and truth, both (H, W) int64 on the CPU, of each image (None: of all), predicted as the config says.
 
-    `images` are at native size, as those of validation are, and have masks.
+    `images` are at native size, like validation images, and have masks.
     """
     config = experiment.config
     predictor = experiment.method.predictor.headline_alone.eval()

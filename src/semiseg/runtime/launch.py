@@ -45,7 +45,7 @@ def started_processes() -> int:
 
 
 def resolve_devices(devices: int) -> int:
-    """How many processes train, `train.devices` being asked for: those that were started.
+    """How many processes train, `train.devices` being asked for: the started ones.
 
     Raises AloneError where one was started that should be several, ValueError where another number was.
     """

@@ -74,7 +74,7 @@ def _how_compared(runs: list[Run]) -> str:
     best = ", ".join(f"{run.label} {run.best[1]:.1f} at step {run.best[0]}" for run in runs if run.best)
     seconds = sum(run.seconds for run in runs)
     return (
-        "The scores are those of the last step, so that no checkpoint was chosen by the scenes it is scored on. "
+        "The scores are the last step's, so that no checkpoint was chosen by the scenes it is scored on. "
         f"Best evaluation on the way: {best}. Training took {seconds:.0f} s. One seed of a network this small says "
         "little: another --seed, or another processor's rounding, moves a score by as much as 4."
     )

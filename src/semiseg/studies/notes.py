@@ -34,7 +34,7 @@ _COSTS = (
 
 def added(study: Study) -> str:
     """Said where the reference was not asked for."""
-    return f"{study.table.reference} was added: it is what the others are held against"
+    return f"{study.table.reference} was added: the others are held against it"
 
 
 def notes(study: Study, sections: Sequence[Section]) -> list[str]:

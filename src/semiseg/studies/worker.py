@@ -31,7 +31,7 @@ def train_into(config: Config, log: Path, environment: Mapping[str, str], thread
 
     The exit status is 1 where it failed.
     """
-    os.setsid()  # Ctrl-C is the parent's to answer, and one signal ends this process with those that load for it
+    os.setsid()  # Ctrl-C is the parent's to answer, and one signal ends this process and its loading processes
     Thread(target=_end_with_parent, daemon=True).start()
     os.environ.update(environment)  # before the first use of a GPU
     _print_into(log)

@@ -21,7 +21,7 @@ from semiseg.data import open_dataset
 from semiseg.data.dataset import Dataset, ImageSet, check_same_lists
 from semiseg.data.loading import PartnerLoader, Views, labeled_images, training_batches
 from semiseg.evaluation.evaluator import Evaluation, Evaluator, hidden_labels
-from semiseg.methods import METHODS, Method, Setting
+from semiseg.methods import METHODS, Method, MethodContext
 from semiseg.networks import ViTEncoder, build, check_segmentor, with_normalisation, with_shared_statistics
 from semiseg.parts.partners import WantsImages
 from semiseg.parts.segmentor import Segmentor
@@ -108,8 +108,10 @@ def build_method(
         return made
 
     sizes = {"num_unlabeled": unlabeled, "batch_unlabeled": config.train.batch_unlabeled}
-    setting = Setting(classes, config.train.steps, config.seed, config.loss, config.augment, another=another, **sizes)
-    return METHODS[config.method](another(), config.method_options, setting)
+    context = MethodContext(
+        classes, config.train.steps, config.seed, config.loss, config.augment, another=another, **sizes
+    )
+    return METHODS[config.method](another(), config.method_options, context)
 
 
 def _maker(network: Network, config: Config) -> Callable[[], object]:

@@ -16,7 +16,7 @@ import torch
 from semiseg.config.options import OptimOptions, TrainOptions
 from semiseg.evaluation.evaluator import Evaluation
 from semiseg.methods.method import Method
-from semiseg.parts.losses import pixels
+from semiseg.parts.losses import pixel_count
 from semiseg.parts.partners import WantsImages
 from semiseg.runtime.distributed import (
     average_statistics,
@@ -265,7 +265,7 @@ def _sizes(labeled: LabeledBatch, unlabeled: UnlabeledBatch | None) -> list[int]
 
 def micro_batches(labeled: LabeledBatch, unlabeled: UnlabeledBatch | None, parts: int) -> Batches:
     """A step's batches in `parts` parts, whose means over labelled pixels divide as the whole's does."""
-    count = None if parts == 1 else pixels(labeled.label != IGNORE) / parts
+    count = None if parts == 1 else pixel_count(labeled.label != IGNORE) / parts
     chunks = [LabeledBatch(*chunk, pixels=count) for chunk in zip(*(t.chunk(parts) for t in labeled[:3]), strict=True)]
     others: list[UnlabeledBatch | None] = [None] * parts
     if unlabeled is not None:

@@ -39,7 +39,7 @@ def bench_start(repeats: int = 5) -> list[Table]:
             workers = worker_growth(opened[0])
             rows.append(_row("growth of a worker, USS", "MB", max(each.uss for each in workers), GROWTH_TARGET))
             rows.append(_row("... PSS", "MB", max(each.pss for each in workers), GROWTH_TARGET))
-    note = "The folder is opened once. A worker's growth is that of the larger of two, forked, that read the files."
+    note = "The folder is opened once. A worker's growth is the larger one's of two forked workers that read the files."
     return [Table("start", rows, note)]
 
 

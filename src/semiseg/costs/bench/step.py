@@ -209,7 +209,7 @@ class StepBench:
             "data": lambda: next(self.batches),
             "teacher pass": self._teacher_pass,
             "pseudo-labels": lambda: pseudo_label(seen, unlabeled.valid),
-            "strong view": lambda: strong_view(unlabeled.image, method.setting.augment, clock.generator),
+            "strong view": lambda: strong_view(unlabeled.image, method.context.augment, clock.generator),
             "mix": lambda: mix_batch(options.mix, 1.0, unlabeled.image, pseudo, classes, clock.generator),
             "linear losses, both ways": linear,
             "prototype losses, both ways": prototypes,

@@ -38,7 +38,7 @@ def open_folder(options: DataOptions) -> Dataset:
     - validation and test are ROOT/val.txt and ROOT/test.txt where these exist; without val.txt a seeded part
       (`val_fraction`) of the images with masks in no other list, or of the labelled ones where there are no others;
     - labelled is every other image with a mask, or `labeled_count` of them, chosen so that every class is shown if the
-      count allows it (their masks are looked through once, here, also those of images that end up unlabelled);
+      count allows it (their masks are looked through once, here, also of images that end up unlabelled);
     - unlabelled is every image in no other list.
 
     Raises ValueError for missing folders, files and masks, ambiguous names, and classes that contradict the masks.
@@ -160,8 +160,8 @@ def _complete(lists: dict[str, NamedList], tree: _Tree, options: DataOptions) ->
         count = first if options.labeled_count is None else options.labeled_count
         if count > first:
             raise ValueError(
-                f"data.labeled_count is {count}, but {tree.root} has only {first} images with masks beside those of "
-                "validation and test. Ask for fewer, or add masks"
+                f"data.labeled_count is {count}, but {tree.root} has only {first} images with masks beside "
+                "validation and test images. Ask for fewer, or add masks"
             )
         lists["labeled"] = NamedList(tuple(order[:count]), made)
         if "val" not in lists:
@@ -198,7 +198,7 @@ def _check_masked(masked: Sequence[str], tree: _Tree) -> None:
     there = f"masks/ holds {len(found)} files, such as {found[0]}" if found else f"there is nothing in {folder}"
     raise ValueError(
         f"no image in {tree.root / 'images'} has a mask to train on: {there}. The mask of images/NAME.jpg is "
-        f"masks/NAME.png, so that of {tree.image(first).name} is masks/{first}.png"
+        f"masks/NAME.png, so the mask of {tree.image(first).name} is masks/{first}.png"
     )
 
 

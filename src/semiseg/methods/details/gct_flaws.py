@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semiseg.parts.losses import pixels
+from semiseg.parts.losses import pixel_count
 from semiseg.parts.segmentor import resize
 from semiseg.runtime.precision import full_precision
 from semiseg.types import IGNORE
@@ -126,7 +126,7 @@ def flaw_correction(flaw: Tensor, where: Tensor, valid: Tensor) -> Tensor:
 
     flaw (B, H, W), where and valid (B, H, W) bool. Without a valid pixel: 0.
     """
-    return (flaw.float().square() * (where & valid)).sum() / pixels(valid)
+    return (flaw.float().square() * (where & valid)).sum() / pixel_count(valid)
 
 
 def detection_loss(flaw: Tensor, target: Tensor, label: Tensor, count: Tensor | None = None) -> Tensor:
@@ -137,4 +137,4 @@ def detection_loss(flaw: Tensor, target: Tensor, label: Tensor, count: Tensor | 
     """
     known = label != IGNORE
     total = ((flaw.float() - target).square() * known).sum()
-    return total / (pixels(known) if count is None else count)
+    return total / (pixel_count(known) if count is None else count)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semiseg.parts.losses import pixels
+from semiseg.parts.losses import pixel_count
 from semiseg.runtime.distributed import joined, own_rows, world_size
 from semiseg.runtime.precision import full_precision
 
@@ -34,7 +34,7 @@ def debiased_contrast(
         logarithm = _negative_weights(classes.float(), usable, negatives).log()  # (BN, M)
         # log(1 + sum / e_ii), without exponentials that overflow
         loss = F.softplus(torch.logsumexp(similarity + logarithm, 1) - own)
-    return (loss * usable.flatten()).sum() / pixels(usable)
+    return (loss * usable.flatten()).sum() / pixel_count(usable)
 
 
 def _negative_weights(classes: Tensor, usable: Tensor, negatives: int) -> Tensor:

@@ -199,7 +199,7 @@ def contrastive_loss(rows: Tensor, contrast: Contrast, queues: ClassQueues, temp
     """`anchor_losses` of every class's anchors, mean over anchors and over the classes that are present. Scalar
 
     rows (N, D), the student's representation. A class without anchors or negatives adds nothing. With several
-    processes, like `losses.pixels`. Without any: 0.
+    processes, like `losses.pixel_count`. Without any: 0.
     """
     anchors = rows.index_select(0, contrast.place.flatten()).unflatten(0, contrast.place.shape)  # (C, A, D)
     teaches = contrast.here & contrast.usable[:, None]

@@ -38,7 +38,7 @@ def find_table(name: str) -> Table:
 _MAIN_NOTES = (
     "The published supervised figures come from U2PL's code, which trains this row for far fewer steps than the "
     "others (480 of 52,480 with 92 labels): row supervised-short does the same. Row supervised has as many steps as "
-    "all others, and is what they are held against.",
+    "all others, and they are held against it.",
     "Methods that are not in the paper stand apart, at its network, steps and crops, not at their own.",
 )
 _LOOKED_AT = ("Pictures and variances are of the first set of labels; pictures, which show one run each, of one seed.",)
