@@ -249,6 +249,8 @@ class EvaluationOptions:
     """Score only the first so many validation images during training; the final scores take all. None: all."""
     hidden: int = field(default=16, metadata=FREE_ON_RESUME)
     """Measure pseudo-labels, at evaluations, on so many unlabelled images that have masks; nothing learns. 0: none."""
+    instruments: bool = field(default=True, metadata=FREE_ON_RESUME)
+    """Measure, at evaluations, each loss's gradient and how student and teacher see the labels; nothing learns."""
 
     def __post_init__(self) -> None:
         require(

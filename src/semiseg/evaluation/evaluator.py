@@ -213,7 +213,11 @@ class HiddenLabels:
         if source is None:
             return None
         found = self.evaluator(source, method.threshold or 0.0)
-        return {**found.pseudo_labels(), "threshold": method.threshold, "images": len(self.evaluator.images)}
+        figures = {**found.pseudo_labels(), "threshold": method.threshold, "images": len(self.evaluator.images)}
+        if method.labeler is not method.student:
+            student = self.evaluator(Predictor(method.student))
+            figures["miou"] = {"teacher": found.miou, "student": student.miou}
+        return figures
 
 
 def hidden_labels(evaluator: Evaluator, dataset: Dataset) -> HiddenLabels | None:

@@ -35,6 +35,7 @@ class Prototypes(nn.Module):
 
     sums: Tensor  # (C, K, D), features of this step by the prototype they belong to
     counts: Tensor  # (C, K), how many
+    origin: Tensor  # (C, K, D), where the prototypes started
 
     def __init__(self, classes: int, channels: int, options: PrototypesOptions | None = None, **keywords: Any) -> None:
         """`keywords` are fields of `PrototypesOptions`, over `options`. Raises ValueError for a value out of range."""
@@ -44,6 +45,7 @@ class Prototypes(nn.Module):
         # Between `losses` and `follow`; buffers, so that a step that is only tried leaves nothing; not saved.
         self.register_buffer("sums", torch.zeros_like(self.predictor.prototypes), persistent=False)
         self.register_buffer("counts", torch.zeros_like(self.predictor.usage), persistent=False)
+        self.register_buffer("origin", torch.zeros_like(self.predictor.prototypes))
 
     # Algorithm 2 ------------------------------------------------------------------------------------------------------
 
@@ -57,7 +59,12 @@ class Prototypes(nn.Module):
         for features, label in maps:
             for one, its_label in zip(features.split(1), label, strict=True):
                 sample.add_image(one, its_label, PIXELS_PER_IMAGE)
+        self.start_from(sample, seed)
+
+    def start_from(self, sample: ClassSample, seed: int) -> None:
+        """The same of a sample that was filled before."""
         self.predictor.start(*sample.result(), seed=seed)
+        self.origin.copy_(self.predictor.prototypes)
 
     def sample(self, generator: torch.Generator) -> ClassSample:
         """An empty sample of labelled features, for the K-means start."""
@@ -128,9 +135,16 @@ class Prototypes(nn.Module):
         self.counts.zero_()
 
     def health(self, classes: Sequence[str]) -> tuple[dict[str, object], list[str]]:
-        """Usage of every prototype and the distances within each class; a warning by name where they collapsed."""
+        """Usage of every prototype, the distances within each class, and how far the class's prototypes have drifted.
+
+        Drift is 1 - cosine between a prototype and its start, mean over the class's. A warning names collapsed ones.
+        """
         state = self.predictor.health()
         figures = {name: getattr(state, name).round(4).tolist() for name in ("usage", "distance", "closest")}
+        moved = 1 - torch.cosine_similarity(self.predictor.prototypes, self.origin, dim=-1)  # (C, K)
+        figures["drift"] = [
+            float(row[has].mean()) if has.any() else None for row, has in zip(moved, self.predictor.ready, strict=True)
+        ]
         return {f"prototype_{name}": value for name, value in figures.items()}, state.warnings(tuple(classes))
 
 
@@ -154,4 +168,4 @@ def start_prototypes(
             sample.add_image(segmentor(batch.image).features, batch.label[0], PIXELS_PER_IMAGE)
     for (prototypes, segmentor), sample, training in zip(started, samples, modes, strict=True):
         segmentor.train(training)
-        prototypes.predictor.start(*sample.result(), seed=seed)
+        prototypes.start_from(sample, seed)

@@ -15,9 +15,13 @@ HUES = 6  # colours of the page's style sheet
 def charts(runs: list[Run]) -> list[Chart]:
     """Every chart that the records of `runs` have lines for."""
     found = [_miou(shown, _title("Validation mIoU", shown, runs)) for shown in together(runs)]
+    if len(runs) > 1:
+        found += [_labeled_loss(shown, _title("Loss on labelled images", shown, runs)) for shown in together(runs)]
     for run in runs:
-        found += [_losses(run), _pseudo_labels(run), _hidden(run), _hidden_by_class(run)]
-        found += [_usage(run), _closest(run), _distance(run)]
+        found += [_losses(run), _gradients(run), _pseudo_labels(run), _hidden(run)]
+        found += [_hidden_by_class(run, key) for key in HIDDEN_BY_CLASS]
+        found += [_student_and_teacher(run), _labeled_views(run), _feature_norms(run)]
+        found += [_usage(run), _closest(run), _distance(run), _drift(run)]
     return [chart for chart in found if chart.lines]
 
 
@@ -65,6 +69,51 @@ def _losses(run: Run) -> Chart:
     )
 
 
+def _labeled_loss(runs: list[Run], title: str) -> Chart:
+    lines = [Line(run.label, run.series("train", "supervised"), hue) for hue, run in enumerate(runs)]
+    text = (
+        "Mean between two lines of the record, of the student in training. Above the first run at one step: the losses "
+        "on unlabelled images keep the student from the labels."
+    )
+    return _chart(runs, title, "loss", text, lines)
+
+
+def _gradients(run: Run) -> Chart:
+    lines = [
+        Line(
+            f"{name.replace('_', ' ')}, {role}", run.series("evaluation", "gradients", name, role), hue, role == "head"
+        )
+        for hue, name in enumerate(run.losses())
+        for role in ("encoder", "head")
+    ]
+    text = "Norm of each weighted loss's gradient in the step before an evaluation; dashed: at the decoder."
+    return _chart([run], f"{run.label}: pull of the losses", "gradient norm", text, lines)
+
+
+def _pair(run: Run, title: str, unit: str, text: str, *keys: str, percent: bool = False) -> Chart:
+    """Student and teacher, whose names may be the last key or the middle one."""
+    lines = [
+        Line(name, run.series("evaluation", *(name if key == "*" else key for key in keys)), hue)
+        for hue, name in enumerate(("student", "teacher"))
+    ]
+    return _chart([run], f"{run.label}: {title}", unit, text, lines, percent)
+
+
+def _student_and_teacher(run: Run) -> Chart:
+    text = "Both networks on the unlabelled images that have masks. A teacher that is no better has nothing to teach."
+    return _pair(run, "student and teacher", "mIoU, %", text, "hidden_labels", "miou", "*", percent=True)
+
+
+def _labeled_views(run: Run) -> Chart:
+    text = "On the labelled batch of the step before an evaluation, in eval mode."
+    return _pair(run, "loss on labelled images", "loss", text, "labeled_views", "*", "loss")
+
+
+def _feature_norms(run: Run) -> Chart:
+    text = "Mean length of the features that the classifier and the prototypes read, on the same batch."
+    return _pair(run, "length of the features", "norm", text, "labeled_views", "*", "feature_norm")
+
+
 def _pseudo_labels(run: Run) -> Chart:
     kept = [(step, 100 * value) for step, value in run.series("train", "kept")]
     lines = [
@@ -95,14 +144,27 @@ def _hidden_text(run: Run) -> str:
     )
 
 
-def _hidden_by_class(run: Run) -> Chart:
-    """Precision of each class's pseudo-labels, or of many classes the spread."""
-    where = ("hidden_labels", "precision_by_class")
-    text = "Of the pixels that are given a class, on the same images, how many are of it."
+HIDDEN_BY_CLASS = {
+    "precision_by_class": (
+        "right pseudo-labels by class",
+        "Of the pixels that are given a class, on the same images, how many are of it.",
+    ),
+    "recall_by_class": (
+        "found by the pseudo-labels, by class",
+        "Of a class's kept pixels, on the same images, how many are given it. Low: the common classes swallow it.",
+    ),
+}
+"""Key of the record -> title and text."""
+
+
+def _hidden_by_class(run: Run, key: str) -> Chart:
+    """A figure of each class's pseudo-labels, or of many classes the spread."""
+    title, text = HIDDEN_BY_CLASS[key]
+    where = ("hidden_labels", key)
     lines = [Line(name, run.series("evaluation", *where, name), hue) for hue, name in enumerate(run.iou)]
     if len(lines) > HUES:
         lines = _spread(run, where, ("worst class", "median class", "best class"), 1)
-    return _chart([run], f"{run.label}: right pseudo-labels by class", "%", text, lines, percent=True)
+    return _chart([run], f"{run.label}: {title}", "%", text, lines, percent=True)
 
 
 def _usage(run: Run) -> Chart:
@@ -121,6 +183,12 @@ def _distance(run: Run) -> Chart:
     text = "1 - cosine between two prototypes of a class, mean over its pairs."
     lines = _by_class(run, "prototype_distance", ("tightest class", "median class", "widest class"))
     return _chart([run], f"{run.label}: distance of the prototypes", "1 - cosine", text, lines)
+
+
+def _drift(run: Run) -> Chart:
+    text = "1 - cosine between a prototype and its place at the K-means start, mean over its class's."
+    lines = _by_class(run, "prototype_drift", ("stillest class", "median class", "most moved class"))
+    return _chart([run], f"{run.label}: drift of the prototypes", "1 - cosine", text, lines)
 
 
 def _by_class(run: Run, key: str, names: tuple[str, str, str]) -> list[Line]:

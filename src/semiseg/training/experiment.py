@@ -252,5 +252,6 @@ def build_trainer(experiment: Experiment, optimizer: Optimizer, state: State, ba
         split=dataset.split,
         progress=bar,
         state=state,
+        measures=config.evaluation.instruments,
         request=PartnerLoader(views, config.train, experiment.device) if wants_images else None,
     )

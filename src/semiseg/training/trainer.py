@@ -31,6 +31,7 @@ from semiseg.runtime.precision import precision_context
 from semiseg.runtime.progress import Progress
 from semiseg.training.checkpoint import BEST, LAST, save_checkpoint
 from semiseg.training.compilation import uncompiled
+from semiseg.training.instruments import gradient_norms, views_of_labels
 from semiseg.training.memory import explained, probe
 from semiseg.training.optim import Optimizer, learning_rate, set_learning_rate
 from semiseg.training.partners import Partners, Request
@@ -80,9 +81,11 @@ class Trainer:
     progress: Progress
     state: State = field(default_factory=State)
     probes: bool | None = None  # whether to try if a step fits into memory before the first; None: on a GPU
+    measures: bool = False  # whether evaluations have the figures of `instruments`
     request: Request | None = None  # loads what the method asks for; None: the batches have all that there is
     _partners: Partners | None = None
     _pending: Results = field(default_factory=list)  # since the last log, on the device
+    _measured: dict[str, Any] = field(default_factory=dict)  # of the step before an evaluation
 
     def __post_init__(self) -> None:
         self.probes = self.device.type == "cuda" if self.probes is None else self.probes
@@ -111,7 +114,11 @@ class Trainer:
             labeled, unlabeled = self.batch(batches, step)
             if step == 0 and self.probes:
                 self.fit_to_memory(labeled, unlabeled, clock)
-            self.step(labeled, unlabeled, clock)
+            measure = self.measures and self._due(self.train.evaluate_every, step + 1)
+            self.step(labeled, unlabeled, clock, measure)
+            if measure:
+                with precision_context(self.train.precision, self.device), uncompiled():
+                    self._measured["labeled_views"] = views_of_labels(self.method, labeled)
             self.state.step, self.state.seconds = step + 1, time.monotonic() - started
             evaluate, checkpoint = self._due(self.train.evaluate_every), self._due(self.train.checkpoint_every)
             if evaluate or checkpoint or self._due(self.train.log_every):
@@ -132,8 +139,9 @@ class Trainer:
             unlabeled = unlabeled._replace(partner=self._partners.of(step))
         return labeled, unlabeled
 
-    def _due(self, every: int) -> bool:
-        return self.state.step % every == 0 or self.state.step == self.train.steps
+    def _due(self, every: int, done: int | None = None) -> bool:
+        done = self.state.step if done is None else done
+        return done % every == 0 or done == self.train.steps
 
     def clock(self, step: int) -> Clock:
         """The step's clock. All its randomness follows from (seed, step); dropout's also from the rank."""
@@ -149,11 +157,13 @@ class Trainer:
             self.method.prepare((batch.to(self.device) for batch in self.labeled), clock)
         copy_from_first(self.method)
 
-    def step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch | None, clock: Clock) -> None:
+    def step(
+        self, labeled: LabeledBatch, unlabeled: UnlabeledBatch | None, clock: Clock, measure: bool = False
+    ) -> None:
         """One optimizer step. Raises MemoryShortError."""
         set_learning_rate(self.optimizer, learning_rate(clock.step, clock.total_steps, self.optim))
         with explained(_sizes(labeled, unlabeled), self.accumulate, self._last_good):
-            self._pending += self.passes(labeled, unlabeled, clock, self.accumulate)
+            self._pending += self.passes(labeled, unlabeled, clock, self.accumulate, measure)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
             average_statistics(self.method)
@@ -185,14 +195,26 @@ class Trainer:
                 f"{parts} (BatchNorm normalises by the images of a part)"
             )
 
-    def passes(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch | None, clock: Clock, parts: int) -> Results:
-        """Forward and backward pass of each of `parts` micro-batches; the gradients stay with the weights."""
+    def passes(
+        self,
+        labeled: LabeledBatch,
+        unlabeled: UnlabeledBatch | None,
+        clock: Clock,
+        parts: int,
+        measure: bool = False,
+    ) -> Results:
+        """Forward and backward pass of each of `parts` micro-batches; the gradients stay with the weights.
+
+        With `measure` the first part's losses are taken apart.
+        """
         results: Results = []
         network = self._replica if is_active() else self.method  # tried alone, it waits for no other rank
         for number, part in enumerate(micro_batches(labeled, unlabeled, parts), 1):
             with averaging(network, number == parts):
                 with precision_context(self.train.precision, self.device):
                     result = network(*part, clock)
+                if measure and number == 1:
+                    self._measured["gradients"] = gradient_norms(result.losses, self.method)
                 (result.loss / parts).backward()
             losses = {name: loss.detach() for name, loss in result.losses.items()}
             results.append((clock.step + 1, StepResult(losses, result.stats)))
@@ -231,7 +253,8 @@ class Trainer:
         """Score the method, write the scores and its health, keep it if it is the best."""
         scores = self.evaluate(self.method)
         health, warnings = self.method.health()
-        self.record.add("evaluation", self.state.step, {**scores.to_dict(), **health, "warnings": warnings})
+        values = {**scores.to_dict(), **self._measured, **health, "warnings": warnings}
+        self.record.add("evaluation", self.state.step, values)
         self.progress.evaluation(self.state.step, scores.miou, warnings)
         if scores.miou > self.state.best:
             self.state.best, self.state.best_step = scores.miou, self.state.step
