@@ -201,7 +201,7 @@ def test_the_counts_of_single_images_are_those_of_each_alone_and_only_on_request
 
 def test_evaluating_leaves_every_part_of_a_method_in_its_own_mode():
     """A teacher left in train mode would label with dropout and the batch's statistics from then on."""
-    method = METHODS["prototype"](tiny.segmentor(dropout=0.5), PrototypeOptions(), tiny.context()).train()
+    method = METHODS["prototype"](tiny.segmentor(dropout=0.5), PrototypeOptions(), tiny.setting()).train()
     method.prepare(tiny.one_by_one(tiny.batches()[0]), tiny.clock())
     modes = {name: module.training for name, module in method.named_modules()}
     state = {name: value.clone() for name, value in method.state_dict().items()}

@@ -208,7 +208,7 @@ def method_of(scenario: Scenario, batch_norm: bool = False) -> Method:
         return made
 
     options = METHOD_OPTIONS[scenario.method](**scenario.options)
-    setting = tiny.context(STEPS, loss=scenario.loss, another=lambda: network(7))
+    setting = tiny.setting(STEPS, loss=scenario.loss, another=lambda: network(7))
     method = METHODS[scenario.method](network(0), options, setting)
     return method if batch_norm else without_batch_norm(method)
 

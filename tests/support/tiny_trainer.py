@@ -31,7 +31,7 @@ class Plain(Method):
     def __init__(self) -> None:
         torch.manual_seed(0)
         student = nn.ModuleDict({"encoder": nn.Conv2d(3, 4, 3, padding=1), "head": nn.Conv2d(4, 3, 1)})
-        super().__init__(student, UnlabeledOptions(), tiny.context())
+        super().__init__(student, UnlabeledOptions(), tiny.setting())
         self.prepare_at = 3
         self.calls: list[tuple[str, int]] = []
         self.seen: list[tuple[LabeledBatch, UnlabeledBatch | None]] = []

@@ -68,7 +68,7 @@ def test_many_networks_after_one_another_are_all_compiled(graphs):
 
 
 def test_the_teacher_s_copy_is_compiled_and_its_names_stay(graphs):
-    method = METHODS["cutmix"](tiny.segmentor(), METHOD_OPTIONS["cutmix"](warmup=0), tiny.context())
+    method = METHODS["cutmix"](tiny.segmentor(), METHOD_OPTIONS["cutmix"](warmup=0), tiny.setting())
     names = list(method.state_dict())
     compile_networks(method)
     assert list(method.state_dict()) == names
@@ -117,7 +117,7 @@ def test_a_compiler_that_torch_does_not_look_for_does_not_count(monkeypatch, tmp
 def trained(method: str, compiled: bool, steps: int) -> dict[str, torch.Tensor]:
     """The state after some steps; one with dropout, of which the draws have to be the same."""
     network = tiny.segmentor(dropout=0.3)
-    made = METHODS[method](network, METHOD_OPTIONS[method](**WARM.get(method, {})), tiny.context())
+    made = METHODS[method](network, METHOD_OPTIONS[method](**WARM.get(method, {})), tiny.setting())
     optimizer = tiny.optimizer_of(made)
     if compiled:
         compile_networks(made)

@@ -1,7 +1,5 @@
 """The commands of `semiseg analyse`: the paper's Table 5 and Fig. 2, 4 and 5. Their docstrings are their help."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal

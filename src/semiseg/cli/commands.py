@@ -3,8 +3,6 @@
 Commands that compute import torch inside, so that `--help` answers at once.
 """
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Mapping
 from pathlib import Path

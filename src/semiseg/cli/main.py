@@ -62,14 +62,8 @@ def build_app(tokens: Sequence[str] = ()) -> App:
     )
     for command in (commands.train, commands.compare, reproduce, commands.estimate, commands.evaluate):
         app.command(with_options(command, tokens))
-    for command in (
-        commands.predict,
-        commands.demo,
-        commands.report,
-        commands.bench,
-        commands.methods,
-        commands.recipes,
-    ):
+    others = (commands.predict, commands.demo, commands.report, commands.bench, commands.methods, commands.recipes)
+    for command in others:
         app.command(command)
     data = App(name="data", help="Prepare very many unlabelled images.")
     for command in (commands.shard, commands.index):

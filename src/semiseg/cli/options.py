@@ -74,7 +74,7 @@ def _of_run(tokens: Sequence[str]) -> dict[str, Any]:
 
 
 def _of_comparison(tokens: Sequence[str]) -> dict[str, Any]:
-    """The options that all runs of a comparison share, and any method's own."""
+    """The options that all runs of a comparison share, and every method's own."""
     values = option_values(named_config(tokens, ["preset"]))
     return _of_many_runs(tokens, {key: value for key, value in values.items() if key in option_types("supervised")})
 

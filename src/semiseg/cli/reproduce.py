@@ -1,7 +1,5 @@
 """The command that runs the paper's tables and figures. Its docstring is the command line's help."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Literal
 

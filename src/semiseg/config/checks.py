@@ -1,7 +1,5 @@
 """What every option uses: its check, and what stands beside a field."""
 
-from __future__ import annotations
-
 
 def require(condition: bool, message: str) -> None:
     """Raise ValueError(message) unless `condition`: for the user's mistakes in an option."""
@@ -12,6 +10,6 @@ def require(condition: bool, message: str) -> None:
 FREE_ON_RESUME = {"resume": "free"}
 """Metadata of an option that changes nothing in the weights: it may differ when a run is resumed."""
 COUNTED = {"costs": "counted"}
-"""Metadata of an option that the cost of a step follows from; all of method, prototypes, network and loss are,"""
+"""Metadata of an option that the cost of a step follows from; every option of method, prototypes, network, loss is,"""
 NOT_COUNTED = {"costs": "free"}
-"""but for those with this, which only scale or select."""
+"""except options with this, which only scale or select."""

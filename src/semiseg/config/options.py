@@ -3,8 +3,6 @@
 No torch here: `semiseg --help` reads this file and must answer at once.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal

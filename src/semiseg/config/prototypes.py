@@ -1,7 +1,5 @@
 """Options of the prototypes: one section, the same names in every method that has them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Literal
 

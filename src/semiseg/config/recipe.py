@@ -8,8 +8,6 @@ wins:
 No torch here: `semiseg --help` reads this file and must answer at once.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
@@ -121,7 +119,12 @@ def _resolve(document: Mapping[str, Any], place: str, name: str, overrides: Mapp
     layers = [Layer.from_document(place, {"recipe": name, **recipe})]
     # A run's config.yaml names its preset but has none: its options are already in it.
     if preset is not None and (presets or "preset" in typed.values):
-        layers.append(_preset(presets, preset, place))
+        if not presets:
+            raise ConfigError(f"{place}this recipe has no presets; leave --preset {preset} out")
+        if preset not in presets:
+            raise ConfigError(f"{place}there is no preset {preset!r}; {nearest(preset, presets)}")
+        where = f"{place}presets.{preset}"
+        layers.append(Layer.from_document(f"{where}.", mapping_of(presets[preset], where)))
     chosen = [layer.method for layer in layers if layer.method] + [typed.values.get("method")]
     method = check_method([name for name in ["prototype", *chosen] if name is not None][-1])
     flat: Flat = {}
@@ -129,14 +132,6 @@ def _resolve(document: Mapping[str, Any], place: str, name: str, overrides: Mapp
         flat |= layer.checked(method)
     where = place.removesuffix(": ") + (" with the options given" if typed.values else "")
     return _build(flat | {"method": method, "preset": preset}, where)
-
-
-def _preset(presets: Mapping[str, Any], name: str, place: str) -> Layer:
-    if not presets:
-        raise ConfigError(f"{place}this recipe has no presets; leave --preset {name} out")
-    if name not in presets:
-        raise ConfigError(f"{place}there is no preset {name!r}; {nearest(name, presets)}")
-    return Layer.from_document(f"{place}presets.{name}.", mapping_of(presets[name], f"{place}presets.{name}"))
 
 
 def _build(flat: Mapping[str, Any], place: str) -> Config:

@@ -46,9 +46,9 @@ def open_dataset(options: DataOptions, need_unlabeled: bool = True, given: Datas
 
     Labelled and unlabelled images come at `options.scale`; validation and test images at native size, at which they
     are scored. With `options.cache` all of them are decoded here. Raises ValueError for whatever is wrong with the
-    options, the lists or the masks, an empty list of unlabelled images among it unless `need_unlabeled` is False. All
-    masks of a folder's labelled and validation images are looked at, of other datasets the first few;
-    every other file is checked when it is read.
+    options, the lists or the masks, an empty list of unlabelled images among it unless `need_unlabeled` is False. A
+    folder's labelled and validation masks are all looked at, the first few of other datasets; every other file is
+    checked when it is read.
     """
     for name in () if given is None else _LISTS:
         own = f"data.{name} names images of files, and a dataset of your own has its lists: leave it out"

@@ -135,17 +135,9 @@ def training_batches(
 ) -> Iterator[Step]:
     """The batches of steps start, ..., train.steps - 1 on `device`, made ahead by train.workers processes.
 
-    Args:
-        dataset: its labelled and unlabelled images are read.
-        data: pad_label is read.
-        augment: the weak view.
-        train: steps, batch sizes, workers and channels_last.
-        seed: of the run.
-        start: first step; more than 0 to resume.
-        use_unlabeled: whether the second part of each pair is made; None otherwise.
-        device: where the batches are wanted.
-
-    Raises ValueError, while iterating, where an image or a mask cannot be read.
+    `start` is more than 0 in a run that is resumed, `seed` the run's; of `data`, pad_label is read. Without
+    `use_unlabeled` the second part of each pair is None. Raises ValueError, while iterating, where an image or a mask
+    cannot be read.
     """
     loader = DataLoader(
         Views(dataset, augment, data.pad_label, seed),

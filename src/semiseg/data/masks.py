@@ -114,7 +114,9 @@ def _read_pixels(path: Path) -> NDArray[np.integer]:
         tiles = getattr(picture, "tile", [])
         stretch = _STRETCH.get(str(tiles[0][3]), 1) if tiles else 1
         pixels = np.asarray(picture)
-    return pixels.astype(np.uint8) if pixels.dtype == bool else pixels // stretch
+    if pixels.dtype == bool:
+        return pixels.astype(np.uint8)
+    return pixels if stretch == 1 else pixels // stretch
 
 
 def _color_codes(pixels: NDArray[np.uint8]) -> NDArray[np.int32]:

@@ -45,7 +45,7 @@ def started_processes() -> int:
 
 
 def resolve_devices(devices: int) -> int:
-    """How many processes train, `train.devices` being asked for: the started ones.
+    """How many processes train where `train.devices` asks for `devices`: as many as were started.
 
     Raises AloneError where one was started that should be several, ValueError where another number was.
     """
@@ -79,13 +79,8 @@ def first_to_fail() -> bool:
     from torch.distributed import TCPStore
 
     try:
-        store = TCPStore(
-            os.environ["MASTER_ADDR"],
-            int(os.environ["MASTER_PORT"]),
-            is_master=False,
-            wait_for_workers=False,
-            timeout=timedelta(seconds=GRACE),
-        )
+        address, port, patience = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), timedelta(seconds=GRACE)
+        store = TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=patience)
         return store.add(f"semiseg/failed/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", 1) == 1
     except (KeyError, RuntimeError):  # nobody is there to ask: better twice than never
         return True
@@ -111,7 +106,6 @@ def launch(main: Callable[[Sequence[str]], int], tokens: Sequence[str], count: i
 
 
 def _process(rank: int, main: Callable[[Sequence[str]], int], tokens: Sequence[str], count: int, port: int) -> None:
-    """One of the processes."""
     import torch
 
     # torch sends this signal when the parent is gone; Ctrl-C sends it too, and is the parent's to answer. As a run may

@@ -1,7 +1,5 @@
 """Options of CutMix-Seg."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Literal
 

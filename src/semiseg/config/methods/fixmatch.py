@@ -1,7 +1,5 @@
 """Options of FixMatch."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from semiseg.config.checks import NOT_COUNTED

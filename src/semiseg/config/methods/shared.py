@@ -1,7 +1,5 @@
 """What the options of several methods have in common."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 

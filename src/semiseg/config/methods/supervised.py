@@ -1,7 +1,5 @@
 """Options of the supervised baseline."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

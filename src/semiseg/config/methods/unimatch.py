@@ -1,7 +1,5 @@
 """Options of UniMatch."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from semiseg.config.checks import require

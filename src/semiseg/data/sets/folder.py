@@ -38,7 +38,7 @@ def open_folder(options: DataOptions) -> Dataset:
     - validation and test are ROOT/val.txt and ROOT/test.txt where these exist; without val.txt a seeded part
       (`val_fraction`) of the images with masks in no other list, or of the labelled ones where there are no others;
     - labelled is every other image with a mask, or `labeled_count` of them, chosen so that every class is shown if the
-      count allows it (their masks are looked through once, here, also of images that end up unlabelled);
+      count allows it (all masks are looked through once, here, also of images that end up unlabelled);
     - unlabelled is every image in no other list.
 
     Raises ValueError for missing folders, files and masks, ambiguous names, and classes that contradict the masks.

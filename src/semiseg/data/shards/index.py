@@ -51,8 +51,8 @@ def index_shards(folder: Path, console: Console | None = None) -> Shards:
             members, rest = read_members(path)
             if not members:
                 raise ValueError(f"{path} has no picture ({', '.join(IMAGE_SUFFIXES)}) in it. Take it out of {folder}")
-            facts = "".join(f"{member.key} {member.length}\n" for member in members)
-            digest.update(facts.encode(errors="surrogateescape"))
+            lines = "".join(f"{member.key} {member.length}\n" for member in members)
+            digest.update(lines.encode(errors="surrogateescape"))
             parts.append(_part(number, members))
             passed += len(rest)
             example = example or (f"{path}:{rest[0]}" if rest else "")
