@@ -27,6 +27,9 @@ class Segmentor(nn.Module):
     aux_head: the map before the deepest -> logits (B, C, h', w'); runs in train mode only.
     """
 
+    _scale: Tensor | None
+    _shift: Tensor
+
     def __init__(self, encoder: nn.Module, decoder: nn.Module, aux_head: nn.Module | None, num_classes: int) -> None:
         super().__init__()
         self.encoder, self.decoder, self.aux_head = encoder, decoder, aux_head
@@ -50,8 +53,7 @@ class Segmentor(nn.Module):
 
     def normalised(self, image: Tensor) -> Tensor:
         """`image` (B, 3, H, W) of a batch as the encoder wants it."""
-        scale: Tensor | None = self._scale  # pyright: ignore[reportAssignmentType]
-        return image if scale is None else torch.addcmul(self._shift, image, scale)  # pyright: ignore[reportArgumentType]
+        return image if self._scale is None else torch.addcmul(self._shift, image, self._scale)
 
     def encode(self, image: Tensor) -> list[Tensor]:
         """Pyramid of a normalised image (B, 3, H, W): maps (B, X, h, w), from stride 4 to the deepest."""
