@@ -1,4 +1,4 @@
-"""What the paper shows beside its scores: Table 5 (variances), Fig. 2 (t-SNE), Fig. 4 and 5 (pictures), of any runs."""
+"""The paper's analyses beside its scores, of any runs: Table 5 (variances), Fig. 2 (t-SNE), Fig. 4 and 5 (pictures)."""
 
 from __future__ import annotations
 

@@ -12,10 +12,10 @@ from rich.console import Console
 
 from semiseg.analysis.features import PixelChoice, choose_pixels, pixel_features
 from semiseg.analysis.moments import Moments, at_length_1, traces
-from semiseg.analysis.pages import number, section, write_page
+from semiseg.analysis.pages import write_page
 from semiseg.analysis.subjects import Subjects, read_subjects
 from semiseg.config.checks import require
-from semiseg.report.texts import markdown_table
+from semiseg.report.texts import figure, headed, markdown_table
 from semiseg.training.experiment import Experiment
 
 NAME = "discrimination"
@@ -27,7 +27,7 @@ VERSIONS = {
     "unit": "Features at length 1, each class weighted by its pixels",
     "unit_balanced": "Features at length 1, every class weighted alike",
 }
-"""Key of a row -> what it is."""
+"""Key of a row -> its meaning."""
 
 
 def discriminate(
@@ -47,17 +47,14 @@ def discriminate(
     Args:
         runs: run folders.
         out: folder to write into.
-        root: where the data are now. None: where they were.
-        labels: what the runs are called. None: their methods, or their folders where methods repeat.
-        subset: `val` or `test`.
-        checkpoint: `last` or `best`.
+        root, labels, subset, checkpoint: as for `read_subjects`.
         pixels: of each class at most so many, drawn with `seed`, the same for all runs. None: all.
         seed: of the draw.
         console: where progress goes.
 
-    Returns what the JSON file holds; `rows` has {run, label, raw, balanced, unit, unit_balanced, classes} for each run,
-    where VERSIONS says what the four are, each {intra, inter, ratio, total}. Of a sample, a class's weight is still
-    the number of all its pixels. Raises ValueError where no pixel is labelled, and as `read_subjects`.
+    Returns the JSON file's content; `rows` has {run, label, raw, balanced, unit, unit_balanced, classes} for each run:
+    the four of VERSIONS are each {intra, inter, ratio, total}. Of a sample, a class's weight is still the number of all
+    its pixels. Raises ValueError where no pixel is labelled, and as `read_subjects`.
     """
     require(pixels is None or pixels > 0, f"pixels is {pixels}; expected a number above 0, or none for all")
     subjects = read_subjects(runs, labels, root=root, subset=subset, checkpoint=checkpoint)
@@ -77,13 +74,11 @@ def _row(
 ) -> dict[str, Any]:
     """The traces of one run."""
     count = len(subjects.dataset.classes)
-    raw = unit = None
+    raw = unit = Moments.empty(count)
     for features, classes in pixel_features(experiment, subjects.images, choice, label, console):
         values, own = features.double().numpy(), classes.numpy()
-        found = [Moments.of(each, own, count) for each in (values, at_length_1(values))]
-        raw, unit = found if raw is None or unit is None else (raw + found[0], unit + found[1])
-    assert raw is not None, "a labelled pixel was chosen"
-    assert unit is not None
+        raw += Moments.of(values, own, count)
+        unit += Moments.of(at_length_1(values), own, count)
     pixels, alike = choice.total.astype(np.float64), np.ones(count)
     per_class = zip(subjects.dataset.classes, choice.chosen, choice.total, raw.variance(), unit.variance(), strict=True)
     return {
@@ -98,23 +93,18 @@ def _row(
     }
 
 
-# Markdown -------------------------------------------------------------------------------------------------------------
-
-
 def _markdown(document: dict[str, Any]) -> list[str]:
-    lines = [_ABOUT, ""]
+    lines, runs = [_ABOUT, ""], document["rows"]
     figures = ("intra", "inter", "ratio")
     for key, title in VERSIONS.items():
-        rows = [[row["label"], *(number(row[key][name]) for name in figures)] for row in document["rows"]]
-        lines += section(title, markdown_table(["run", *figures], rows))
-    first = document["rows"][0]["classes"]
-    rows = [
-        [name, f"{pixels['pixels']:,} of {pixels['of']:,}"]
-        + [number(row["classes"][name]["intra_unit"]) for row in document["rows"]]
-        for name, pixels in first.items()
-    ]
-    head = ["class", "pixels", *(row["label"] for row in document["rows"])]
-    return lines + section("Variance within each class, features at length 1", markdown_table(head, rows))
+        rows = [[run["label"], *(figure(run[key][name], ".4g") for name in figures)] for run in runs]
+        lines += headed(title, markdown_table(["run", *figures], rows))
+    rows = []
+    for name, pixels in runs[0]["classes"].items():
+        spreads = [figure(run["classes"][name]["intra_unit"], ".4g") for run in runs]
+        rows.append([name, f"{pixels['pixels']:,} of {pixels['of']:,}", *spreads])
+    head = ["class", "pixels", *(run["label"] for run in runs)]
+    return lines + headed("Variance within each class, features at length 1", markdown_table(head, rows))
 
 
 _ABOUT = (

@@ -49,11 +49,8 @@ def embed(
     Args:
         runs: run folders.
         out: folder to write into.
-        root: where the data are now. None: where they were.
-        labels: what the runs are called. None: their methods, or their folders where methods repeat.
+        root, labels, subset, checkpoint: as for `read_subjects`.
         classes: names or numbers, at most MOST. None: the paper's five of VOC, or the first five that the images show.
-        subset: `val` or `test`.
-        checkpoint: `last` or `best`.
         pixels: of each class at most so many, drawn with `seed`, the same for all runs.
         seed: of the draw and of t-SNE.
         console: where progress goes.
@@ -104,11 +101,9 @@ def _choose(
 
 def class_numbers(classes: Sequence[str | int], names: Sequence[str]) -> list[int]:
     """Numbers of classes that are given by name or number. Raises ValueError for one that is not there."""
-    found = {_class_number(str(each), names): None for each in classes}
-    require(
-        2 <= len(found) <= MOST,
-        f"{len(found)} classes to embed; expected 2 to {MOST}, which can be told apart by their colours",
-    )
+    found = dict.fromkeys(_class_number(str(each), names) for each in classes)
+    words = f"{len(found)} classes to embed; expected 2 to {MOST}, which can be told apart by their colours"
+    require(2 <= len(found) <= MOST, words)
     return list(found)
 
 
@@ -129,8 +124,8 @@ def _embedded(
     features, classes = (torch.cat(each) for each in zip(*parts, strict=True))
     pixels, own = at_length_1(features.double().numpy()), classes.numpy()
     stars, star_classes = _prototypes(experiment, set(own.tolist()))
-    with Progress(f"{label}: t-SNE of {len(pixels) + len(stars)} points", 1, console=console) as bar:
-        together = np.concatenate([pixels, stars]) if len(stars) else pixels
+    together = np.concatenate([pixels, stars]) if len(stars) else pixels
+    with Progress(f"{label}: t-SNE of {len(together)} points", 1, console=console) as bar:
         places = to_plane(together, seed)
         bar.step(1, {})
     score = float(silhouette_score(pixels, own))

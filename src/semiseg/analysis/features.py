@@ -18,7 +18,6 @@ from semiseg.config.checks import require
 from semiseg.data.dataset import ImageSet
 from semiseg.data.loading import whole_images
 from semiseg.evaluation.evaluator import NativeMasks, eval_mode
-from semiseg.parts.predictor import Predictor
 from semiseg.parts.sampling import pick
 from semiseg.runtime.precision import precision_context
 from semiseg.runtime.progress import Progress
@@ -30,37 +29,35 @@ CHUNK = 2**14  # pixels whose features are in memory at a time: 34 MB of 512 cha
 
 @dataclass(frozen=True)
 class PixelChoice:
-    """Pixels of an image set: of each class at most so many, each with the same chance wherever it lies."""
+    """Chosen pixels of an image set."""
 
     counts: np.ndarray  # (images, C) int64, labelled pixels of each image and class
     ranks: list[np.ndarray]  # for each class, sorted: which of its pixels are chosen, counted through all images
 
     @property
     def total(self) -> np.ndarray:
-        """Pixels of each class there are. (C,)"""
+        """Labelled pixels of each class. (C,)"""
         return self.counts.sum(0)
 
     @property
     def chosen(self) -> np.ndarray:
-        """Pixels of each class that are chosen. (C,)"""
+        """Chosen pixels of each class. (C,)"""
         return np.array([len(each) for each in self.ranks])
 
     def images(self) -> list[int]:
         """The images that have a chosen pixel."""
-        return [index for index in range(len(self.counts)) if any(len(self._own(index, c)) for c in self._classes())]
+        classes = range(len(self.ranks))
+        return [index for index in range(len(self.counts)) if any(len(self._own(index, c)) for c in classes)]
 
     def pixels(self, index: int, label: Tensor) -> tuple[Tensor, Tensor]:
         """Places (n, 2) and classes (n,) of the chosen pixels of image `index`, whose label is (H, W); by class."""
         places, classes = [], []
-        for number in self._classes():
+        for number in range(len(self.ranks)):
             own = torch.from_numpy(self._own(index, number))
             if len(own):
                 places.append((label == number).nonzero()[own])
                 classes.append(torch.full((len(own),), number))
         return torch.cat(places), torch.cat(classes)
-
-    def _classes(self) -> range:
-        return range(len(self.ranks))
 
     def _own(self, index: int, number: int) -> np.ndarray:
         """The ranks that fall into one image, counted from its first pixel of the class."""
@@ -95,8 +92,8 @@ def pixel_features(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Features (n, D) float32 and classes (n,) of the chosen pixels on the CPU, by image, at most CHUNK at a time.
 
-    They come from what is evaluated of the run (a method's teacher), in eval mode; of several networks from the one
-    that is reported, or from the first.
+    They come from the evaluated network of the run (a method's teacher), in eval mode; of several networks from the
+    reported one, or from the first.
     """
     config, predictor = experiment.config, experiment.method.predictor.headline_alone
     places = choice.images()
@@ -105,14 +102,8 @@ def pixel_features(
         for done, (index, (_, image, label)) in enumerate(zip(places, read, strict=True), 1):
             assert label is not None
             points, classes = choice.pixels(index, label)
-            with precision_context(config.train.precision, experiment.device):
-                features = _features(predictor, image.to(experiment.device))
+            with precision_context(config.train.precision, experiment.device), torch.inference_mode():
+                features = predictor.segmentor(image.to(experiment.device)).features  # (1, D, h, w)
             for part, own in zip(points.split(CHUNK), classes.split(CHUNK), strict=True):
                 yield pick(features, part[None], (label.shape[0], label.shape[1]))[0].cpu(), own
             bar.step(done, {})
-
-
-@torch.inference_mode()
-def _features(predictor: Predictor, image: Tensor) -> Tensor:
-    """(1, 3, H, W) -> (1, D, h, w)"""
-    return predictor.segmentor(image).features

@@ -17,7 +17,7 @@ def at_length_1(features: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Moments:
-    """What is known of the features of each class. Moments of parts add up, as Chan, Golub and LeVeque (1979) add them.
+    """Moments of the features of each class. Moments of parts add up, as Chan, Golub and LeVeque (1979) add them.
 
     Sums of squares would lose their digits where features lie far from 0; scatter about the mean does not.
     """
@@ -27,8 +27,8 @@ class Moments:
     scatter: Floats  # (C,) sum of squared distances to the class's mean
 
     @classmethod
-    def empty(cls, num_classes: int, channels: int) -> Moments:
-        """No feature yet."""
+    def empty(cls, num_classes: int, channels: int = 1) -> Moments:
+        """No feature yet; of one channel, it adds to moments of any number of channels."""
         return cls(np.zeros(num_classes), np.zeros((num_classes, channels)), np.zeros(num_classes))
 
     @classmethod

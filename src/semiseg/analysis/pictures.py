@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from rich.console import Console
 
 from semiseg.analysis.boxes import Box, difference_boxes
-from semiseg.analysis.pages import number, section, write_page
+from semiseg.analysis.pages import write_page
 from semiseg.analysis.scores import BAND, SMALLEST
 from semiseg.analysis.subjects import Subjects, read_subjects
 from semiseg.analysis.tally import Tally, tally
@@ -21,8 +21,8 @@ from semiseg.config.checks import require
 from semiseg.config.fields import nearest
 from semiseg.data.dataset import Color, ImageSet, Pixels
 from semiseg.evaluation.segment import colored
-from semiseg.report.sheet import fitted, joined, legend, paragraph, save, strip
-from semiseg.report.texts import markdown_table
+from semiseg.report.sheet import beside, fitted, legend, paragraph, save, strip
+from semiseg.report.texts import figure, headed, markdown_table
 from semiseg.types import IGNORE
 
 NAME = "pictures"
@@ -49,16 +49,13 @@ def picture(
     Args:
         runs: run folders; gains compare the last with the first. Of a single run, its lowest scores are drawn.
         out: folder to write into.
-        root: where the data are now. None: where they were.
-        labels: what the runs are called. None: their methods, or their folders where methods repeat.
+        root, labels, subset, checkpoint: as for `read_subjects`.
         rule: whose gain chooses the images, `boundary` or `consistency`.
         count: images to draw.
-        subset: `val` or `test`.
-        checkpoint: `last` or `best`.
         console: where progress goes.
 
-    Returns what the JSON file holds: `rows` has {run, label, boundary_iou, consistency} of each run over all images, in
-    per cent; `images` what is drawn. Raises ValueError for another rule, and as `read_subjects`.
+    Returns the JSON file's content: `rows` has {run, label, boundary_iou, consistency} of each run over all images, in
+    per cent; `images` the drawn images. Raises ValueError for another rule, and as `read_subjects`.
     """
     require(rule in RULES, f"there is no rule {rule!r}; {nearest(rule, RULES)}")
     require(count > 0, f"count is {count}; expected one image or more")
@@ -76,7 +73,14 @@ def picture(
             {"run": str(run.folder), "label": label, **each.to_dict()}
             for run, (label, each) in zip(subjects.runs, tallies.items(), strict=True)
         ],
-        "images": [_about(subjects, tallies, rule, index) for index in chosen],
+        "images": [
+            {
+                "name": subjects.images.names[index],
+                "scores": {label: 100 * float(scores(each, rule)[index]) for label, each in tallies.items()},
+                "right": {label: 100 * float(each.right()[index]) for label, each in tallies.items()},
+            }
+            for index in chosen
+        ],
     }
     save(_sheet(subjects, tallies, chosen, rule), out / f"{NAME}-{rule}.png")
     write_page(out, f"{NAME}-{rule}", "Boundaries, and consistency within objects", document, _markdown(document))
@@ -86,8 +90,8 @@ def picture(
 def choose(tallies: Sequence[Tally], rule: str, count: int) -> list[int]:
     """At most `count` images with the largest gain of the last run over the first; of one run, the lowest scores.
 
-    Images without a score, as where nothing is labelled, are left out; by `consistency`, so are those whose objects the
-    last run has less right than the first.
+    Images without a score, as where nothing is labelled, are left out; by `consistency`, so are images whose objects
+    the last run has less right than the first.
     """
     first, last = (scores(each, rule) for each in (tallies[0], tallies[-1]))
     gain = last - first if len(tallies) > 1 else -last
@@ -101,18 +105,6 @@ def scores(found: Tally, rule: str) -> np.ndarray:
     return found.boundary() if rule == "boundary" else found.consistency()
 
 
-def _about(subjects: Subjects, tallies: dict[str, Tally], rule: str, index: int) -> dict[str, Any]:
-    """One image that is drawn: its name, and each run's score in per cent."""
-    return {
-        "name": subjects.images.names[index],
-        "scores": {label: 100 * float(scores(each, rule)[index]) for label, each in tallies.items()},
-        "right": {label: 100 * float(each.right()[index]) for label, each in tallies.items()},
-    }
-
-
-# Drawing --------------------------------------------------------------------------------------------------------------
-
-
 def _sheet(subjects: Subjects, tallies: dict[str, Tally], chosen: Sequence[int], rule: str) -> list[Pixels]:
     """A row for each image: input, truth, predictions, with the scores below."""
     strips = [strip(["input", "truth", *tallies], WIDTH, 17)]
@@ -122,14 +114,17 @@ def _sheet(subjects: Subjects, tallies: dict[str, Tally], chosen: Sequence[int],
         predictions = [each.prediction(index) for each in tallies.values()]
         boxes = difference_boxes(predictions[0], predictions[-1], truth) if len(predictions) > 1 else []
         strips.append(_row(subjects.images, index, [truth, *predictions], boxes, subjects.dataset.colors))
-        notes = [_note(each, rule, index) for each in tallies.values()]
+        notes = [f"{100 * scores(each, rule)[index]:.1f} %" for each in tallies.values()]
+        if rule == "consistency":
+            rights = [each.right()[index] for each in tallies.values()]
+            notes = [f"{note}, {100 * share:.1f} % right" for note, share in zip(notes, rights, strict=True)]
         strips.append(strip([subjects.images.names[index], RULES[rule], *notes], WIDTH, 14))
         shown |= set(np.unique(np.stack([truth, *predictions])).tolist())
     return [*strips, *_below(subjects, tallies, shown, rule, strips[0].shape[1])]
 
 
 def _below(subjects: Subjects, tallies: dict[str, Tally], shown: set[int], rule: str, width: int) -> list[Pixels]:
-    """The classes' colours, and in words how the images were chosen and what the boxes are."""
+    """The classes' colours, and words on the choice of the images and on the boxes."""
     dataset = subjects.dataset
     entries = [(name, dataset.colors[at]) for at, name in enumerate(dataset.classes) if at in shown]
     if IGNORE in shown:
@@ -149,12 +144,6 @@ def chosen_words(labels: Sequence[str], rule: str) -> str:
     return words if rule == "boundary" else f"{words}, of those whose objects are no less right"
 
 
-def _note(found: Tally, rule: str, index: int) -> str:
-    """What stands below a prediction."""
-    words = f"{100 * scores(found, rule)[index]:.1f} %"
-    return words if rule == "boundary" else f"{words}, {100 * found.right()[index]:.1f} % right"
-
-
 def _row(
     images: ImageSet, index: int, labels: Sequence[Pixels], boxes: Sequence[Box], colors: tuple[Color, ...]
 ) -> Pixels:
@@ -163,7 +152,7 @@ def _row(
     cells = [fitted(photograph, WIDTH, how)]
     cells += [fitted(colored(label, colors), WIDTH, cv2.INTER_NEAREST_EXACT) for label in labels]
     scale = WIDTH / photograph.shape[1]
-    return joined([_boxed(cell, boxes, scale) for cell in cells], axis=1)
+    return beside([_boxed(cell, boxes, scale) for cell in cells])
 
 
 def _boxed(cell: Pixels, boxes: Sequence[Box], scale: float) -> Pixels:
@@ -178,41 +167,33 @@ def _boxed(cell: Pixels, boxes: Sequence[Box], scale: float) -> Pixels:
     return np.asarray(image)
 
 
-# Markdown -------------------------------------------------------------------------------------------------------------
-
-
 def _markdown(document: dict[str, Any]) -> list[str]:
     rows, classes = document["rows"], document["classes"]
     lines = [_ABOUT, ""]
-    head = [
-        "run",
-        "boundary mIoU",
-        "boundary IoU, mean of images",
-        "consistency",
-        "right",
-        "consistency, mean of classes",
-    ]
-    overall = [[row["label"], *(number(value, ".2f") for value in _overall(row))] for row in rows]
+    overall = [[row["label"], *(figure(row[key][value], ".2f") for key, value in _OVERALL.values())] for row in rows]
     counts = f"{rows[0]['boundary_iou']['images']} images, {rows[0]['consistency']['objects']} objects"
-    lines += section(f"All {counts}", markdown_table(head, overall))
+    lines += headed(f"All {counts}", markdown_table(["run", *_OVERALL], overall))
     for key, value, unit, title in _BY_CLASS:
         cells = [
             [name, str(rows[0][key]["classes"][name][unit])]
-            + [number(row[key]["classes"][name][value], ".2f") for row in rows]
+            + [figure(row[key]["classes"][name][value], ".2f") for row in rows]
             for name in classes
         ]
-        lines += section(title, markdown_table(["class", unit, *(row["label"] for row in rows)], cells))
+        lines += headed(title, markdown_table(["class", unit, *(row["label"] for row in rows)], cells))
     labels = [row["label"] for row in rows]
-    drawn = [[each["name"], *(number(each["scores"][label], ".2f") for label in labels)] for each in document["images"]]
+    drawn = [[each["name"], *(figure(each["scores"][label], ".2f") for label in labels)] for each in document["images"]]
     title = f"Drawn in {NAME}-{document['rule']}.png: {chosen_words(labels, document['rule'])}"
-    return lines + section(title, markdown_table(["image", *labels], drawn))
+    return lines + headed(title, markdown_table(["image", *labels], drawn))
 
 
-def _overall(row: dict[str, Any]) -> list[float]:
-    boundary, inside = row["boundary_iou"], row["consistency"]
-    return [boundary["mean"], boundary["mean_of_images"], inside["mean"], inside["right"], inside["mean_of_classes"]]
-
-
+_OVERALL = {
+    "boundary mIoU": ("boundary_iou", "mean"),
+    "boundary IoU, mean of images": ("boundary_iou", "mean_of_images"),
+    "consistency": ("consistency", "mean"),
+    "right": ("consistency", "right"),
+    "consistency, mean of classes": ("consistency", "mean_of_classes"),
+}
+"""Column of the table over all images -> the figure's place in a row."""
 _BY_CLASS = (
     ("boundary_iou", "iou", "images", "Boundary IoU by class"),
     ("consistency", "mean", "objects", "Consistency within objects by class"),

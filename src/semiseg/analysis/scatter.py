@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, zip_longest
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -46,7 +46,7 @@ class Embedded:
 def draw(found: Sequence[Embedded], classes: Mapping[int, str], colors: Sequence[Color], out: Path) -> list[Path]:
     """Write `out`/embedding.svg and .png; returns both.
 
-    `classes` are numbers and names of the shown ones, `colors` the colours of all classes of the dataset.
+    `classes` are numbers and names of the shown classes, `colors` the colours of all classes of the dataset.
     """
     from matplotlib.figure import Figure
 
@@ -55,18 +55,17 @@ def draw(found: Sequence[Embedded], classes: Mapping[int, str], colors: Sequence
     columns = min(len(found), COLUMNS)
     rows = -(-len(found) // columns)
     figure = Figure((SIDE * columns, SIDE * rows + 1.2), layout="constrained")
-    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for panel in panels:
-        panel.set_axis_off()
-    for panel, each in zip(panels, found, strict=False):
-        _panel(panel, each, shades)
+    for panel, each in zip_longest(figure.subplots(rows, columns, squeeze=False).flat, found):
+        if each is None:
+            panel.set_axis_off()
+        else:
+            _panel(panel, each, shades)
     _legend(figure, classes, shades, any(len(each.stars) for each in found))
     return [_save(figure, out / f"embedding.{ending}") for ending in ("svg", "png")]
 
 
 def _panel(panel: Any, each: Embedded, shades: Mapping[int, str]) -> None:
     """Draw one run on matplotlib axes."""
-    panel.set_axis_on()
     order = np.random.default_rng(0).permutation(len(each.points))  # no class lies on top of the others
     hues = [shades[int(number)] for number in each.classes[order]]
     panel.scatter(*each.points[order].T, c=hues, s=9, alpha=0.7, linewidths=0)
@@ -81,15 +80,15 @@ def _panel(panel: Any, each: Embedded, shades: Mapping[int, str]) -> None:
 
 
 def _legend(figure: Any, classes: Mapping[int, str], shades: Mapping[int, str], stars: bool) -> None:
-    """Names of the classes below the panels, and what the axes are not."""
+    """Names of the classes below the panels, and NOTE above them."""
     from matplotlib.lines import Line2D
 
-    def entry(marker: str, color: str, name: str, edge: str) -> Line2D:
-        return Line2D([], [], linestyle="", marker=marker, color=color, markeredgecolor=edge, markersize=9, label=name)
-
-    handles = [entry("o", shades[number], name, shades[number]) for number, name in classes.items()]
-    if stars:
-        handles.append(entry("*", "white", "prototype", "black"))
+    entries = [("o", shades[number], shades[number], name) for number, name in classes.items()]
+    entries += [("*", "white", "black", "prototype")] if stars else []
+    handles = [
+        Line2D([], [], linestyle="", marker=marker, color=color, markeredgecolor=edge, markersize=9, label=name)
+        for marker, color, edge, name in entries
+    ]
     width = figure.get_figwidth()
     columns = min(len(handles), max(2, int(width / 1.5)))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=10)

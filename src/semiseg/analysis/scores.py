@@ -1,4 +1,4 @@
-"""Boundary IoU, and how consistent a prediction is within each object: what Fig. 4 and 5 show, as numbers."""
+"""Boundary IoU, and how consistent a prediction is within each object: Fig. 4 and 5 as numbers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def band_width(shape: tuple[int, ...]) -> int:
 def boundary_band(mask: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
     """The mask's pixels that lie within `width` pixels of its outside, rows and columns. (H, W)
 
-    What lies beyond the image is outside, as in the authors' code: a mask cut by the image's border has a band there.
+    The image's surroundings are outside, as in the authors' code: a mask cut by the image's border has a band there.
     """
     framed = np.pad(mask.astype(np.uint8), 1)  # with a pixel of the outside
     inner = cv2.erode(framed, np.ones((3, 3), np.uint8), iterations=width)[1:-1, 1:-1]

@@ -41,14 +41,14 @@ class Subjects:
             yield label, load_run(run.folder, self.checkpoint, root=self.root)
 
     def document(self, task: str, out: Path, device: torch.device, **options: Any) -> dict[str, Any]:
-        """What identifies an analysis: command, runs, images, versions; the head of its JSON file."""
+        """The head of an analysis' JSON file: command, runs, images, versions."""
         steps = [run.last_step if self.checkpoint == "last" else (run.best or (None,))[0] for run in self.runs]
-        named = [("label", label) for label in self.labels]
         given = {"out": out, "data.root": self.root, "set": self.subset, "checkpoint": self.checkpoint, **options}
-        words = [(f"--{key}", str(value)) for key, value in [*named, *given.items()] if value is not None]
-        folders = [str(run.folder) for run in self.runs]
+        words = ["semiseg", "analyse", task, *(str(run.folder) for run in self.runs)]
+        for key, value in [*(("label", label) for label in self.labels), *given.items()]:
+            words += [] if value is None else [f"--{key}", str(value)]
         return {
-            "command": shlex.join(["semiseg", "analyse", task, *folders, *(word for pair in words for word in pair)]),
+            "command": shlex.join(words),
             "runs": [
                 {"label": label, "folder": str(run.folder), "method": run.config.method, "step": step}
                 for run, label, step in zip(self.runs, self.labels, steps, strict=True)
@@ -69,7 +69,14 @@ def read_subjects(
     subset: str = "val",
     checkpoint: str = "last",
 ) -> Subjects:
-    """The runs in `folders`, called by `labels` (None: by method, or by folder where methods repeat).
+    """The runs in `folders`.
+
+    Args:
+        folders: run folders.
+        labels: names of the runs. None: their methods, or their folders where methods repeat.
+        root: where the data are now. None: where they were.
+        subset: `val` or `test`.
+        checkpoint: `last` or `best`.
 
     Raises ValueError where a folder is no run, labels are too few, repeated or too many, the data are not there, or
     the runs differ in their classes or in the images of the subset.
@@ -77,11 +84,12 @@ def read_subjects(
     require(len(folders) > 0, "there is no run to look at: name at least one run folder")
     runs = read_runs([Path(folder) for folder in folders])
     names = [run.label for run in runs] if labels is None else list(labels)
-    require(
-        len(names) == len(runs) and len(set(names)) == len(names),
-        f"labels are {', '.join(names)}; expected {len(runs)} different ones, one for each run",
-    )
-    datasets = [_opened(run, root) for run in runs]
+    words = f"labels are {', '.join(names)}; expected {len(runs)} different ones, one for each run"
+    require(len(names) == len(runs) == len(set(names)), words)
+    datasets = []
+    for run in runs:  # without their networks, nothing decoded
+        data = replace(run.config.data, cache=False, root=root or run.config.data.root)
+        datasets.append(open_dataset(data, need_unlabeled=False))
     check_comparable({name: dataset.classes for name, dataset in zip(names, datasets, strict=True)}, {})
     for name, dataset in zip(names, datasets, strict=True):
         require(
@@ -90,9 +98,3 @@ def read_subjects(
         )
     check_comparable({}, {name: each.split[subset] for name, each in zip(names, datasets, strict=True)}, subset)
     return Subjects(runs, names, datasets[0], subset, checkpoint, root)
-
-
-def _opened(run: Run, root: Path | None) -> Dataset:
-    """A run's dataset without its network, nothing of it decoded."""
-    data = replace(run.config.data, cache=False)
-    return open_dataset(data if root is None else replace(data, root=root), need_unlabeled=False)

@@ -19,7 +19,7 @@ from semiseg.training.experiment import Experiment
 
 @dataclass
 class Tally:
-    """What is counted of one run, image by image; the predictions are kept as PNG, a few kilobytes each."""
+    """Counts of one run, image by image; the predictions are kept as PNG, a few kilobytes each."""
 
     classes: tuple[str, ...]
     bands: list[Counts] = field(default_factory=list)  # (C, 3) each, as `boundary_counts`

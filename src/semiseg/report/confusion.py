@@ -42,16 +42,13 @@ def confusion(run: Run) -> Confusion | None:
 
 
 def _row(true: str, counts: np.ndarray, classes: list[str]) -> list[Cell]:
-    total = int(counts.sum())
-    return [
-        _cell(count, total, len(classes), f"{true} called {said}" if said != true else f"{true} rightly called so")
-        for said, count in zip(classes, counts.tolist(), strict=True)
-    ]
-
-
-def _cell(count: int, total: int, classes: int, words: str) -> Cell:
-    if total == 0:
-        return Cell(0.0, "–", f"{words}: no pixel of this class")
-    share = 100 * count / total
-    text = f"{share:.1f}" if classes <= FEW else f"{share:.0f}"
-    return Cell(share, "" if count == 0 else text, f"{words}: {count:,} of {total:,} pixels")
+    total, cells = int(counts.sum()), []
+    for said, count in zip(classes, counts.tolist(), strict=True):
+        words = f"{true} called {said}" if said != true else f"{true} rightly called so"
+        if total == 0:
+            cells.append(Cell(0.0, "–", f"{words}: no pixel of this class"))
+            continue
+        share = 100 * count / total
+        text = "" if count == 0 else f"{share:.1f}" if len(classes) <= FEW else f"{share:.0f}"
+        cells.append(Cell(share, text, f"{words}: {count:,} of {total:,} pixels"))
+    return cells

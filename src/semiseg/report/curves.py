@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median_high
 from typing import Any
 
 from semiseg.report.charts import Chart, Line
-from semiseg.report.runs import Run, number
+from semiseg.report.runs import Run, number, under
 
 HUES = 6  # colours of the page's style sheet
 
@@ -31,21 +33,17 @@ def together(runs: list[Run]) -> list[list[Run]]:
 
 
 def _title(name: str, shown: list[Run], runs: list[Run]) -> str:
-    """Of a chart that shows some of the runs."""
+    """The title of a chart that shows some of the runs."""
     return name if shown == runs else f"{shown[-1].label}: {name[:1].lower()}{name[1:]}"
 
 
 def _chart(runs: list[Run], title: str, unit: str, text: str, lines: list[Line], percent: bool = False) -> Chart:
+    """A chart over steps, with a mark where the last of `runs` begins with its unlabelled images."""
     kept = [line for line in lines if line.points]
-    steps = max(run.config.train.steps for run in runs)
-    return Chart(title, unit, text, kept, (0, 100) if percent else None, _start(runs), steps=steps)
-
-
-def _start(runs: list[Run]) -> tuple[str, int] | None:
-    """The step at which the last of `runs` begins with its unlabelled images."""
-    options = runs[-1].config.method_options
-    share = getattr(options, "warmup", 0.0)
-    return ("unlabelled images join", round(share * runs[-1].config.train.steps)) if share else None
+    last, steps = runs[-1].config, max(run.config.train.steps for run in runs)
+    warmup = getattr(last.method_options, "warmup", 0.0)
+    mark = ("unlabelled images join", round(warmup * last.train.steps)) if warmup else None
+    return Chart(title, unit, text, kept, (0, 100) if percent else None, mark, steps=steps)
 
 
 def _miou(runs: list[Run], title: str) -> Chart:
@@ -61,11 +59,7 @@ def _miou(runs: list[Run], title: str) -> Chart:
 def _losses(run: Run) -> Chart:
     lines = [Line(name.replace("_", " "), run.series("train", name), hue) for hue, name in enumerate(run.losses())]
     return _chart(
-        [run],
-        f"{run.label}: losses",
-        "loss",
-        "Means between two lines of the record, weighted as they add up.",
-        lines,
+        [run], f"{run.label}: losses", "loss", "Means between two lines of the record, weighted as they add up.", lines
     )
 
 
@@ -126,22 +120,18 @@ def _pseudo_labels(run: Run) -> Chart:
 
 
 def _hidden(run: Run) -> Chart:
-    keys = {"kept": "share", "of these, right": "accuracy"}
     lines = [
-        Line(name, run.series("evaluation", "hidden_labels", key), hue)
-        for hue, (name, key) in enumerate(keys.items(), 1)
+        Line("kept", run.series("evaluation", "hidden_labels", "share"), 1),
+        Line("of these, right", run.series("evaluation", "hidden_labels", "accuracy"), 2),
     ]
-    return _chart([run], f"{run.label}: pseudo-labels against hidden labels", "%", _hidden_text(run), lines, True)
-
-
-def _hidden_text(run: Run) -> str:
     found = next((entry["hidden_labels"] for entry in run.evaluations if "hidden_labels" in entry), {})
     threshold = found.get("threshold")
     kept = "every pixel is kept" if threshold is None else "pixels are kept whose confidence reaches the threshold"
-    return (
+    text = (
         f"On {found.get('images')} unlabelled images that have masks, which no training saw: {kept}. Before unlabelled "
         "images join, what their labels would be."
     )
+    return _chart([run], f"{run.label}: pseudo-labels against hidden labels", "%", text, lines, percent=True)
 
 
 HIDDEN_BY_CLASS = {
@@ -163,13 +153,13 @@ def _hidden_by_class(run: Run, key: str) -> Chart:
     where = ("hidden_labels", key)
     lines = [Line(name, run.series("evaluation", *where, name), hue) for hue, name in enumerate(run.iou)]
     if len(lines) > HUES:
-        lines = _spread(run, where, ("worst class", "median class", "best class"), 1)
+        lines = _spread(run, where, ("worst class", "median class", "best class"))
     return _chart([run], f"{run.label}: {title}", "%", text, lines, percent=True)
 
 
 def _usage(run: Run) -> Chart:
     text = "Share of its class's pixels that a prototype gets: the least used, the median and the most used of all."
-    lines = _spread(run, "prototype_usage", ("least used", "median", "most used"), 100)
+    lines = _spread(run, ["prototype_usage"], ("least used", "median", "most used"), 100)
     return _chart([run], f"{run.label}: use of the prototypes", "%", text, lines, percent=True)
 
 
@@ -194,7 +184,7 @@ def _drift(run: Run) -> Chart:
 def _by_class(run: Run, key: str, names: tuple[str, str, str]) -> list[Line]:
     """A line for each class, or of many classes the spread; the record holds a list with a value for each."""
     if len(run.iou) > HUES:
-        return _spread(run, key, names, 1)
+        return _spread(run, [key], names)
     series: list[tuple[float, Any]] = [*run.series("evaluation", key)]
     return [
         Line(name, [(step, values[at]) for step, values in series if values[at] is not None], at)
@@ -213,7 +203,7 @@ def _reliability(runs: list[Run], title: str) -> Chart:
     for hue, run in enumerate(runs, 1):
         rows = [row for row in bins(run) if row.pixels]
         total = sum(row.pixels for row in rows)
-        name = f"{run.label}, calibration error {number((run.last or {}).get('calibration_error')):.1f}"
+        name = f"{run.label}, calibration error {number(under(run.last, 'calibration_error')):.1f}"
         sizes = [round(2 + 8 * math.sqrt(row.pixels / total), 1) for row in rows]
         lines += [Line(name, [(row.confidence, row.accuracy) for row in rows], hue, sizes=sizes)] if rows else []
     text = (
@@ -234,26 +224,23 @@ class Bin:
 
 
 def bins(run: Run) -> list[Bin]:
-    """The bins of the last evaluation; empty for a run that did not record them."""
-    found = (run.last or {}).get("calibration")
-    if found is None:
-        return []
+    """Bins of the last evaluation; empty for a run that did not record them."""
+    found = under(run.last, "calibration") or {"pixels": [], "right": [], "confidence": []}
     return [
         Bin(pixels, number(confidence), 100 * right / pixels if pixels else math.nan)
         for pixels, right, confidence in zip(found["pixels"], found["right"], found["confidence"], strict=True)
     ]
 
 
-def _spread(run: Run, key: str | tuple[str, ...], names: tuple[str, str, str], factor: float) -> list[Line]:
+def _spread(run: Run, keys: Sequence[str], names: tuple[str, str, str], factor: float = 1) -> list[Line]:
     """Smallest, median and largest of a list of values over the steps."""
-    ordered = []
-    for step, values in run.series("evaluation", *([key] if isinstance(key, str) else key)):
-        flat = sorted(factor * value for value in map(number, _flat(values)) if not math.isnan(value))
-        ordered += [(step, flat)] if flat else []
-    places = (lambda n: 0, lambda n: n // 2, lambda n: n - 1)
+    series = []
+    for step, values in run.series("evaluation", *keys):
+        known = [factor * value for value in map(number, _flat(values)) if not math.isnan(value)]
+        series += [(step, known)] if known else []
     return [
-        Line(name, [(step, flat[place(len(flat))]) for step, flat in ordered], hue)
-        for hue, (name, place) in enumerate(zip(names, places, strict=True))
+        Line(name, [(step, choose(known)) for step, known in series], hue)
+        for hue, (name, choose) in enumerate(zip(names, (min, median_high, max), strict=True))
     ]
 
 

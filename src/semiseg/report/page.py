@@ -1,27 +1,25 @@
-"""The page: what the template needs of one run, or of runs against the first."""
+"""The page: the template's values of one run, or of runs against the first."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from semiseg.report.charts import HEIGHT, WIDTH
 from semiseg.report.confusion import confusion
 from semiseg.report.curves import HUES, bins, charts, reliability
 from semiseg.report.pictures import Gallery, gallery
-from semiseg.report.runs import NETWORKS, Run, check_comparable, number, read_runs
+from semiseg.report.runs import PREDICTORS, Run, check_comparable, number, read_runs, under
+from semiseg.report.texts import distinct, figure
 from semiseg.runtime.files import write_atomically
 from semiseg.training.record import CONFIG
 
 REPORT = "report.html"
 LIMIT = 10_000_000  # bytes of a page: what a mail takes
-TEMPLATES = Path(__file__).parent
-"""Folder of the page's template, and of the style sheet that other pages share."""
-
 
 SECTIONS = (
     ("classes", "IoU by class"),
@@ -36,12 +34,11 @@ SECTIONS = (
 """Of a page: anchor and name, in their order."""
 
 
-@dataclass(frozen=True)
-class Fact:
-    """One line of the table of runs."""
-
-    name: str
-    values: list[str]  # one per run
+def template(name: str, *folders: Path) -> Template:
+    """A page's template, in its own `folders` or in this one, whose templates pages share."""
+    loader = FileSystemLoader([*folders, Path(__file__).parent])
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    return environment.get_template(name)
 
 
 def write_report(run: Path) -> Path:
@@ -64,32 +61,29 @@ def write_comparison(runs: list[Path], out: Path, title: str, verdict: str) -> P
 
 
 def summary(runs: list[Path]) -> str:
-    """The verdict where nothing more is known of the runs: the last one's mIoU against the first one's."""
+    """The verdict without a comparison: the last run's mIoU against the first run's."""
     read = read_runs(runs)
     first, last = read[0], read[-1]
     return f"{last.label} against {first.label}: {last.miou - first.miou:+.1f} mIoU at the last step"
 
 
 def _write(out: Path, runs: list[Run], title: str, verdict: str) -> Path:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    template, values = environment.get_template("report.html.jinja"), _values(runs)
-    values |= {"title": title, "verdict": verdict}
+    page = template("report.html.jinja")
+    values = {"title": title, "verdict": verdict, **_values(runs)}
     shown = gallery([run.folder for run in runs], [run.label for run in runs])
-    bare = template.render(gallery=replace(shown, rows=[]), **values)
-    text = template.render(gallery=fitting(shown, LIMIT - len(bare.encode())), **values)
+    bare = page.render(gallery=replace(shown, rows=[]), **values)
+    text = page.render(gallery=fitting(shown, LIMIT - len(bare.encode())), **values)
     write_atomically(out, lambda file: file.write(text.encode()))
     return out
 
 
 def fitting(shown: Gallery, room: int) -> Gallery:
-    """The first rows of pictures, as many as fit into `room` bytes; the rule says what was left out."""
-    left, rows = room, []
+    """The first rows of pictures, as many as fit into `room` bytes; the rule says how many were left out."""
+    rows = []
     for row in shown.rows:
         sizes = [len(picture.uri) + 1000 for picture in row.pictures]  # with the words around it
-        left -= sum(sizes) + sizes[1] * (len(sizes) - 3)  # the truth lies below each prediction
-        if left < 0:
+        room -= sum(sizes) + sizes[1] * (len(sizes) - 3)  # the truth lies below each prediction
+        if room < 0:
             break
         rows.append(row)
     missing = len(shown.rows) - len(rows)
@@ -98,14 +92,15 @@ def fitting(shown: Gallery, room: int) -> Gallery:
 
 
 def _values(runs: list[Run]) -> dict[str, Any]:
-    """What the template shows, but for the pictures."""
+    """The template's values, without the pictures."""
     found: dict[str, Any] = {
         "runs": runs,
+        "labels": [run.label for run in runs],
         "figures": [_state(run) for run in runs] if len(runs) <= HUES else [],  # of more, the tables tell
         "finished": all(run.result is not None for run in runs),
         "facts": facts(runs),
         "rows": class_rows(runs),
-        "warnings": [(run.label, text) for run in runs for text in (run.evaluations or [{}])[-1].get("warnings", [])],
+        "warnings": [(run.label, text) for run in runs for text in run.last_evaluation.get("warnings", [])],
         "charts": charts(runs),
         "size": (WIDTH, HEIGHT),
         "reliability": reliability(runs),
@@ -113,7 +108,7 @@ def _values(runs: list[Run]) -> dict[str, Any]:
         "confusions": [matrix for run in runs if (matrix := confusion(run)) is not None],
         "splits": _splits(runs),
         "configs": [(run.label, (run.folder / CONFIG).read_text("utf-8")) for run in runs],
-        "versions": _versions(runs),
+        "versions": distinct([run.result for run in runs if run.result], "versions").items(),
     }
     there = {"calibration": "reliability", "confusion": "confusions", "split": "splits"}
     return found | {"sections": [each for each in SECTIONS if each[0] not in there or found[there[each[0]]]]}
@@ -134,68 +129,46 @@ def class_rows(runs: list[Run]) -> list[tuple[str, list[tuple[str, str, str]]]]:
         name: [run.iou.get(name, math.nan) for run in runs] for name in next((run.iou for run in runs if run.iou), {})
     }
     rows["mean"] = [run.miou for run in runs]
-    return [(name, [_cell(value, values[0]) for value in values]) for name, values in rows.items()]
+    return [
+        (name, [(figure(value), figure(value - first, "+.1f"), sign(value - first)) for value in (first, *others)])
+        for name, (first, *others) in rows.items()
+    ]
 
 
-def _cell(value: float, baseline: float) -> tuple[str, str, str]:
-    difference = value - baseline
-    sign = "" if math.isnan(difference) else "gain" if difference > 0.05 else "loss" if difference < -0.05 else ""
-    return _figure(value), _figure(difference, "+.1f"), sign
+def sign(difference: float) -> str:
+    """`gain`, `loss`, or nothing where a difference of IoU in per cent is NaN or rounds to 0."""
+    return "gain" if difference > 0.05 else "loss" if difference < -0.05 else ""
 
 
-def _figure(value: float, form: str = ".1f") -> str:
-    return "–" if math.isnan(value) else f"{value:{form}}"
-
-
-def facts(runs: list[Run]) -> list[Fact]:
-    """What can be said of each run in a word, the lines that are empty for all of them left out."""
+def facts(runs: list[Run]) -> list[list[str]]:
+    """[name, a value for each run], without the lines that are empty for all runs."""
     lines = {
-        "mIoU, last step": [_figure(run.miou) for run in runs],
+        "mIoU, last step": [figure(run.miou) for run in runs],
         "mIoU, best evaluation": [f"{run.best[1]:.1f} (step {run.best[0]})" if run.best else "–" for run in runs],
-        "mIoU by prototypes, last step": [_figure(_by(run, "prototype")) for run in runs],
-        **{f"mIoU by {text}, last step": [_figure(_by(run, name)) for run in runs] for name, text in NETWORKS.items()},
-        "mIoU on the test images, last step": [_figure(_test(run)) for run in runs],
-        "calibration error, last step": [_figure(number((run.last or {}).get("calibration_error"))) for run in runs],
+        **{
+            f"mIoU by {text}, last step": [figure(under(run.last, name, "miou")) for run in runs]
+            for name, text in PREDICTORS.items()
+        },
+        "mIoU on the test images, last step": [figure(under(run.result, "last", "test", "miou")) for run in runs],
+        "calibration error, last step": [figure(under(run.last, "calibration_error")) for run in runs],
         "pseudo-labels against hidden labels": [_hidden(run) for run in runs],
         "steps done": [f"{run.step} of {run.config.train.steps}" for run in runs],
         "seed": [str(run.config.seed) for run in runs],
-        "time of training": [_time(run.seconds) for run in runs],
-        "device": [_known(run, "hardware", "device") for run in runs],
-        "CPU threads": [_known(run, "hardware", "threads") for run in runs],
-        "finished": [_known(run, "date") for run in runs],
-        "commit": [_known(run, "commit") for run in runs],
+        "time of training": ["{} min {:02d} s".format(*divmod(round(run.seconds), 60)) for run in runs],
+        "device": [str(under(run.result, "hardware", "device") or "–") for run in runs],
+        "CPU threads": [str(under(run.result, "hardware", "threads") or "–") for run in runs],
+        "finished": [str(under(run.result, "date") or "–") for run in runs],
+        "commit": [str(under(run.result, "commit") or "–") for run in runs],
         "folder": [run.folder.name for run in runs],
     }
-    return [Fact(name, values) for name, values in lines.items() if set(values) != {"–"}]
-
-
-def _by(run: Run, predictor: str) -> float:
-    return number((run.last or {}).get(predictor, {}).get("miou"))
-
-
-def _test(run: Run) -> float:
-    return number(((run.result or {}).get("last", {}).get("test") or {}).get("miou"))
+    return [[name, *values] for name, values in lines.items() if set(values) != {"–"}]
 
 
 def _hidden(run: Run) -> str:
-    found = (run.evaluations or [{}])[-1].get("hidden_labels")
-    return (
-        "–"
-        if found is None
-        else f"{number(found['share']):.1f} % kept, {number(found['accuracy']):.1f} % of them right"
-    )
-
-
-def _known(run: Run, *keys: str) -> str:
-    value: Any = run.result or {}
-    for key in keys:
-        value = value.get(key) or {}
-    return str(value or "–")
-
-
-def _time(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s"
+    found = run.last_evaluation.get("hidden_labels")
+    if found is None:
+        return "–"
+    return f"{number(found['share']):.1f} % kept, {number(found['accuracy']):.1f} % of them right"
 
 
 def _splits(runs: list[Run]) -> list[tuple[str, dict[str, Any]]]:
@@ -206,12 +179,3 @@ def _splits(runs: list[Run]) -> list[tuple[str, dict[str, Any]]]:
         for name, split in (run.result or {}).get("split", {}).items()
     }
     return list(found.values())
-
-
-def _versions(runs: list[Run]) -> list[tuple[str, str]]:
-    """(package, version), both where runs differ."""
-    found: dict[str, dict[str, None]] = {}
-    for run in runs:
-        for name, version in (run.result or {}).get("versions", {}).items():
-            found.setdefault(name, {})[str(version)] = None
-    return [(name, ", ".join(versions)) for name, versions in found.items()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import math
 from collections.abc import Iterable, Iterator
@@ -20,17 +19,20 @@ from semiseg.data.loading import whole_images
 from semiseg.evaluation.evaluator import NativeMasks
 from semiseg.evaluation.metrics import ConfusionMatrix
 from semiseg.evaluation.windows import predict_image
-from semiseg.report.sheet import fitted, joined, painted, save, small, strip
+from semiseg.report.sheet import beside, fitted, painted, save, small, strip
+from semiseg.report.texts import data_uri
 from semiseg.runtime.precision import precision_context
 from semiseg.training.experiment import Experiment
 from semiseg.training.finished import load_run
 
 POOL = 60  # the pictures are chosen among so many validation images
 
+_ENLARGED = {True: cv2.INTER_LINEAR, False: cv2.INTER_NEAREST}  # by whether it is a photograph
+
 
 @dataclass(frozen=True)
 class Picture:
-    """One cell: RGB pixels, what is written above and below it, and its description."""
+    """One cell: RGB pixels, the words above and below it, and its description."""
 
     pixels: Pixels  # (H, W, 3)
     title: str
@@ -44,7 +46,7 @@ class Picture:
         file, kind = io.BytesIO(), "jpeg" if self.photograph else "png"
         picture = Image.fromarray(self.pixels) if self.photograph else _in_palette(self.pixels)
         picture.save(file, kind, quality=88, optimize=True)
-        return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+        return data_uri(kind, file.getvalue())
 
 
 def _in_palette(pixels: Pixels) -> Image.Image:
@@ -67,7 +69,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Rows of pictures and the rule that chose them; or `missing`, why there are none."""
+    """Rows of pictures and the rule that chose them; `missing` says why there are none."""
 
     rule: str
     rows: list[Row]
@@ -77,7 +79,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What one run makes of the pool, from its last checkpoint."""
+    """One run's predictions of the pool, from its last checkpoint."""
 
     labels: list[Pixels]  # (H, W) each
     scores: list[float]  # `image_score` of each image
@@ -92,11 +94,8 @@ def gallery(runs: list[Path], labels: list[str]) -> Gallery:
     except (ValueError, OSError) as error:
         return Gallery("", [], [], f"No pictures: {error}")
     dataset = experiments[0].dataset
-    chosen = choose(predictions)
-    rows = [
-        _row(images, index, title, dict(zip(labels, predictions, strict=True)), dataset.colors)
-        for title, index in chosen
-    ]
+    by_label = dict(zip(labels, predictions, strict=True))
+    rows = [_row(images, index, title, by_label, dataset.colors) for title, index in choose(predictions)]
     names = [(name, f"rgb{color}") for name, color in zip(dataset.classes, dataset.colors, strict=True)]
     return Gallery(rule(len(predictions[0].scores), labels), rows, names)
 
@@ -118,7 +117,7 @@ def predicted_labels(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Prediction and truth, both (H, W) int64 on the CPU, of each image (None: of all), predicted as the config says.
 
-    `images` are at native size, like validation images, and have masks.
+    `images` are at native size, as the validation images are, and have masks.
     """
     config = experiment.config
     predictor = experiment.method.predictor.headline_alone.eval()
@@ -160,8 +159,8 @@ def choose(predictions: list[Prediction]) -> list[tuple[str, int]]:
 def _extremes(values: np.ndarray) -> list[tuple[str, int, float]]:
     """(place, image, value) of the largest, the median and the smallest value (N,); none without a finite one."""
     order = [int(index) for index in np.argsort(-values, kind="stable") if math.isfinite(values[index])]
-    places = {"first": 0, "middle": len(order) // 2, "last": len(order) - 1} if order else {}
-    return [(place, order[at], float(values[order[at]])) for place, at in places.items()]
+    places = {"first": order[0], "middle": order[len(order) // 2], "last": order[-1]} if order else {}
+    return [(place, index, float(values[index])) for place, index in places.items()]
 
 
 def _title(place: str, value: float, compared: bool) -> str:
@@ -218,11 +217,6 @@ def save_sheet(runs: list[Path], labels: list[str], out: Path, width: int = 240)
         raise ValueError(shown.missing)
     strips = [strip([picture.title for picture in shown.rows[0].pictures], width, 17)]
     for row in shown.rows[:3]:
-        cells = [_fitted(picture, width) for picture in row.pictures]
-        strips.append(joined(cells, axis=1))
+        strips.append(beside([fitted(each.pixels, width, _ENLARGED[each.photograph]) for each in row.pictures]))
         strips.append(strip([row.title, "", *(picture.note for picture in row.pictures[2:])], width, 14))
     return save(strips, out)
-
-
-def _fitted(picture: Picture, width: int) -> Pixels:
-    return fitted(picture.pixels, width, cv2.INTER_LINEAR if picture.photograph else cv2.INTER_NEAREST)

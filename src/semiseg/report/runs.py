@@ -1,4 +1,4 @@
-"""What a run folder says of itself, finished or not: its config, metrics.jsonl and, once finished, result.json."""
+"""The record in a run folder, finished or not: its config, metrics.jsonl and, once finished, result.json."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from semiseg.config.recipe import Config, load_config
 from semiseg.training.record import CONFIG, METRICS, RESULT, read_record
 
 Points = list[tuple[float, float]]  # (step, value)
-NETWORKS = {
+PREDICTORS = {
+    "prototype": "prototypes",
     "left": "the left network",
     "right": "the right network",
     "mean": "both networks' mean",
-}  # where there are two
+}
+"""Predictors that a run may have besides its headline, in words."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,11 @@ class Run:
         return [entry for entry in self.entries if entry["kind"] == "evaluation"]
 
     @property
+    def last_evaluation(self) -> dict[str, Any]:
+        """The last of `evaluations`, or nothing."""
+        return self.evaluations[-1] if self.evaluations else {}
+
+    @property
     def step(self) -> int:
         """Steps done, as far as the record knows."""
         return max((entry["step"] for entry in self.entries), default=0)
@@ -43,16 +50,12 @@ class Run:
     @property
     def last(self) -> dict[str, Any] | None:
         """Scores on the validation images at the last step, or at the last evaluation of an unfinished run."""
-        if self.result is not None:
-            return self.result["last"]["val"]
-        return self.evaluations[-1] if self.evaluations else None
+        return self.last_evaluation or None if self.result is None else self.result["last"]["val"]
 
     @property
     def last_step(self) -> int | None:
         """The step of `last`."""
-        if self.result is not None:
-            return self.result["last"]["step"]
-        return self.evaluations[-1]["step"] if self.evaluations else None
+        return self.last_evaluation.get("step") if self.result is None else self.result["last"]["step"]
 
     @property
     def best(self) -> tuple[int, float] | None:
@@ -80,21 +83,13 @@ class Run:
 
     def series(self, kind: str, *keys: str) -> Points:
         """Values under nested `keys` of the entries of one kind over the steps; entries without it are left out."""
-        found: Points = []
-        for entry in self.entries:
-            value: Any = entry if entry["kind"] == kind else None
-            for key in keys:
-                value = value.get(key) if isinstance(value, dict) else None
-            if value is not None:
-                found.append((entry["step"], value))
-        return found
+        entries = [entry for entry in self.entries if entry["kind"] == kind]
+        return [(entry["step"], value) for entry in entries if (value := under(entry, *keys)) is not None]
 
     def losses(self) -> list[str]:
         """Names of the losses, in the order in which they appear."""
-        rest = ("kind", "step", "lr", "seconds", "kept")
-        return list(
-            {key: None for entry in self.entries if entry["kind"] == "train" for key in entry if key not in rest}
-        )
+        keys = dict.fromkeys(key for entry in self.entries if entry["kind"] == "train" for key in entry)
+        return [key for key in keys if key not in ("kind", "step", "lr", "seconds", "kept")]
 
 
 def read_run(folder: Path, label: str | None = None) -> Run:
@@ -118,9 +113,9 @@ def read_runs(folders: list[Path]) -> list[Run]:
 def check_comparable(
     classes: Mapping[str, Sequence[str]], lists: Mapping[str, Mapping[str, Any]], subset: str = "val"
 ) -> None:
-    """Refuse runs that are not of one dataset. Raises ValueError where their classes or their images differ.
+    """Raise ValueError where the runs' classes or their images differ.
 
-    Both by the runs' labels: `classes` their names, `lists` what a split says of the `subset` list.
+    Both by the runs' labels: `classes` their names, `lists` the `subset` list as `Dataset.split` has it.
     """
     if len({tuple(names) for names in classes.values()}) > 1:
         raise ValueError("the runs have different classes and cannot be compared: give runs of one dataset")
@@ -128,6 +123,13 @@ def check_comparable(
         counts = ", ".join(f"{label} on {found['count']} ({found['name']})" for label, found in lists.items())
         images = {"val": "validation", "test": "test"}[subset]
         raise ValueError(f"the runs were scored on different {images} images: {counts}. Give runs of one {subset} list")
+
+
+def under(document: Any, *keys: str) -> Any:
+    """The value under nested `keys`; None where one is missing."""
+    for key in keys:
+        document = document.get(key) if isinstance(document, dict) else None
+    return document
 
 
 def number(value: float | None) -> float:

@@ -86,17 +86,15 @@ def paragraph(text: str, width: int, size: int) -> Pixels:
     return np.asarray(made)
 
 
-def joined(parts: Sequence[Pixels], axis: int) -> Pixels:
-    """Side by side (axis 1) with gaps, or one below the other (axis 0) without."""
-    if axis == 0:
-        return np.concatenate(parts)
+def beside(parts: Sequence[Pixels]) -> Pixels:
+    """Side by side with gaps."""
     gap = np.full((parts[0].shape[0], GAP, 3), 255, np.uint8)
     return np.concatenate([item for part in parts for item in (gap, part)][1:], axis=1)
 
 
 def save(strips: Sequence[Pixels], out: Path) -> Path:
     """Strips of one width, one below the other, as a PNG of at most 256 colours; returns its path."""
-    sheet = Image.fromarray(np.pad(joined(strips, axis=0), ((8, 4), (8, 8), (0, 0)), constant_values=255))
+    sheet = Image.fromarray(np.pad(np.concatenate(strips), ((8, 4), (8, 8), (0, 0)), constant_values=255))
     few = sheet.quantize(256, dither=Image.Dither.NONE)
     write_atomically(out, lambda file: few.save(file, "PNG", optimize=True))
     return out

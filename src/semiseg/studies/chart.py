@@ -23,8 +23,7 @@ class Sweep(Chart):
     @property
     def alt(self) -> str:
         """The chart in words."""
-        known = [f"{name}: {mean:.2f}" for name, mean in self.means.items()]
-        return f"{self.title}: {'; '.join(known)}."
+        return f"{self.title}: {'; '.join(f'{name}: {mean:.2f}' for name, mean in self.means.items())}."
 
     @property
     def x_ticks(self) -> list[tuple[float, str]]:

@@ -36,7 +36,14 @@ def demo(out: Path, steps: int | None = None, seed: int = 0, console: Console | 
     runs = read_runs(folders)
     console.print(score_table(runs))
     words = verdict(runs[-1].miou - runs[0].miou)
-    say(console, _how_compared(runs))
+    best = ", ".join(f"{run.label} {run.best[1]:.1f} at step {run.best[0]}" for run in runs if run.best)
+    say(
+        console,
+        "The scores are the last step's, so that no checkpoint was chosen by the scenes it is scored on. "
+        f"Best evaluation on the way: {best}. Training took {sum(run.seconds for run in runs):.0f} s. One seed of a "
+        "network this small says little: another --seed, or another processor's rounding, moves a score by as much "
+        "as 4.",
+    )
     say(console, f"Verdict: {words}")
     report = write_comparison(folders, out / REPORT, f"semiseg demo: {total} steps, seed {seed}", words)
     say(console, f"Report: {report}")
@@ -67,14 +74,3 @@ def score_table(runs: list[Run]) -> Table:
             name, *(value for value, _, _ in cells), f"[{style}]{cells[-1][1]}[/]", end_section=name == rows[-2][0]
         )
     return table
-
-
-def _how_compared(runs: list[Run]) -> str:
-    """On what the verdict rests, and the scores it leaves out."""
-    best = ", ".join(f"{run.label} {run.best[1]:.1f} at step {run.best[0]}" for run in runs if run.best)
-    seconds = sum(run.seconds for run in runs)
-    return (
-        "The scores are the last step's, so that no checkpoint was chosen by the scenes it is scored on. "
-        f"Best evaluation on the way: {best}. Training took {seconds:.0f} s. One seed of a network this small says "
-        "little: another --seed, or another processor's rounding, moves a score by as much as 4."
-    )

@@ -1,4 +1,4 @@
-"""What the run folders of a comparison hold, and whether it may be used."""
+"""The contents of a comparison's run folders, and whether they may be used."""
 
 from __future__ import annotations
 
@@ -72,5 +72,5 @@ def check(cell: Cell, split: Mapping[str, Any]) -> None:
 
 
 def log_of(cell: Cell) -> Path:
-    """What the run prints."""
+    """The file of the run's prints."""
     return cell.config.run_folder / "train.log"

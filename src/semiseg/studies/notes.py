@@ -1,4 +1,4 @@
-"""What is said beside the rows of a study: its headline, and how to read it."""
+"""Words beside the rows of a study: its headline, and how to read it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _COSTS = (
 
 
 def added(study: Study) -> str:
-    """Said where the reference was not asked for."""
+    """The note where the reference was not asked for."""
     return f"{study.table.reference} was added: the others are held against it"
 
 
@@ -56,7 +56,7 @@ def notes(study: Study, sections: Sequence[Section]) -> list[str]:
 
 
 def how_sure(seeds: int, reference: str, verdicts: tuple[str, str]) -> str:
-    """What the differences to `reference`, their intervals and verdicts mean with so many seeds."""
+    """The meaning of the differences to `reference`, their intervals and verdicts with so many seeds."""
     drawn = "images and the seeds" if seeds > 1 else "images"
     words = (
         f"Difference: to {reference}, last against last, with a 95 % interval from {DRAWS:,} draws of the validation "
@@ -92,6 +92,6 @@ def _verdicts(table: Table, section: Section) -> str:
 
 
 def signed(value: float) -> str:
-    """With its sign; what rounds to nothing has none."""
+    """`value` with its sign; 0.00 has none."""
     text = f"{value:+.2f}".replace("-", _MINUS)
     return text[1:] if text[1:] == "0.00" else text

@@ -31,7 +31,7 @@ def published(method: str, split: str | None) -> Published | None:
 
 
 def meaning(split: str) -> str:
-    """What a published split's labelled images are: two lists of one name and size may be nothing alike."""
+    """The labelled images of a published split: two lists of one name and size may be nothing alike."""
     from semiseg.data.splits import PUBLISHED
 
     for splits, words in _MEANINGS.items():
@@ -133,16 +133,8 @@ _TABLES: tuple[tuple[tuple[str, ...], str, dict[str, tuple[float | None, ...]]],
     (CITYSCAPES, _SHORT.format(3), {"supervised": (65.74, 72.53, 74.43, 77.83)}),
     (CLASSIC, _UNIMATCH, {"unimatch": (75.2, 77.2, 78.8, 79.9, 81.2)}),
     (CLASSIC, _CORRMATCH, {"corrmatch": (76.4, 78.5, 79.4, 80.6, 81.8)}),
-    (
-        CLASSIC,
-        _V2,
-        {"unimatch_v2": (86.3, 87.9, 88.9, 90.0, 90.8), "fixmatch": (84.1, 87.4, 88.4, 90.0, 90.2)},
-    ),
-    (
-        U2PL_BLENDER,
-        "UniMatch, training logs: U2PL's lists, 513 x 513 crops",
-        {"unimatch": (80.94, 81.92, 80.43, None)},
-    ),
+    (CLASSIC, _V2, {"unimatch_v2": (86.3, 87.9, 88.9, 90.0, 90.8), "fixmatch": (84.1, 87.4, 88.4, 90.0, 90.2)}),
+    (U2PL_BLENDER, "UniMatch, training logs: U2PL's lists, 513 x 513 crops", {"unimatch": (80.94, 81.92, 80.43, None)}),
     (CPS_BLENDER, "UniMatch, training logs: 321 x 321 crops, mean of 3", {"unimatch": (77.0, 77.4, 77.4)}),
     (
         CITYSCAPES,
@@ -154,19 +146,11 @@ _TABLES: tuple[tuple[tuple[str, ...], str, dict[str, tuple[float | None, ...]]],
 )
 
 ABLATIONS: dict[int, dict[str, tuple[float, ...]]] = {
-    4: {
-        "linear": (67.95, 70.99),
-        "prototype": (65.15, 66.10),
-        "frozen": (67.53, 71.89),
-        "full": (70.06, 74.71),
-    },
+    4: {"linear": (67.95, 70.99), "prototype": (65.15, 66.10), "frozen": (67.53, 71.89), "full": (70.06, 74.71)},
     6: {
-        "cutout/u2pl": (66.82,),
-        "cutout/without": (66.86,),
-        "cutout/ours": (69.24,),
-        "classmix/u2pl": (67.77,),
-        "classmix/without": (66.93,),
-        "classmix/ours": (69.36,),
+        f"{mix}/{row}": (miou,)
+        for mix, *figures in (("cutout", 66.82, 66.86, 69.24), ("classmix", 67.77, 66.93, 69.36))
+        for row, miou in zip(("u2pl", "without", "ours"), figures, strict=True)
     },
     7: {
         f"{threshold}/{predictor}": (miou,)

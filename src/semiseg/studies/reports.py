@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from semiseg.report import write_comparison
-from semiseg.studies.result import Result, RowResult, Section
+from semiseg.studies.result import Result, Section
 from semiseg.studies.study import file_name
 
 
@@ -33,19 +33,17 @@ def write_reports(result: Result, out: Path) -> list[Path]:
     found = []
     for section in result.labeled:
         seed = shown_seed(section, result.reference)
-        if seed is not None:
-            rows = [row for row in section.rows if seed in row.folders]
-            scores = {row.key: row.last.by_seed[seed] for row in rows}
-            rows.sort(key=lambda row: (row.key != result.reference, scores[row.key]))
-            runs = [out / row.folders[seed] for row in rows]
-            title = f"Comparison: {result.recipe}, {section.name} labels, seed {seed}"
-            found.append(write_comparison(runs, out / report_name(section), title, _verdict(rows[0], rows[-1], seed)))
+        if seed is None:
+            continue
+        scores = {row.key: row.last.by_seed[seed] for row in section.rows if seed in row.folders}
+        rows = [row for row in section.rows if row.key in scores]
+        rows.sort(key=lambda row: (row.key != result.reference, scores[row.key]))
+        first, last = rows[0], rows[-1]
+        gain = scores[last.key] - scores[first.key]
+        verdict = f"Highest with this seed is {last.title}: {gain:+.1f} mIoU over {first.title}"
+        if gain <= 0:
+            verdict = f"No method is above {first.title} with this seed"
+        title = f"Comparison: {result.recipe}, {section.name} labels, seed {seed}"
+        runs = [out / row.folders[seed] for row in rows]
+        found.append(write_comparison(runs, out / report_name(section), title, verdict))
     return found
-
-
-def _verdict(first: RowResult, last: RowResult, seed: int) -> str:
-    """What the page opens with."""
-    gain = last.last.by_seed[seed] - first.last.by_seed[seed]
-    if gain <= 0:
-        return f"No method is above {first.title} with this seed"
-    return f"Highest with this seed is {last.title}: {gain:+.1f} mIoU over {first.title}"

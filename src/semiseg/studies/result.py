@@ -1,6 +1,6 @@
-"""What came out of a study: a table of figures for each set of labels. Its JSON file has the same names.
+"""The result of a study: a table of figures for each set of labels. Its JSON file has the same names.
 
-mIoU and IoU are in per cent; what is not known, as no run of a row is finished, is None.
+mIoU and IoU are in per cent; a figure of a row without a finished run is None.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class Runs:
 
 @dataclass(frozen=True)
 class Analysed:
-    """What was made of the runs beside their scores: texts, and paths of pictures relative to the study's folder."""
+    """An analysis of the runs beside their scores: texts, and paths of pictures relative to the study's folder."""
 
     kind: str
     meaning: str
@@ -138,13 +138,13 @@ class Analysed:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What the finished runs of a study say, and where it comes from."""
+    """The figures of the finished runs of a study, and where they come from."""
 
     table: str
     title: str
     headline: str
     warning: str | None
-    """In what it is not the paper's setting."""
+    """The differences that make it another setting than the paper's."""
     recipe: str
     dataset: str | None
     scale: str | None

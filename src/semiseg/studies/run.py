@@ -101,10 +101,7 @@ class MissingRunsError(ValueError):
 
 
 def _places(cells: Sequence[Cell], jobs: int | None) -> list[Place]:
-    """Where the runs go, once all that can be checked beforehand is in order. Raises ValueError where it is not.
-
-    The data of each set of labels are opened, so that what is wrong with them is heard at once.
-    """
+    """Where the runs go. Raises ValueError for all that can be checked beforehand; each set of labels is opened."""
     check_jobs(jobs)
     require(started_processes() == 1, "this starts processes of its own: start it alone, not by torchrun")
     firsts = {cell.labels: replace(cell.config.data, cache=False) for cell in reversed(cells)}
@@ -118,12 +115,12 @@ def _places(cells: Sequence[Cell], jobs: int | None) -> list[Place]:
 def _announce(study: Study, places: int, console: Console) -> None:
     done = sum(is_finished(cell) for cell in study.cells)
     steps = sum(cell.config.train.steps for cell in study.cells)
-    words = (
+    say(
+        console,
         f"{study.table.headline or study.table.title}: {len(study.cells)} runs, {steps:,} steps, in {study.out}: "
         f"{len(study.rows)} rows x {len(study.labels)} sets of labels x {len(study.seeds)} seeds, {places} at a time; "
-        f"{done} are finished"
+        f"{done} are finished",
     )
-    say(console, words)
     if study.reference_added:
         say(console, added(study))
 
@@ -133,9 +130,8 @@ def _conclude(result: Result, out: Path, console: Console) -> None:
         for row in section.rows:
             held = row.difference
             words = "" if held is None else f", {interval(held)} to {row.reference}, {held.verdict}"
-            say(console, f"{section.title}: {row.title} {with_deviation(row.last)}{words}")
-            for missing in row.missing_words:
-                say(console, missing)
+            for line in (f"{section.title}: {row.title} {with_deviation(row.last)}{words}", *row.missing_words):
+                say(console, line)
     say(console, opening(result))
     say(console, f"Table: {out / result.table}.html, .md and .json")
 

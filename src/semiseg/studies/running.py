@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import cycle, islice
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 
@@ -21,7 +22,7 @@ from semiseg.studies.study import Cell
 from semiseg.studies.worker import ERROR, train_into
 
 Place = dict[str, str]
-"""What a run finds in its environment: its GPU, or nothing."""
+"""Environment variables of a run: its GPU, or none."""
 
 AfterEach = Callable[[dict[str, str]], object]
 
@@ -29,26 +30,18 @@ POLL = 1.0  # seconds between two looks at the records
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _QUOTED = 300  # characters of a log, of a run that did not say why it ended
-_PRELOADED = ["semiseg.studies.worker"]
 
 
 def find_places(device: str, jobs: int | None) -> list[Place]:
     """Where runs go, one at a time in each: every GPU, or one place on the CPU; `jobs` asks for another number.
 
-    With more jobs than GPUs, GPUs are shared. Raises ValueError where runs are bound to one GPU.
+    With more jobs than GPUs, GPUs are shared.
     """
-    gpus = _gpus() if device in ("auto", "cuda") else []
-    count = jobs or max(1, len(gpus))
-    if not gpus:
-        return [{} for _ in range(count)]
-    return [{_VISIBLE: gpus[number % len(gpus)]} for number in range(count)]
-
-
-def _gpus() -> list[str]:
-    """Each GPU as CUDA_VISIBLE_DEVICES names it."""
-    count = torch.cuda.device_count()
+    count = torch.cuda.device_count() if device in ("auto", "cuda") else 0
     named = [name for name in os.environ.get(_VISIBLE, "").split(",") if name]
-    return named[:count] if named else [str(number) for number in range(count)]
+    gpus = named[:count] if named else [str(number) for number in range(count)]
+    places: list[Place] = [{_VISIBLE: gpu} for gpu in gpus] or [{}]
+    return list(islice(cycle(places), jobs or len(places)))
 
 
 @dataclass
@@ -78,22 +71,17 @@ class _Started:
 def run_cells(
     cells: Sequence[Cell], places: Sequence[Place], after_each: AfterEach, console: Console, title: str
 ) -> dict[str, str]:
-    """Run what is not finished; returns why runs failed, by their name. `title` stands before the progress.
+    """Run the unfinished cells; returns why runs failed, by their name. `title` stands before the progress.
 
-    `after_each` is called with these after each run. Others go on where one fails. None outlives this
-    call, nor this process: Ctrl-C ends all.
+    `after_each` is called with these after each run. Others go on where one fails. None outlives this call, nor this
+    process: Ctrl-C ends all.
     """
     return _Pool(cells, places, after_each, console, title).run()
 
 
 class _Pool:
     def __init__(
-        self,
-        cells: Sequence[Cell],
-        places: Sequence[Place],
-        after_each: AfterEach,
-        console: Console,
-        title: str,
+        self, cells: Sequence[Cell], places: Sequence[Place], after_each: AfterEach, console: Console, title: str
     ) -> None:
         self.waiting = [cell for cell in cells if not is_finished(cell)]
         self.places = places
@@ -103,16 +91,17 @@ class _Pool:
         self.bar = Progress(title, total, sum(self.steps.values()), console)
         self.threads = max(1, torch.get_num_threads() // len(places))
         self.context = multiprocessing.get_context("forkserver")  # which imports torch once for all
-        self.context.set_forkserver_preload(_PRELOADED)
+        self.context.set_forkserver_preload(["semiseg.studies.worker"])
         self.running: dict[int, _Started] = {}  # by place
         self.failures: dict[str, str] = {}
 
     def run(self) -> dict[str, str]:
-        """`run_cells`."""
         with self.bar:
             try:
                 while self.waiting or self.running:
-                    self._fill()
+                    for place, environment in enumerate(self.places):
+                        if place not in self.running and self.waiting:
+                            self.running[place] = self._start(self.waiting.pop(0), environment)
                     connection.wait([started.process.sentinel for started in self.running.values()], POLL)
                     for place, started in list(self.running.items()):
                         if started.process.exitcode is not None:
@@ -122,11 +111,6 @@ class _Pool:
             finally:
                 _end([started.process for started in self.running.values()])
         return self.failures
-
-    def _fill(self) -> None:
-        for place, environment in enumerate(self.places):
-            if place not in self.running and self.waiting:
-                self.running[place] = self._start(self.waiting.pop(0), environment)
 
     def _start(self, cell: Cell, environment: Place) -> _Started:
         log = log_of(cell)

@@ -59,19 +59,16 @@ def paired_interval(
         raise ValueError(f"counts are {ours.shape} and {theirs.shape}; expected two of one shape (S, N, C, C)")
     rng = np.random.default_rng(seed)
     parts = [_parts(counts) for counts in (ours, theirs)]
-    everything = np.ones((1, ours.shape[1]))
-    found = [_drawn(parts, rng, min(_AT_ONCE, draws - first), ours.shape[0]) for first in range(0, draws, _AT_ONCE)]
+    (seeds, images), found = ours.shape[:2], []
+    for first in range(0, draws, _AT_ONCE):
+        count = min(_AT_ONCE, draws - first)
+        weights = rng.multinomial(images, np.full(images, 1 / images), size=count)  # how often each image was drawn
+        chosen = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=count)  # (count, S)
+        found.append((_differences(parts, weights.astype(np.float64)) * chosen).sum(1) / seeds)
     tail = 50 * (1 - level)
     low, high = np.nanpercentile(np.concatenate(found), [tail, 100 - tail])
-    return Interval(float(_differences(parts, everything).mean()), float(low), float(high))
-
-
-def _drawn(parts: list[np.ndarray], rng: np.random.Generator, draws: int, seeds: int) -> np.ndarray:
-    """The differences of `draws` draws, (draws,)."""
-    images = parts[0].shape[1]
-    weights = rng.multinomial(images, np.full(images, 1 / images), size=draws)  # how often each image was drawn
-    chosen = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws)  # (draws, S)
-    return (_differences(parts, weights.astype(np.float64)) * chosen).sum(1) / seeds
+    difference = _differences(parts, np.ones((1, ours.shape[1]))).mean()
+    return Interval(float(difference), float(low), float(high))
 
 
 def _differences(parts: list[np.ndarray], weights: np.ndarray) -> np.ndarray:

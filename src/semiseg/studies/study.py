@@ -1,4 +1,4 @@
-"""What is asked for: a table's rows, its sets of labels and seeds, and the run of each.
+"""A study as it is asked for: a table's rows, its sets of labels and seeds, and the run of each.
 
 A comparison is a table whose rows are methods and whose reference is `supervised`; a table of the paper has rows with
 options and published figures. No torch here: a mistyped name is answered at once.
@@ -55,7 +55,7 @@ class Columns:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows, what they are held against, and what a page shows of them."""
+    """Rows, their reference, and what a page shows of them."""
 
     name: str
     """The name of its files."""
@@ -66,20 +66,20 @@ class Table:
     reference: str
     """The row that others are held against."""
     verdicts: tuple[str, str] = ("higher", "lower")
-    """What a row is called whose interval lies above or below 0."""
+    """Words for a row whose interval lies above or below 0."""
     columns: tuple[Column, ...] = ("seeds", "reference", "published difference")
     """Columns that not every table has; with `method` the first column is called so."""
     reports: bool = False
     """Whether the runs of one seed are shown side by side, on a page for each set of labels."""
     notes: tuple[str, ...] = ()
     axis: str | None = None
-    """Of a sweep: what is swept."""
+    """The swept option of a sweep, in words."""
     analysis: Analysis | None = None
-    """What is made of the runs, beside their scores."""
+    """The analysis of the runs, beside their scores."""
     data: Mapping[str, Columns] = field(default_factory=dict)
     """Of the paper, by dataset, the paper's own first."""
     paper: str = ""
-    """On what the published figures are."""
+    """Data and network of the published figures."""
     all_methods: bool = False
     """Whether methods that the paper does not list have rows too."""
 
@@ -137,7 +137,7 @@ class Study:
     departures: tuple[Departure, ...] = ()
     """From the paper's setting."""
     warning: str | None = None
-    """What makes the figures no reproduction of the paper's, to stand over every table."""
+    """Why the figures are no reproduction of the paper's, to stand over every table."""
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -170,15 +170,10 @@ def run_folder(out: Path, labels: str, variant: str, seed: int) -> Path:
 
 
 def command_line(command: str, name: str, asked: Mapping[str, object], flat: Flat) -> str:
-    """The command line that makes a study; what was not `asked` for is None."""
+    """The command line that makes a study; an option that was not `asked` for is None."""
     words = ["semiseg", command, name]
     for key, value in {**{key: value for key, value in asked.items() if value is not None}, **flat}.items():
-        words += [f"--{key}", *_typed(value)]
+        parts = value if isinstance(value, list | tuple) else [value]
+        typed = [str(part).lower() if isinstance(part, bool | None) else str(part) for part in parts]
+        words += [f"--{key}", *typed]
     return shlex.join(words)
-
-
-def _typed(value: object) -> list[str]:
-    """An option's value as one would type it."""
-    if isinstance(value, bool) or value is None:
-        return [str(value).lower()]
-    return [str(part) for part in value] if isinstance(value, list | tuple) else [str(value)]

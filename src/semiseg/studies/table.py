@@ -11,6 +11,7 @@ import numpy as np
 
 from semiseg.config.recipe import config_to_dict
 from semiseg.data.splits import PUBLISHED
+from semiseg.report.texts import distinct, merged
 from semiseg.studies.folders import is_finished, read_counts, read_result
 from semiseg.studies.notes import headline, notes
 from semiseg.studies.published import Published, meaning, published
@@ -33,31 +34,28 @@ class Outcome:
         """The predictor's, per cent, of the `last` or the `best` checkpoint."""
         return self.result[which]["val"][self.predictor]["miou"]
 
-    @property
-    def iou(self) -> dict[str, float | None]:
-        """The predictor's by class after the last step, per cent."""
-        return self.result["last"]["val"][self.predictor]["iou"]
-
 
 Outcomes = Mapping[Key, Outcome]
 BySeed = Mapping[int, Outcome]
 
 
 def build_result(study: Study, failures: Mapping[str, str], places: int) -> Result:
-    """The table of what is finished. `failures` says why runs failed, by name; `places` how many ran at a time.
+    """The table of the finished runs. `failures` says why runs failed, by name; `places` how many ran at a time.
 
     Raises ValueError where finished runs of one set of labels were trained or scored on different images.
     """
-    outcomes = {
-        (row.key, labels, seed): _read_outcome(cell, row)
-        for seed in study.seeds
-        for labels in study.labels
-        for row in study.rows
-        if is_finished(cell := study.runs[row.key, labels, seed])
-    }
+    outcomes: dict[Key, Outcome] = {}
+    predictors = {row.key: row.predictor for row in study.rows}
+    for key, cell in study.runs.items():
+        if is_finished(cell):
+            result, predictor = read_result(cell), predictors[key[0]]
+            if predictor == "headline":
+                predictor = result["last"]["val"]["headline"]
+            outcomes[key] = Outcome(cell, result, predictor, *read_counts(cell, predictor))
     _check_same_images(list(outcomes.values()))
     results = list({outcome.cell.name: outcome.result for outcome in outcomes.values()}.values())
     config, dates = study.config, [result["date"] for result in results]
+    options = {cell.method: config_to_dict(cell.config) for cell in study.cells}
     sections = [_section(study, labels, outcomes, failures) for labels in study.labels]
     return Result(
         table=study.table.name,
@@ -83,23 +81,15 @@ def build_result(study: Study, failures: Mapping[str, str], places: int) -> Resu
         notes=notes(study, sections),
         command=study.command,
         config=config_to_dict(config),
-        method_options={cell.method: _method_options(cell) for cell in study.cells},
-        versions=_distinct(results, "versions"),
-        hardware=_distinct(results, "hardware"),
-        commit=_merged(result["commit"] for result in results),
+        method_options={
+            method: each["method"] | {key: value for key, value in each.items() if key == "prototypes"}
+            for method, each in options.items()
+        },
+        versions=distinct(results, "versions"),
+        hardware=distinct(results, "hardware"),
+        commit=merged(result["commit"] for result in results),
         date={"first": min(dates, default=None), "last": max(dates, default=None)},
     )
-
-
-def _method_options(cell: Cell) -> dict[str, Any]:
-    options = config_to_dict(cell.config)
-    return options["method"] | {key: options[key] for key in ("prototypes",) if key in options}
-
-
-def _read_outcome(cell: Cell, row: Row) -> Outcome:
-    result = read_result(cell)
-    predictor = result["last"]["val"]["headline"] if row.predictor == "headline" else row.predictor
-    return Outcome(cell, result, predictor, *read_counts(cell, predictor))
 
 
 def _check_same_images(outcomes: Sequence[Outcome]) -> None:
@@ -114,9 +104,6 @@ def _check_same_images(outcomes: Sequence[Outcome]) -> None:
                 f"{outcome.cell.config.run_folder} was trained or scored on other images than "
                 f"{first.cell.config.run_folder}: {', '.join(other) or 'val'}. Delete one of them, and compare again"
             )
-
-
-# One set of labels ----------------------------------------------------------------------------------------------------
 
 
 def _section(study: Study, labels: str, outcomes: Outcomes, failures: Mapping[str, str]) -> Section:
@@ -143,6 +130,9 @@ def _row(study: Study, row: Row, labels: str, outcomes: Outcomes, failures: Mapp
         for key in (row.key, reference or "")
     )
     runs = list(ours.values())
+    both = [seed for seed in ours if seed in theirs]
+    iou, reference_iou = (_iou(found[seed] for seed in both) for found in (ours, theirs))
+    iou_difference = {name: _less(value, reference_iou[name]) for name, value in iou.items()}
     known, held = (_published(study, key, labels) for key in (row.key, reference))
     costs = {
         key: _mean([run.result[key] for run in runs if run.result[key] is not None])
@@ -161,13 +151,13 @@ def _row(study: Study, row: Row, labels: str, outcomes: Outcomes, failures: Mapp
         best=_scores(ours, "best"),
         iou=_iou(runs),
         reference=reference,
-        difference=_difference(ours, theirs, study.table.verdicts),
-        iou_difference=None if reference is None else _iou_difference(ours, theirs),
+        difference=_difference(ours, theirs, both, study.table.verdicts) if both else None,
+        iou_difference=None if reference is None else iou_difference,
         published=known,
         published_difference=_less(known and known.miou, held and held.miou),
         **costs,
         parameters=runs[0].result["parameters"] if runs else None,
-        hardware=_distinct([run.result for run in runs], "hardware"),
+        hardware=distinct([run.result for run in runs], "hardware"),
         missing=[
             Missing(seed, cell.name, failures.get(cell.name, NOT_YET))
             for seed, cell in cells.items()
@@ -197,26 +187,17 @@ def _iou(runs: Iterable[Outcome]) -> dict[str, float | None]:
     """Of each class, mean over the runs in which it was shown or predicted."""
     found: dict[str, list[float]] = {}
     for run in runs:
-        for name, value in run.iou.items():
+        for name, value in run.result["last"]["val"][run.predictor]["iou"].items():
             found.setdefault(name, []).extend([] if value is None else [value])
     return {name: _mean(values) for name, values in found.items()}
-
-
-def _iou_difference(ours: BySeed, theirs: BySeed) -> dict[str, float | None]:
-    """Ours less theirs, of each class, over the seeds that both have finished."""
-    seeds = [seed for seed in ours if seed in theirs]
-    mine, reference = (_iou(runs[seed] for seed in seeds) for runs in (ours, theirs))
-    return {name: _less(value, reference[name]) for name, value in mine.items()}
 
 
 def _less(value: float | None, reference: float | None) -> float | None:
     return None if value is None or reference is None else value - reference
 
 
-def _difference(ours: BySeed, theirs: BySeed, verdicts: tuple[str, str]) -> Difference | None:
-    seeds = [seed for seed in ours if seed in theirs]
-    if not seeds:
-        return None
+def _difference(ours: BySeed, theirs: BySeed, seeds: list[int], verdicts: tuple[str, str]) -> Difference:
+    """Ours less theirs, over the `seeds` that both have finished."""
     mine, reference = (np.stack([runs[seed].counts for seed in seeds]) for runs in (ours, theirs))  # (S, N, C, C)
     found = paired_interval(mine, reference)
     words = {"helped": verdicts[0], "hurt": verdicts[1]}
@@ -230,19 +211,5 @@ def _difference(ours: BySeed, theirs: BySeed, verdicts: tuple[str, str]) -> Diff
     )
 
 
-# Of several runs ------------------------------------------------------------------------------------------------------
-
-
 def _mean(values: Sequence[float]) -> float | None:
     return statistics.fmean(values) if values else None
-
-
-def _distinct(results: Sequence[Mapping[str, Any]], key: str) -> dict[str, str | None]:
-    """Each thing that the runs' results say under `key`, all of it where they differ."""
-    names = dict.fromkeys(name for result in results for name in result[key])
-    return {name: _merged(result[key].get(name) for result in results) for name in names}
-
-
-def _merged(values: Iterable[Any]) -> str | None:
-    """Each of the values once; None without any."""
-    return ", ".join(dict.fromkeys(str(value) for value in values if value is not None)) or None

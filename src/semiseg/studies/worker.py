@@ -23,8 +23,6 @@ from semiseg.training import experiment
 ERROR = "semiseg: error: "
 """What follows it in a log, up to the end, is why the run failed."""
 
-_WIDTH = 120
-
 
 def train_into(config: Config, log: Path, environment: Mapping[str, str], threads: int) -> None:
     """Train, or go on with, a run, and write its report; what it prints is appended to `log`.
@@ -37,7 +35,7 @@ def train_into(config: Config, log: Path, environment: Mapping[str, str], thread
     _print_into(log)
     torch.set_num_threads(threads)
     try:
-        write_report(experiment.train(config, resume=True, console=Console(file=sys.stdout, width=_WIDTH)))
+        write_report(experiment.train(config, resume=True, console=Console(file=sys.stdout, width=120)))
     except Exception as error:
         message = str(error)
         if not isinstance(error, ValueError):  # ours, not the user's

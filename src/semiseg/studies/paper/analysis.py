@@ -1,4 +1,4 @@
-"""What is made of the runs of a table beside their scores: variances, embeddings, pictures."""
+"""Analyses of the runs of a table, beside their scores: variances, embeddings, pictures."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from semiseg.report.runs import under
 from semiseg.studies.published import DISCRIMINATION
 from semiseg.studies.result import Analysed, Result
-from semiseg.studies.study import Row, Study
+from semiseg.studies.study import Study
 
-Figures = dict[str, tuple[str, ...]]
-
-FIGURES: dict[str, Figures] = {
+FIGURES: dict[str, dict[str, tuple[str, ...]]] = {
     "discrimination": {
         "inter / intra": ("raw", "ratio"),
         "inter": ("raw", "inter"),
@@ -27,7 +26,7 @@ FIGURES: dict[str, Figures] = {
         "right": ("consistency", "right"),
     },
 }
-"""What the page tells of each run, and where it stands in what the analysis found."""
+"""Columns of the page, and where the analysis has their figures."""
 
 _MEANINGS = {
     "discrimination": "Traces of the variances between and within classes of the features before the classifier; raw "
@@ -50,16 +49,23 @@ def analyse(made: Study, result: Result) -> Analysed | None:
         out = made.out / made.table.name / f"seed{seed}"
         runs = [made.runs[row.key, made.labels[0], seed].config.run_folder for row in made.rows]
         found, files = _made(asked, runs, out, [row.title for row in made.rows], made.config.data.root)
-        rows += [_words(row, seed, each, kind) for row, each in zip(made.rows, found, strict=True)]
+        for row, each in zip(made.rows, found, strict=True):
+            figures = [f"{under(each, *keys):.4g}" for keys in FIGURES[kind].values()]
+            if kind == "discrimination":
+                figures += [f"{value:.2f}" for value in DISCRIMINATION.get(row.key, ())] or ["–"] * 3
+            rows.append([row.title, str(seed), *figures])
         pictures += [str(path.relative_to(made.out)) for path in files]
-    head = ["row", "seed", *FIGURES[kind], *(_published_head(made) if kind == "discrimination" else [])]
+    head = ["row", "seed", *FIGURES[kind]]
+    if kind == "discrimination":
+        names = ("inter / intra", "inter", "intra")
+        head += [f"{name}, published ({made.table.paper}, 92 labels)" for name in names]
     return Analysed(kind, _MEANINGS[kind], head, rows, pictures)
 
 
 def _made(
     asked: str, runs: list[Path], out: Path, labels: list[str], root: Path
 ) -> tuple[list[dict[str, Any]], list[Path]]:
-    """What was found of each run, and the pictures."""
+    """The results of each run, and the pictures."""
     from semiseg.analysis import discriminate, embed, picture
 
     if asked == "discrimination":
@@ -68,19 +74,3 @@ def _made(
         files = {path.suffix: path for path in embed(runs, out, root=root, labels=labels)}
         return json.loads(files[".json"].read_text("utf-8"))["rows"], [files[".svg"]]
     return picture(runs, out, root=root, rule=asked, labels=labels)["rows"], [out / f"pictures-{asked}.png"]
-
-
-def _published_head(made: Study) -> list[str]:
-    return [f"{name}, published ({made.table.paper}, 92 labels)" for name in ("inter / intra", "inter", "intra")]
-
-
-def _words(row: Row, seed: int, found: dict[str, Any], kind: str) -> list[str]:
-    figures = []
-    for keys in FIGURES[kind].values():
-        value: Any = found
-        for key in keys:
-            value = value[key]
-        figures.append(f"{value:.4g}")
-    if kind == "discrimination":
-        figures += [f"{value:.2f}" for value in DISCRIMINATION.get(row.key, ())] or ["–"] * 3
-    return [row.title, str(seed), *figures]

@@ -29,10 +29,7 @@ if TYPE_CHECKING:
 COSTS = Path(__file__).with_name("costs.json")
 
 _KEPT: tuple[tuple[str, Scale], ...] = tuple(product(("table1", "table3", "table2"), ("full", "cpu")))
-_CLASSES = {
-    "voc": ("background", *map(str, range(1, 21))),
-    "cityscapes": tuple(map(str, range(19))),
-}
+_CLASSES = {"voc": ("background", *map(str, range(1, 21))), "cityscapes": tuple(map(str, range(19)))}
 _FEW = ("background", "1")  # where nothing tells
 
 _COUNTED_SECTIONS = ("method.", "prototypes", "network.", "loss.")  # but for what is marked NOT_COUNTED
@@ -42,8 +39,14 @@ def cost_of(config: Config) -> tuple[Cost, bool]:
     """The cost of a step with unlabelled images, and whether it was known beforehand."""
     from semiseg.costs.speed import Cost
 
-    known = _known().get(key_of(config))
-    return (_count(config), False) if known is None else (Cost(*known["cost"]), True)
+    key = key_of(config)
+    if key in _known():
+        return Cost(*_known()[key]["cost"]), True
+    if key not in _counted:
+        from semiseg.costs.estimate import count_step
+
+        _counted[key] = count_step(config, classes_of(config))
+    return _counted[key], False
 
 
 def key_of(config: Config) -> str:
@@ -73,20 +76,11 @@ def _known() -> Mapping[str, dict]:
     return json.loads(COSTS.read_text("utf-8")) if COSTS.is_file() else {}
 
 
-def _count(config: Config) -> Cost:
-    key = key_of(config)
-    if key not in _counted:
-        from semiseg.costs.estimate import count_step
-
-        _counted[key] = count_step(config, classes_of(config))
-    return _counted[key]
-
-
 _counted: dict[str, Cost] = {}
 
 
 def write_costs() -> None:
-    """Count what Tables 1 to 3 need, and write COSTS; what it has is kept."""
+    """Count the steps of Tables 1 to 3 that COSTS lacks, and write it."""
     from semiseg.runtime.files import write_json
     from semiseg.studies.paper.grid import make_reproduction
 
@@ -95,7 +89,7 @@ def write_costs() -> None:
         for cell in make_reproduction(name, scale=scale).cells:
             key = key_of(cell.config)
             if key not in found:
-                cost = _count(cell.config)
+                cost, _ = cost_of(cell.config)
                 step = f"{cell.method}, {cell.config.network.encoder}, {cell.config.augment.crop_height}"
                 found[key] = {"step": step, "cost": [cost.flops, cost.bytes, cost.memory]}
                 write_json(COSTS, found)

@@ -1,4 +1,4 @@
-"""In what the runs of a reproduction differ from the paper's: read from both configs, never from memory."""
+"""How the runs of a reproduction differ from the paper's: read from both configs, never from memory."""
 
 from __future__ import annotations
 
@@ -29,15 +29,17 @@ _WORDS = {
 
 
 def departures(made: Study) -> tuple[Departure, ...]:
-    """What differs from the text of the paper, the decisive first. Its network has ResNet-101 in all tables."""
+    """The differences from the text of the paper, the decisive first. Its network has ResNet-101 in all tables."""
     paper_splits = {labels: paper_split(made.table, made.split(labels)) for labels in made.labels}
     theirs = paper_config(made.table, paper_splits[made.labels[0]])
-    ours = _ours(made)
-    steps = [paper_config(made.table, split).train.steps for split in paper_splits.values()]
+    ours = next((cell.config for cell in made.cells if cell.config.method == "prototype"), made.config)
+    their_steps = [paper_config(made.table, split).train.steps for split in paper_splits.values()]
+    row = next((row for row in made.rows if not row.short), made.rows[0])
+    our_steps = [made.runs[row.key, labels, made.seeds[0]].config.train.steps for labels in made.labels]
     found = [
         Departure("data", _data(theirs), _data(ours)),
         Departure("labels", _listed(paper_splits.values()), _listed(made.labels)),
-        Departure("steps", _listed(f"{each:,}" for each in steps), _listed(f"{each:,}" for each in _steps(made))),
+        Departure("steps", _listed(f"{each:,}" for each in their_steps), _listed(f"{each:,}" for each in our_steps)),
         *(Departure(what, words.format(theirs), words.format(ours)) for what, words in _WORDS.items()),
         _of_method(theirs, ours, made),
     ]
@@ -46,7 +48,7 @@ def departures(made: Study) -> tuple[Departure, ...]:
 
 
 def warning(found: Iterable[Departure]) -> str | None:
-    """What makes the figures no reproduction of the paper's, to stand over every table; None where nothing does."""
+    """The decisive differences, to stand over every table; None without any."""
     decisive = [f"{each.what}: {each.here}" for each in found if each.what in DECISIVE]
     return f"NOT the paper's setting: {'; '.join(decisive)}" if decisive else None
 
@@ -64,20 +66,8 @@ def paper_config(table: Table, split: str) -> Config:
     return load_config(columns.recipe, {"preset": "paper", "data.split": split, **steps})
 
 
-def _ours(made: Study) -> Config:
-    """The paper's method here, or the first run where there is none."""
-    return next((cell.config for cell in made.cells if cell.config.method == "prototype"), made.config)
-
-
-def _steps(made: Study) -> list[int]:
-    """Steps of each set of labels, in the first row that is not cut short."""
-    row = next((row for row in made.rows if not row.short), made.rows[0])
-    return [made.runs[row.key, labels, made.seeds[0]].config.train.steps for labels in made.labels]
-
-
 def _data(config: Config) -> str:
-    data = config.data
-    return _NAMES.get(data.dataset) or f"the folder {data.root.resolve().name}"
+    return _NAMES.get(config.data.dataset) or f"the folder {config.data.root.resolve().name}"
 
 
 def _listed(words: Iterable[str]) -> str:
@@ -89,12 +79,8 @@ def _of_method(theirs: Config, ours: Config, made: Study) -> Departure:
     if ours.method != theirs.method:
         return Departure("method", "", "")
     free = {key for row in made.rows for key in row.options}
-    paper, here = (_own_options(config) for config in (theirs, ours))
-    names = [key for key in paper if paper[key] != here[key] and key not in free]
+    paper, here = (option_values(config) for config in (theirs, ours))
+    own = [key for key in paper if key.startswith(("method.", "prototypes."))]
+    names = [key for key in own if paper[key] != here[key] and key not in free]
     both = (_listed(f"{key.removeprefix('method.')} {flat[key]}" for key in names) for flat in (paper, here))
     return Departure("options of the method", *both)
-
-
-def _own_options(config: Config) -> dict[str, object]:
-    flat = option_values(config)
-    return {key: value for key, value in flat.items() if key.startswith(("method.", "prototypes."))}

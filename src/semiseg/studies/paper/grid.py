@@ -7,7 +7,7 @@ A run's folder is named by its labels, method, the options in which the row diff
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,10 +39,16 @@ def make_reproduction(
     settings.check_scale(data, size, preset)
     rows = _rows(table, only, size)
     flat = flatten(overrides or {})
-    _check_options(table, rows, flat)
+    check_options(flat, {row.method for row in rows})
+    for key in flat:
+        if any(key in row.options for row in rows):
+            raise ConfigError(f"--{key}: the rows of {table.name} set this; choose among them by --only")
     numbers = read_seeds(seeds or ("0,1" if size == "cpu" else "0"))
-    maker = _Maker(table.data[data], data, size, preset, flat, out or _folder(data, size, preset))
-    sets = maker.labeled_sets(labeled)
+    suffix = "" if preset in (None, "release") else f"-{preset}"  # tables share runs, presets do not
+    folder = out or Path("runs") / f"reproduce-{data}-{size}{suffix}"
+    maker = _Maker(table.data[data], data, size, preset, flat, folder)
+    base = load_config(maker.recipe, maker.shared("supervised"))
+    sets = labeled_sets(labeled or maker.columns.splits or _filling_split(base), base)
     runs = {
         (row.key, chosen.name, seed): maker.cell(row, chosen, seed)
         for seed in numbers
@@ -57,7 +63,7 @@ def make_reproduction(
         labels=tuple(chosen.name for chosen in sets),
         seeds=numbers,
         runs=runs,
-        out=maker.out,
+        out=folder,
         command=command_line("reproduce", name, asked, flat),
         dataset=data,
         scale=size,
@@ -67,15 +73,6 @@ def make_reproduction(
     found = differences.departures(study)
     beside = {labels: differences.paper_split(table, study.split(labels)) for labels in study.labels}
     return replace(study, departures=found, warning=differences.warning(found), published_splits=beside)
-
-
-def _folder(dataset: str, scale: Scale, preset: str | None) -> Path:
-    """One for all tables, as they share runs; the presets' runs differ."""
-    own = "" if preset in (None, "release") else f"-{preset}"
-    return Path("runs") / f"reproduce-{dataset}-{scale}{own}"
-
-
-# What was asked for ---------------------------------------------------------------------------------------------------
 
 
 def _dataset(table: Table, dataset: str | None) -> str:
@@ -89,9 +86,9 @@ def _dataset(table: Table, dataset: str | None) -> str:
 
 
 def _rows(table: Table, only: str | None, scale: Scale) -> tuple[Row, ...]:
-    there = [row for row in table.rows if scale == "full" or not row.short]
+    there = tuple(row for row in table.rows if scale == "full" or not row.short)
     if only is None:
-        return tuple(there)
+        return there
     words = words_of(only)
     names = [row.key for row in there]
     groups = [key.partition("/")[0] for key in names if "/" in key]
@@ -99,17 +96,6 @@ def _rows(table: Table, only: str | None, scale: Scale) -> tuple[Row, ...]:
         if word not in (*names, *groups):
             raise ConfigError(f"--only {word}: {table.name} has no such row; {nearest(word, [*names, *groups])}")
     return tuple(row for row in there if row.key in words or row.key.partition("/")[0] in words)
-
-
-def _check_options(table: Table, rows: Sequence[Row], flat: Flat) -> None:
-    check_options(flat, {row.method for row in rows})
-    for row in rows:
-        for key in row.options:
-            if key in flat:
-                raise ConfigError(f"--{key}: the rows of {table.name} set this; choose among them by --only")
-
-
-# Runs -----------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -126,10 +112,6 @@ class _Maker:
     @property
     def recipe(self) -> str:
         return settings.recipe_of(self.columns.recipe, self.scale)
-
-    def labeled_sets(self, words: str | None) -> list[LabeledSet]:
-        base = load_config(self.recipe, self.shared("supervised"))
-        return labeled_sets(words or self.columns.splits or _filling_split(base), base)
 
     def shared(self, method: str) -> Flat:
         """What all runs of a method have in common."""
@@ -154,9 +136,7 @@ def _filling_split(base: Config) -> str | None:
     lists = base.data.root.glob("splits/*/labeled.txt")
     counts = {path.parent.name: len(path.read_text("utf-8").split()) for path in lists}
     filling = [name for name in counts if counts[name] >= base.train.batch_labeled]
-    if filling:
-        return min(filling, key=lambda name: counts[name])
-    return max(counts, key=lambda name: counts[name], default=None)
+    return min(filling, key=counts.__getitem__) if filling else max(counts, key=counts.__getitem__, default=None)
 
 
 def _count(config: Config) -> int:
@@ -176,11 +156,9 @@ def _variant(row: Row, plain: Config) -> str:
     words = [row.method, "short"] if row.short else [row.method]
     for key, value in row.options.items():
         if convert(value, types[key]) != usual.get(key):
-            words.append(key.rpartition(".")[2] + _value(value))
+            if isinstance(value, bool):
+                shown = "-on" if value else "-off"
+            else:
+                shown = str(value) if isinstance(value, int | float) else f"-{str(value).lower()}"
+            words.append(key.rpartition(".")[2] + shown)
     return "-".join(words)
-
-
-def _value(value: object) -> str:
-    if isinstance(value, bool):
-        return "-on" if value else "-off"
-    return str(value) if isinstance(value, int | float) else f"-{str(value).lower()}"

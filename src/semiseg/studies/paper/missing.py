@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from semiseg.config.recipe import Config
-from semiseg.data.splits import PUBLISHED, PublishedList, PublishedSplit, cached_list
+from semiseg.data.splits import PUBLISHED, PublishedList, cached_list
 from semiseg.studies.study import Study
 
 _PLACES = {
@@ -33,29 +33,21 @@ def missing(made: Study) -> list[str]:
     """One line for each thing; nothing is fetched."""
     config = made.config
     splits = [split for split in map(made.split, made.labels) if split is not None]
-    return [*_data(config), *_lists(splits, config.data.split_folder), *_weights(config)]
-
-
-def _data(config: Config) -> Iterable[str]:
-    for folder, source in _PLACES[config.data.dataset].items():
-        path = config.data.root / folder
-        if not path.is_dir():
-            yield f"data: no folder {path} (--data.root); {source}"
+    places = {config.data.root / folder: source for folder, source in _PLACES[config.data.dataset].items()}
+    data = [f"data: no folder {path} (--data.root); {source}" for path, source in places.items() if not path.is_dir()]
+    return [*data, *_lists(splits, config.data.split_folder), *_weights(config)]
 
 
 def _lists(splits: Iterable[str], folder: Path | None) -> Iterable[str]:
     """A line for each repository that lists come from."""
-    parts = [part for name in splits for part in _parts(PUBLISHED[name])]
+    published = [PUBLISHED[name] for name in splits]
+    parts = [part for each in published for part in (each.labeled, each.unlabeled, each.val, *each.universe) if part]
     lacking = [part for part in dict.fromkeys(parts) if not cached_list(part, folder).is_file()]
     for source in dict.fromkeys(_repository(part) for part in lacking):
         files = [part.file for part in lacking if _repository(part) == source]
         where = cached_list(lacking[0], folder).parents[lacking[0].file.count("/")]
         how = "fetched at the first run, or --data.split_folder COPIES" if folder is None else "put copies there"
         yield f"lists: not in {where}: {', '.join(files)}; from {source} ({how})"
-
-
-def _parts(split: PublishedSplit) -> list[PublishedList]:
-    return [part for part in (split.labeled, split.unlabeled, split.val, *split.universe) if part is not None]
 
 
 def _repository(part: PublishedList) -> str:
@@ -65,11 +57,9 @@ def _repository(part: PublishedList) -> str:
 
 def _weights(config: Config) -> Iterable[str]:
     encoder, weights = config.network.encoder, config.network.weights
-    if weights in ("none", "package"):  # a package that is not installed is said when a run starts
-        return
+    if weights not in ("none", "package", "hub") and not Path(weights).expanduser().is_file():
+        yield f"weights: no file {weights} (--network.weights)"
     if weights != "hub":
-        if not Path(weights).expanduser().is_file():
-            yield f"weights: no file {weights} (--network.weights)"
         return
     from huggingface_hub import try_to_load_from_cache
 

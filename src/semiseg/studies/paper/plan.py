@@ -1,9 +1,8 @@
-"""What a reproduction would run, what that costs on the device at hand, and what is missing for it."""
+"""The plan of a reproduction: its runs, their costs on the device at hand, and what is missing."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +13,7 @@ from semiseg.runtime.provenance import device_name
 from semiseg.studies.folders import is_finished, steps_done
 from semiseg.studies.paper.costs import cost_of
 from semiseg.studies.paper.missing import missing
-from semiseg.studies.study import Cell, Study
+from semiseg.studies.study import Study
 
 HEAD = ("row", "runs to do", "steps to do", "TFLOP per step", "PFLOP", "hours here", "GB here")
 
@@ -29,10 +28,10 @@ class _Line:
     runs: int
     of: int
     steps: int
-    tera: str  # operations of a step
     flops: int  # of all steps
     seconds: float
     memory: int  # bytes
+    tera: str = ""  # operations of a step
 
     def words(self) -> tuple[str, ...]:
         """Under HEAD."""
@@ -54,6 +53,19 @@ def plan(made: Study) -> str:
     precisions = dict.fromkeys(cell.config.train.precision for cell in made.cells)
     speeds = {precision: measured_speed(device, precision, _ROUNDS) for precision in precisions}
     lines = _lines(made, speeds)
+    runs, of, steps, flops, seconds = (
+        sum(getattr(line, name) for line in lines) for name in ("runs", "of", "steps", "flops", "seconds")
+    )
+    total = _Line("all, one at a time", runs, of, steps, flops, seconds, max(line.memory for line in lines))
+    known = all(cost_of(cell.config)[1] for cell in made.cells)
+    counted = "counted beforehand for these very steps" if known else "counted now, where not known beforehand"
+    steps_by_labels = {  # of the rows that are not cut short
+        labels: max(made.runs[row.key, labels, made.seeds[0]].config.train.steps for row in made.rows)
+        for labels in made.labels
+    }
+    table = [HEAD, *(line.words() for line in [*lines, total])]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    form = "  ".join([f"{{:<{widths[0]}}}", *(f"{{:>{width}}}" for width in widths[1:])])
     done = sum(is_finished(cell) for cell in made.cells)
     lacking = missing(made)
     return "\n".join(
@@ -62,12 +74,12 @@ def plan(made: Study) -> str:
             *([made.warning] if made.warning else []),
             f"{len(made.cells)} runs in {made.out}, {done} finished: {len(made.rows)} rows x {len(made.labels)} sets "
             f"of labels x {len(made.seeds)} seeds, rows of the same runs once",
-            "steps of a run: " + "; ".join(f"{labels}: {_steps(made, labels):,}" for labels in made.labels),
+            "steps of a run: " + "; ".join(f"{labels}: {most:,}" for labels, most in steps_by_labels.items()),
             "",
-            *_table([HEAD, *(line.words() for line in [*lines, _total(lines)])]),
+            *(form.format(*row).rstrip() for row in table),
             "",
-            *_device_words(device, speeds, max(line.memory for line in lines)),
-            f"operations and memory: {_how_counted(made.cells)}, on tensors without values (semiseg estimate)",
+            *_device_words(device, speeds, total.memory),
+            f"operations and memory: {counted}, on tensors without values (semiseg estimate)",
             "",
             *(["missing:", *(f"  {words}" for words in lacking)] if lacking else ["nothing is missing"]),
         ]
@@ -80,31 +92,16 @@ def _lines(made: Study, speeds: dict[str, Speed]) -> list[_Line]:
         cells = [made.runs[row.key, labels, seed] for labels in made.labels for seed in made.seeds]
         own = list({cell.name: cell for cell in cells if cell.name not in seen}.values())
         seen |= {cell.name for cell in own}
-        if own:
-            found.append(_line(row.title, own, speeds))
+        if not own:
+            continue
+        left = [cell for cell in own if not is_finished(cell)]
+        steps = sum(cell.config.train.steps - steps_done(cell) for cell in left)
+        config = own[0].config
+        cost, _ = cost_of(config)
+        seconds = steps * speeds[config.train.precision].seconds(cost)
+        tera = f"{cost.flops / 1e12:.4g}"
+        found.append(_Line(row.title, len(left), len(own), steps, steps * cost.flops, seconds, cost.memory, tera))
     return found
-
-
-def _line(title: str, cells: Sequence[Cell], speeds: dict[str, Speed]) -> _Line:
-    left = [cell for cell in cells if not is_finished(cell)]
-    steps = sum(cell.config.train.steps - steps_done(cell) for cell in left)
-    config = cells[0].config
-    cost, _ = cost_of(config)
-    seconds = steps * speeds[config.train.precision].seconds(cost)
-    tera = f"{cost.flops / 1e12:.4g}"
-    return _Line(title, len(left), len(cells), steps, tera, steps * cost.flops, seconds, cost.memory)
-
-
-def _total(lines: Sequence[_Line]) -> _Line:
-    runs, of, steps, flops, seconds = (
-        sum(getattr(line, name) for line in lines) for name in ("runs", "of", "steps", "flops", "seconds")
-    )
-    return _Line("all, one at a time", runs, of, steps, "", flops, seconds, max(line.memory for line in lines))
-
-
-def _steps(made: Study, labels: str) -> int:
-    """Of the rows that are not cut short."""
-    return max(made.runs[row.key, labels, made.seeds[0]].config.train.steps for row in made.rows)
 
 
 def _device_words(device: torch.device, speeds: dict[str, Speed], memory: int) -> list[str]:
@@ -127,18 +124,3 @@ def _memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def _how_counted(cells: Iterable[Cell]) -> str:
-    known = all(cost_of(cell.config)[1] for cell in cells)
-    return "counted beforehand for these very steps" if known else "counted now, where not known beforehand"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns in line: the first to the left, figures to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    aligned = [
-        [first.ljust(widths[0]), *(word.rjust(width) for word, width in zip(rest, widths[1:], strict=True))]
-        for first, *rest in rows
-    ]
-    return ["  ".join(row).rstrip() for row in aligned]

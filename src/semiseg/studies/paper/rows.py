@@ -1,4 +1,4 @@
-"""The rows of the paper's tables and figures: methods, options, and what the paper says of each.
+"""The rows of the paper's tables and figures: methods, options, and the paper's figures.
 
 Figures stand in `semiseg.studies.published`. No torch here: a mistyped name is answered at once.
 """
@@ -31,7 +31,7 @@ def main_rows(*methods: str) -> tuple[Row, ...]:
 
 
 def other_rows() -> tuple[Row, ...]:
-    """A row for each method that none of the paper's tables lists, those registered since among them."""
+    """A row for each method that none of the paper's tables lists, also for methods registered since."""
     names = [method for method in METHOD_OPTIONS if method not in paper_methods()]
     return tuple(Row(name, f"{title_of(name)} (not in the paper)", name) for name in names)
 
@@ -100,20 +100,13 @@ def swept(option: str, values: Mapping[str, float | int | None], default: str) -
     """A row for each value of an option (`prototypes.grid`) of the paper's method; its own has Table 4's figures."""
     name = option.rpartition(".")[2]
     return tuple(
-        Row(
-            key,
-            f"{name} {key}",
-            "prototype",
-            {option: value},
-            _figures(4, "full") if key == default else {},
-        )
+        Row(key, f"{name} {key}", "prototype", {option: value}, _figures(4, "full") if key == default else {})
         for key, value in values.items()
     )
 
 
 # Runs that are looked at ----------------------------------------------------------------------------------------------
 
-SUPERVISED = Row("supervised", title_of("supervised"), "supervised")
-U2PL = Row("u2pl", title_of("u2pl"), "u2pl")
+SUPERVISED, U2PL = (Row(name, title_of(name), name) for name in ("supervised", "u2pl"))
 WITHOUT = Row("without", _BARE, "prototype", _OFF, _figures(4, "linear"))
 OURS = Row("ours", "Ours", "prototype")

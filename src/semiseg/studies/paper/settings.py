@@ -1,4 +1,4 @@
-"""What the runs of a dataset are trained with at a scale: a shipped recipe, and overrides on top of it.
+"""The options of the runs of a dataset at a scale: a shipped recipe, and overrides on top of it.
 
     full   the paper's: its network, crops, epochs and batch
     half   images and crops of half the size, ResNet-50, half the epochs
@@ -46,18 +46,17 @@ _FEW_STEPS = 600
 _CPU_EVALUATIONS, _SHORT_EVALUATIONS = 3, 8
 
 
-def _half(crop: int, stride: int, **more: object) -> Flat:
+def _half(crop: int, stride: int) -> Flat:
     """Images and crops of half the size, and a network to match."""
-    own: Flat = {key.replace("__", "."): value for key, value in more.items()}
     crops: Flat = {"augment.crop_height": crop, "augment.crop_width": crop}
     windows: Flat = {"evaluation.window": crop, "evaluation.stride": stride}
-    return {"network.encoder": "resnet50s", "data.scale": 0.5, **crops, **windows, **own}
+    return {"network.encoder": "resnet50s", "data.scale": 0.5, **crops, **windows}
 
 
 _HALF: dict[str, Flat] = {
-    "voc": _half(257, 257, loss__ohem_min_kept=200_000),
-    "cityscapes": _half(385, 257, loss__ohem_min_kept=200_000),
-    "folder": _half(257, 192, train__steps=10_000),
+    "voc": _half(257, 257) | {"loss.ohem_min_kept": 200_000},
+    "cityscapes": _half(385, 257) | {"loss.ohem_min_kept": 200_000},
+    "folder": _half(257, 192) | {"train.steps": 10_000},
 }
 _CPU_DATA: dict[str, Flat] = {
     "voc": {"data.dataset": "voc", "data.scale": 0.5},
@@ -91,7 +90,7 @@ def recipe_of(recipe: str, scale: Scale) -> str:
 
 
 def overrides(dataset: str, scale: Scale, preset: str | None, method: str) -> Flat:
-    """What stands over the recipe for all runs of a method, before the set of labels and the row."""
+    """Options over the recipe for all runs of a method, before the set of labels and the row."""
     if scale == "cpu":
         steps = _CPU_STEPS.get(dataset, _FEW_STEPS)
         every = steps // _CPU_EVALUATIONS

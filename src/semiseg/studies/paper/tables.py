@@ -5,8 +5,8 @@ No torch here: a mistyped name is answered at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from semiseg.config.fields import ConfigError, nearest
 from semiseg.studies.paper.rows import (
@@ -22,11 +22,11 @@ from semiseg.studies.paper.rows import (
     swept,
 )
 from semiseg.studies.published import CITYSCAPES, CLASSIC, CPS_BLENDER, PAPER, U2PL_BLENDER
-from semiseg.studies.study import Analysis, Columns, Row, Table
+from semiseg.studies.study import Columns, Row, Table
 
 
 def find_table(name: str) -> Table:
-    """The table of a name, with a row for every method there is now. Raises ConfigError with the nearest name."""
+    """The table of a name, with a row for every method. Raises ConfigError with the nearest name."""
     if name not in TABLES:
         raise ConfigError(f"there is no table or figure {name!r}; {nearest(name, TABLES)}")
     table = TABLES[name]
@@ -49,48 +49,26 @@ _ABLATION = {
     "folder": Columns("folder"),
     "camvid": Columns("camvid"),
 }
-_SIXTEENTH = _ABLATION | {
-    "voc": Columns("voc-classic", CLASSIC[:1]),
-    "cityscapes": Columns("cityscapes", CITYSCAPES[:1]),
-}
+_SIXTEENTH = {dataset: replace(columns, splits=columns.splits[:1]) for dataset, columns in _ABLATION.items()}
+
+
+def _table(name: str, headline: str, rows: tuple[Row, ...], **fields: Any) -> Table:
+    """A table of the paper; `fields` as `Table` has them, over the usual ones."""
+    usual = {"reference": "without", "data": _SIXTEENTH, "paper": "VOC, ResNet-101"}
+    usual["notes"] = _LOOKED_AT if "analysis" in fields else ()
+    return Table(name=name, title=f"Reproduction of {name}", headline=headline, rows=rows, **usual | fields)
 
 
 def _main(number: int, words: str, dataset: str, columns: Columns, *methods: str) -> Table:
-    return Table(
-        name=f"table{number}",
-        title=f"Reproduction of table{number}",
-        headline=f"{PAPER}, Table {number}: {words}",
-        rows=main_rows(*methods),
+    return _table(
+        f"table{number}",
+        f"{PAPER}, Table {number}: {words}",
+        main_rows(*methods),
         reference="supervised",
         data={dataset: columns},
         paper=f"{'VOC' if dataset == 'voc' else 'Cityscapes'}, ResNet-101",
         notes=_MAIN_NOTES,
         all_methods=True,
-    )
-
-
-def _table(
-    name: str,
-    headline: str,
-    rows: tuple[Row, ...],
-    *,
-    reference: str = "without",
-    data: Mapping[str, Columns] = _SIXTEENTH,
-    notes: tuple[str, ...] = (),
-    axis: str | None = None,
-    analysis: Analysis | None = None,
-) -> Table:
-    return Table(
-        name=name,
-        title=f"Reproduction of {name}",
-        headline=headline,
-        rows=rows,
-        reference=reference,
-        data=data,
-        paper="VOC, ResNet-101",
-        notes=_LOOKED_AT if analysis else notes,
-        axis=axis,
-        analysis=analysis,
     )
 
 
