@@ -123,3 +123,17 @@ def test_a_damaged_model_is_named(copied, file, damage):
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ValueError, match=rf"^{re.escape(str(copied / 'model'))} does not hold a model"):
         load_model(copied / "model")
+
+
+def test_a_model_of_before_keeps_the_normalisation_it_was_trained_with(copied):
+    """Its network has no figures of its own; all encoders had ImageNet's, which stand beside it."""
+    path = copied / "model/model.json"
+    about = json.loads(path.read_text())
+    assert about["first_weights"] == {"from": "none", "licence": None}
+    expected = logits_of(load_model(copied).predictor)["linear"]
+    del about["network"]["mean"], about["network"]["std"]
+    path.write_text(json.dumps(about))
+    assert torch.equal(logits_of(load_model(copied).predictor)["linear"], expected)
+    about["network"] |= {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
+    path.write_text(json.dumps(about))
+    assert not torch.equal(logits_of(load_model(copied).predictor)["linear"], expected)

@@ -54,8 +54,9 @@ def test_the_page_asks_nothing_of_the_network_and_describes_every_figure(runs, t
     assert "prefers-color-scheme: dark" in page
     assert 'name="viewport"' in page
     figures = Page(page).figures
-    # mIoU, losses twice, pseudo-labels on validation and hidden images, these by class, usage, closest, distance, bins
-    assert len(figures) == 10
+    # mIoU, labelled loss, losses twice, pseudo-labels on validation and hidden images, these by class, usage, closest,
+    # distance, bins
+    assert len(figures) == 11
     assert all(figures)
     assert any("supervised from 40 to 50.2" in figure for figure in figures)
 

@@ -55,7 +55,14 @@ def tiny_config(run: Path, method: str = "prototype", *, data=None, evaluation=N
         data=data or DataOptions(dataset="scenes", scenes=SceneOptions(4, 8, 3, height=32, width=40)),
         augment=AugmentOptions(crop_height=32, crop_width=32),
         network=NetworkOptions(
-            encoder="test_resnet", output_stride=32, multi_grid=False, channels=8, aspp_rates=(1, 2, 3), weights="none"
+            encoder="test_resnet",
+            output_stride=32,
+            multi_grid=False,
+            channels=8,
+            aspp_rates=(1, 2, 3),
+            weights="none",
+            mean=(0.485, 0.456, 0.406),
+            std=(0.229, 0.224, 0.225),
         ),
         optim=OptimOptions(lr=0.02, head_lr_factor=2),
         train=TrainOptions(**options),

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from rich.console import Console
-from support import tiny_run
+from support import tiny, tiny_run
 
 from semiseg.config.options import DataOptions, EvaluationOptions
 from semiseg.config.recipe import Config, load_config, save_config
@@ -313,3 +313,31 @@ def test_a_run_refused_before_its_first_step_may_start_anew(photos):
     save_config(config, photos / "run/config.yaml")
     train(replace(config, seed=3), console=tiny_run.QUIET)
     assert json.loads((photos / "run/result.json").read_text())["seed"] == 3
+
+
+def test_the_encoders_normalisation_stands_in_the_runs_config_and_in_its_checkpoint(tmp_path):
+    config = tiny_run.tiny_config(tmp_path / "run", "supervised", steps=2)
+    config = replace(config, network=replace(config.network, mean=None, std=None))
+    run = train(config, console=tiny_run.QUIET)
+    saved = load_config(run / "config.yaml").network
+    assert (saved.mean, saved.std) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # test_resnet's, as timm states it
+    assert load_checkpoint(run / "checkpoints/last.pt")["config"]["network"]["mean"] == [0.5, 0.5, 0.5]
+    train(config, resume=True, console=tiny_run.QUIET)
+    other = replace(config, network=replace(config.network, mean=(0.4, 0.4, 0.4), std=(0.5, 0.5, 0.5)))
+    with pytest.raises(ValueError, match=r"network\.mean was \[0\.5, 0\.5, 0\.5\] and is \[0\.4, 0\.4, 0\.4\]"):
+        train(other, resume=True, console=tiny_run.QUIET)
+
+
+def test_a_checkpoint_of_before_keeps_imagenets_normalisation(tmp_path):
+    run = train(tiny_run.tiny_config(tmp_path / "run", "supervised", steps=2), console=tiny_run.QUIET)
+    path = run / "checkpoints/last.pt"
+    state = torch.load(path, weights_only=True)
+    del state["config"]["network"]["mean"], state["config"]["network"]["std"]
+    torch.save(state, path)
+    assert load_checkpoint(path)["config"]["network"]["mean"] == [0.485, 0.456, 0.406]
+
+
+def test_the_normalisation_of_a_network_given_as_an_object_is_given_with_it(tmp_path):
+    config = tiny_run.tiny_config(tmp_path / "run", "supervised", steps=2)
+    with pytest.raises(ValueError, match=r"give `normalisation` to semiseg\.wrap"):
+        train(config, network=tiny.segmentor(len(CLASSES)), console=tiny_run.QUIET)
