@@ -19,6 +19,9 @@ from semiseg.runtime.provenance import provenance
 from semiseg.training.checkpoint import BEST, LAST, load_checkpoint
 from semiseg.training.experiment import Experiment, Network, build_experiment
 
+OF_TRAINING = ("hidden", "instruments")
+"""Options of the evaluations during training alone."""
+
 
 def load_run(
     run: Path,
@@ -90,7 +93,8 @@ def evaluate(
     document = {
         "checkpoint": checkpoint,
         "subset": subset,
-        "evaluation": {key: value for key, value in vars(options).items() if key != "hidden"} | {"images": limit},
+        "evaluation": {key: value for key, value in vars(options).items() if key not in OF_TRAINING}
+        | {"images": limit},
         **scores.to_dict(),
         "split": experiment.dataset.split,
         "seconds": round(time.monotonic() - began, 1),
