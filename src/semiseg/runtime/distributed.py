@@ -137,15 +137,15 @@ def own_rows(tensor: Tensor) -> Tensor:
 
 def rolled(maps: Tensor) -> Tensor:
     """Row i + 1 of the whole batch in place of row i, a ring: `maps.roll(-1, 0)` over all processes. No gradient."""
-    if world_size() == 1:
-        return maps.roll(-1, 0)
-    first = maps[:1].detach().contiguous()
-    following = torch.empty_like(first)
-    sent = dist.P2POp(dist.isend, first, (rank() - 1) % world_size())
-    received = dist.P2POp(dist.irecv, following, (rank() + 1) % world_size())
-    for request in dist.batch_isend_irecv([sent, received]):
-        request.wait()
-    with full_precision(maps.device):  # autocast to bf16 joins no float16, which confidences are
+    with full_precision(maps.device):  # autocast to bf16 joins no float16, which confidences are, nor rolls it
+        if world_size() == 1:
+            return maps.roll(-1, 0)
+        first = maps[:1].detach().contiguous()
+        following = torch.empty_like(first)
+        sent = dist.P2POp(dist.isend, first, (rank() - 1) % world_size())
+        received = dist.P2POp(dist.irecv, following, (rank() + 1) % world_size())
+        for request in dist.batch_isend_irecv([sent, received]):
+            request.wait()
         return torch.cat([maps[1:], following])
 
 
