@@ -200,7 +200,7 @@ def test_a_collapse_is_reported_by_class_name():
     method.after_step(clock())
     figures, warnings = method.health()
     assert warnings == []
-    assert set(figures) == {"prototype_usage", "prototype_distance", "prototype_closest"}
+    assert set(figures) == {"prototype_usage", "prototype_distance", "prototype_closest", "prototype_drift"}
     assert np.sum(figures["prototype_usage"], axis=1) == pytest.approx(1, abs=1e-3)
     method.prototypes.predictor.prototypes[2] = method.prototypes.predictor.prototypes[2, :1]
     (warning,) = method.health()[1]

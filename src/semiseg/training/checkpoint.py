@@ -40,6 +40,6 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or set(state) != set(PARTS):
         raise ValueError(f"{path} is no checkpoint of semiseg: expected a dict of {', '.join(PARTS)}. {_REPAIR}")
     # Before the config had them, every encoder got ImageNet's figures.
-    network = state["config"].get("network", {})
-    state["config"] |= {"network": {"mean": list(MEAN), "std": list(STD)} | network}
+    if "network" in state["config"]:
+        state["config"]["network"] = {"mean": list(MEAN), "std": list(STD)} | state["config"]["network"]
     return state
