@@ -17,6 +17,7 @@ DECODERS = (
     ("smp:Unet", f"tu-{LITE0}", 32, 64),
 )
 """Network, encoder, output stride, channels."""
+SIZES = ((128, 160), (180, 240))
 
 
 def seconds(network: torch.nn.Module, image: torch.Tensor, rounds: int = 4) -> float:
@@ -36,7 +37,7 @@ def main() -> None:
             name=name, encoder=encoder, output_stride=stride, channels=channels, weights="package", multi_grid=False
         )
         network = build(options, 11).train().to(memory_format=torch.channels_last)
-        for size in ((128, 160), (180, 240)):
+        for size in SIZES:
             image = torch.randn(8, 3, *size).to(memory_format=torch.channels_last)
             print(f"{name}, stride {stride}, {channels} channels, {size}: {seconds(network, image):.2f} s", flush=True)
 

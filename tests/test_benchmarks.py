@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from support.tiny_run import tiny_config, train_quietly
 from support.written_runs import CLASSES, write_run
@@ -20,7 +21,7 @@ from semiseg.training.record import read_record
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py"))
-RUN_HERE = {"compared_looks", "curves", "many_images", "nuclei_looks", "scaling", "table", "traces"}
+RUN_HERE = {"compared_looks", "curves", "decoders", "many_images", "nuclei_looks", "scaling", "table", "traces"}
 SVG = "{http://www.w3.org/2000/svg}"
 COLORS = {"fluorescence": (40, 40, 40), "bright field": (200, 200, 200), "stained": (220, 90, 160)}
 
@@ -76,6 +77,16 @@ def test_every_script_is_run_here():
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_says_how_it_is_called(script, name):
     assert f"python benchmarks/{name}.py" in script(name).__doc__
+
+
+def test_every_decoder_is_timed(script, monkeypatch, capsys):
+    decoders = script("decoders")
+    monkeypatch.setattr(decoders, "SIZES", ((32, 64),))
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    decoders.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(",")[0] for line in lines] == [each[0] for each in decoders.DECODERS]
+    assert all(float(line.split(": ")[1].removesuffix(" s")) > 0 for line in lines)
 
 
 def test_a_table_of_runs_has_their_scores_and_means(script, nuclei, monkeypatch, capsys):
