@@ -5,7 +5,7 @@
         label, confidence = teacher's linear predictor on the weak view                                    (Eq. 7)
         mixed image, label, confidence = CutMix within the batch                                           (3.3)
         loss = CE(linear(x), y)      + CE(prototype(x), y)                                                  (Eq. 5, 6)
-             + CE(linear(mixed), label) + CE(prototype(mixed), label) where confidence >= tau              (Eq. 9, 10)
+             + CE(linear(mixed), label) + CE(prototype(mixed), label) where confidence >= tau    (Eq. 8: 9 + 10)
         prototypes follow the features assigned to them                                                    (Eq. 11)
         teacher follows student
 
@@ -89,6 +89,7 @@ class Prototype(TeacherMethod):
             )
             losses["prototype"] = on_labels  # Eq. 6
             losses["prototype_unlabeled"] = options.unlabeled_weight * on_pseudo_labels  # Eq. 10
+        # The loss is the sum of these: Eq. 5 + 6 of labelled images, and Eq. 8, which is 9 + 10, of unlabelled ones.
         return StepResult(losses, {"kept": share(kept, pseudo.valid)})
 
     def after_step(self, clock: Clock) -> None:
