@@ -134,7 +134,7 @@ def _whole_name(name: str, types: Mapping[str, Any]) -> str:
 
 
 def _ending(name: str, types: Mapping[str, Any]) -> list[str]:
-    """The options with that last part, of which those with the fewest parts."""
+    """The options with that last part; of several, the ones with the fewest parts."""
     found = [key for key in types if key.rpartition(".")[2] == name]
     return [key for key in found if key.count(".") == min(other.count(".") for other in found)]
 

@@ -190,13 +190,13 @@ def test_scores_add_up_over_the_set_and_not_over_images():
 
 
 def test_the_counts_of_single_images_are_those_of_each_alone_and_only_on_request():
-    found = evaluator(Pictures())(predictor(), each=True)
+    found = evaluator(Pictures())(predictor(), per_image=True)
     assert list(found.by_image) == ["linear", "prototype"]
     for name, counts in found.by_image.items():
         alone_counts = [evaluator(alone(index))(predictor()).confusion[name].counts for index in range(len(SIZES))]
         assert counts.tolist() == np.stack(alone_counts).tolist()
     assert evaluator(Pictures())(predictor()).by_image == {}
-    assert evaluator(Pictures())(predictor(), limit=2, each=True).by_image["linear"].shape == (2, 3, 3)
+    assert evaluator(Pictures())(predictor(), limit=2, per_image=True).by_image["linear"].shape == (2, 3, 3)
 
 
 def test_evaluating_leaves_every_part_of_a_method_in_its_own_mode():

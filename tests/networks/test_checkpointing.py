@@ -13,7 +13,7 @@ from semiseg.config.options import NetworkOptions
 from semiseg.methods import METHODS
 from semiseg.methods.method import Method
 from semiseg.networks import build, checkpointing
-from semiseg.networks.checkpointing import counting_nothing, encoder_blocks, recompute
+from semiseg.networks.checkpointing import CountingNothing, encoder_blocks, recompute
 from semiseg.parts.segmentor import Segmentor
 from semiseg.runtime.precision import precision_context
 
@@ -156,9 +156,9 @@ def test_two_micro_batches_count_twice():
 def test_buffers_come_back_also_after_an_error():
     layers = nn.Sequential(nn.BatchNorm2d(3))
     before = dict(layers.named_buffers())
-    with pytest.raises(ValueError, match="expected 4D"), counting_nothing(layers):
+    with pytest.raises(ValueError, match="expected 4D"), CountingNothing(layers):
         layers(torch.randn(2, 3))
-    with counting_nothing(layers):
+    with CountingNothing(layers):
         layers(torch.randn(2, 3, 4, 4))
         assert layers[0].num_batches_tracked == 1
     after = dict(layers.named_buffers())

@@ -52,6 +52,16 @@ def test_weights_teacher_and_prototypes_are_those_of_one_process(alone, together
 
 
 @scenarios
+def test_the_pull_of_each_loss_is_that_of_one_process(alone, together, name):
+    """All ranks take each loss apart, also where only some of them have a pixel of it: none waits for another."""
+    expected, found = alone[name]["pulls"], together[0][name]["pulls"]
+    assert found
+    assert set(found) <= set(expected)
+    for loss, norms in found.items():
+        assert norms == pytest.approx(expected[loss], rel=1e-3, abs=1e-5)
+
+
+@scenarios
 def test_processes_differ_in_nothing(together, name):
     first, *others = (found[name]["state"] for found in together)
     for other in others:

@@ -231,12 +231,19 @@ def train(folder: Path, name: str, batch_norm: bool = False) -> dict[str, Any]:
     trainer.request = partial(partners, accumulate=scenario.accumulate)
     trainer.batches = lambda start: own_batches(start, scenario.accumulate, scenario.size)
     trainer.labeled = tiny.one_by_one(whole_batch(0, scenario.size)[0])
+    trainer.measures = True  # at the last step, which is evaluated
     trainer.run()
     trace = [
         {key: value for key, value in entry.items() if key not in ("seconds", "kind")}
         for entry in tiny_trainer.lines(folder, "train")
     ]
-    return {"trace": trace, "state": {key: tensor.clone() for key, tensor in method.state_dict().items()}}
+    evaluations = tiny_trainer.lines(folder, "evaluation")  # which the first rank writes
+    pulls = evaluations[-1]["gradients"] if evaluations else {}
+    return {
+        "trace": trace,
+        "pulls": pulls,
+        "state": {key: tensor.clone() for key, tensor in method.state_dict().items()},
+    }
 
 
 def train_all(folder: Path) -> dict[str, dict[str, Any]]:
@@ -250,6 +257,6 @@ def train_all(folder: Path) -> dict[str, dict[str, Any]]:
 def evaluate(images: ImageSet, predictor: Predictor, limit: int | None) -> tuple[dict[str, Any], list[Any]]:
     """The scores, and the matrices that no rounding touches."""
     evaluator = Evaluator(images, tiny.CLASSES, 1.0, EvaluationOptions(), "fp32", torch.device("cpu"))
-    found = evaluator(predictor, 0.5, limit, each=True)
+    found = evaluator(predictor, 0.5, limit, per_image=True)
     matrices = [(name, matrix.counts, found.by_image[name]) for name, matrix in found.confusion.items()]
     return found.to_dict(), [*matrices, found.kept.counts]

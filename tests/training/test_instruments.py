@@ -164,5 +164,27 @@ def test_the_report_draws_them(measured_and_not):
 def test_they_may_be_switched_off_on_resume(tmp_path):
     config = tiny_run.tiny_config(tmp_path / "run", steps=5)
     train(config, console=tiny_run.QUIET)
+    before = read_record(tmp_path / "run/metrics.jsonl")
     other = replace(config, evaluation=replace(config.evaluation, instruments=False))
     train(other, resume=True, console=tiny_run.QUIET)
+    assert read_record(tmp_path / "run/metrics.jsonl") == before
+
+
+def test_a_checkpoint_of_before_they_were_measures_drift_from_where_it_goes_on():
+    method, _, _ = method_of("prototype")
+    state = method.state_dict()
+    del state["prototypes.origin"]
+    other, _, _ = method_of("prototype")
+    other.prototypes.origin.zero_()
+    other.load_state_dict(state)
+    assert torch.equal(other.prototypes.origin, other.prototypes.predictor.prototypes)
+
+
+@pytest.mark.parametrize("reaches", [True, False])
+def test_a_loss_that_reaches_nothing_has_no_pull(reaches):
+    method, labeled, _ = method_of("supervised")
+    constant = torch.tensor(1.0, requires_grad=reaches)
+    losses = {"supervised": method(labeled, None, clock(0)).losses["supervised"], "constant": 2 * constant}
+    found = gradient_norms(losses, method)
+    assert found.get("constant") == ({"encoder": 0.0, "head": 0.0} if reaches else None)
+    assert found["supervised"]["head"] > 0

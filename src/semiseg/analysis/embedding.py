@@ -100,7 +100,7 @@ def _choose(
 
 
 def class_numbers(classes: Sequence[str | int], names: Sequence[str]) -> list[int]:
-    """Numbers of classes that are given by name or number. Raises ValueError for one that is not there."""
+    """Numbers of classes that are given by name or number. Raises ValueError for an unknown class."""
     found = dict.fromkeys(_class_number(str(each), names) for each in classes)
     words = f"{len(found)} classes to embed; expected 2 to {MOST}, which can be told apart by their colours"
     require(2 <= len(found) <= MOST, words)

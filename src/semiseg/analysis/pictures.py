@@ -141,7 +141,7 @@ def chosen_words(labels: Sequence[str], rule: str) -> str:
     if len(labels) == 1:
         return f"the lowest {RULES[rule]}"
     words = f"the largest gain in {RULES[rule]} of {labels[-1]} over {labels[0]}"
-    return words if rule == "boundary" else f"{words}, of those whose objects are no less right"
+    return words if rule == "boundary" else f"{words}, among images whose objects are no less right"
 
 
 def _row(

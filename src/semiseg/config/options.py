@@ -52,7 +52,7 @@ class DataOptions:
     unlabeled: str | None = None
     """List file of the unlabelled images. None: every image that is in no other list."""
     unlabeled_shards: Path | None = field(default=None, metadata=FREE_ON_RESUME)
-    """Folder of tar shards that hold the unlabelled images instead (`semiseg data shard`), those in other lists not."""
+    """Folder of tar shards with the unlabelled images instead (`semiseg data shard`), less images of other lists."""
     val: str | None = None
     """List file of the validation images. None: a seeded part of the images with masks."""
     test: str | None = None

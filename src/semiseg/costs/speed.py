@@ -43,7 +43,7 @@ class Speed:
 
 
 def published_speed(name: str, precision: str) -> Speed:
-    """A device by name. Raises ValueError for one that is not known."""
+    """A device by name. Raises ValueError for an unknown name."""
     if name not in PUBLISHED:
         raise ValueError(f"no figures for device {name!r}; there are {', '.join(PUBLISHED)}, and `here` is measured")
     single, half, memory = PUBLISHED[name]

@@ -150,11 +150,11 @@ class Evaluator:
         threshold: float | None = None,
         limit: int | None = None,
         progress: Callable[[int, int], None] | None = None,
-        each: bool = False,
+        per_image: bool = False,
     ) -> Evaluation:
         """Score the first `limit` images (None: all); `progress(done, of)` is called after each.
 
-        Several processes share the images, and each gets the scores of all; with `each` the counts of every single
+        Several processes share the images, and each gets the scores of all; with `per_image` the counts of every single
         image too. Raises ValueError where no image has a labelled pixel.
         """
         count = min(limit or len(self.images), len(self.images))
@@ -165,7 +165,7 @@ class Evaluator:
             for done, (logits, label) in enumerate(self._predictions(predictor, own), 1):
                 found = self._tally(logits, label, threshold)
                 tally += found
-                if each:
+                if per_image:
                     counts.append({name: matrix.counts for name, matrix in found.confusion.items()})
                 if progress is not None:
                     progress(done, len(own))

@@ -24,7 +24,7 @@ from semiseg.config.registry import CUSTOM
 from semiseg.data.dataset import Color, Dataset, Pixels, resized
 from semiseg.data.images import as_pixels
 from semiseg.evaluation.windows import predict_image
-from semiseg.networks import NETWORKS, build, check_segmentor, licence
+from semiseg.networks import NETWORKS, build, check_segmentor, source
 from semiseg.parts.augment import MEAN, STD, as_batch
 from semiseg.parts.predictor import JointPredictor, Predictor
 from semiseg.parts.prototype_predictor import PrototypePredictor
@@ -91,7 +91,7 @@ def save_model(folder: Path, predictor: Predictor, config: Config, dataset: Data
         folder / DESCRIPTION,
         {
             "network": asdict(config.network) | {"weights": "none"},
-            "first_weights": {"from": config.network.weights, "licence": licence(config.network)},
+            "first_weights": source(config.network),
             **_about(predictor),
             "classes": list(dataset.classes),
             "colors": [list(color) for color in dataset.colors],
@@ -118,7 +118,7 @@ def load_model(run: str | os.PathLike[str], *, network: Segmentor | Make | None 
             raise ValueError(f"{path} is not there; a finished `semiseg train` writes it into its run folder")
     try:
         about = json.loads(description.read_text("utf-8"))
-        # A model of before has one normalisation for all encoders.
+        # A model that was written before has no figures of its encoder: every encoder got these.
         options = {"mean": about["mean"], "std": about["std"]} | about["network"]
         make = _maker(options, len(about["classes"]), network, folder)
         predictor = _empty_predictor(make, len(about["classes"]), about)

@@ -48,6 +48,7 @@ class AEL(TeacherMethod, WantsImages):
         return None if step < self.warmup_steps else self.bank.wishes[step % NOTICE, 0]
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
+        """One step: the teacher labels labelled images and mixes; hard classes weigh more."""
         labeled = self.pasted(labeled, clock)
         on_x, on_mix, mixed = self.taught(labeled, unlabeled, clock)
         together = torch.cat([labeled.image, mixed])

@@ -84,6 +84,7 @@ class CCT(Method):
         return kept
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
+        """Eq. 5, and the mean squared difference of the softmaxes on the unlabelled images."""
         size = (labeled.image.shape[-2], labeled.image.shape[-1])
         pyramid = self.student.encode(torch.cat([labeled.image, unlabeled.image]))
         of_labeled, of_unlabeled = zip(

@@ -47,6 +47,7 @@ class CPS(PairedMethod):
             start_prototypes(both, labeled, clock.generator, self.context.seed)
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
+        """Cross-entropy with the truth, and with the other network's labels."""
         image, labels = self.mixed(unlabeled, clock) if self.options.cutmix else (unlabeled.image, None)
         outputs = self.outputs(torch.cat([labeled.image, image]))
         halves = [split_output(output, len(labeled.image)) for output in outputs]

@@ -29,6 +29,7 @@ class CutMix(TeacherMethod):
     options: CutMixOptions
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
+        """Eq. 5, and the confidence-weighted squared difference on the mix."""
         target = self.teacher(unlabeled.image).logits.float().softmax(1)  # (B, C, H, W)
         image = self.view(unlabeled.image, clock)
         boxes = french_boxes(image, clock.generator)

@@ -27,6 +27,7 @@ class FixMatch(WithPrototypes):
     options: FixMatchOptions
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
+        """The weak views with the labelled images, then the strong ones."""
         output = self.student(torch.cat([labeled.image, unlabeled.image]))
         on_labeled, on_weak = split_output(output, len(labeled.image))
         pseudo = pseudo_label(on_weak.logits, unlabeled.valid)

@@ -54,6 +54,7 @@ class GCT(PairedMethod):
         return StepResult(losses | self.detector_losses(labeled.image, probabilities, labeled), {})
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
+        """Eq. 5, and dynamic consistency and flaw correction on all images."""
         image = torch.cat([labeled.image, unlabeled.image])
         valid = torch.cat([labeled.label != IGNORE, unlabeled.valid])
         outputs = self.outputs(image)

@@ -41,6 +41,7 @@ class PC2Seg(Method):
         )
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
+        """Eq. 5, the distance of the labels, and the contrast of the features."""
         with without_learning():
             weak = self.student(unlabeled.image)
             target = weak.logits.float().softmax(1)  # (B, C, H, W)

@@ -15,21 +15,18 @@ Differences from the paper: docs/methods/prototype.md.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from semiseg.config.methods.prototype import PrototypeOptions
-from semiseg.methods.method import MethodContext, split_output
+from semiseg.methods.method import split_output
 from semiseg.methods.teacher_method import TeacherMethod
-from semiseg.parts.augment import strong_view
 from semiseg.parts.losses import kept_cross_entropy, share
 from semiseg.parts.mixing import mix_batch
 from semiseg.parts.predictor import Predictor
 from semiseg.parts.prototypes import Prototypes, start_prototypes
 from semiseg.parts.pseudo_labels import pseudo_label
-from semiseg.parts.segmentor import Segmentor
 from semiseg.types import Clock, LabeledBatch, PseudoLabel, StepResult, UnlabeledBatch
 
 
@@ -39,12 +36,12 @@ class Prototype(TeacherMethod):
     Options = PrototypeOptions
     options: PrototypeOptions
 
-    def __init__(
-        self, student: Segmentor, options: Any = None, context: MethodContext | None = None, **keywords: Any
-    ) -> None:
-        super().__init__(student, options, context, **keywords)
+    def make_parts(self) -> None:
+        """The teacher and, unless they are off, the prototypes: K of each class in the space of the features."""
+        super().make_parts()
         if self.options.prototypes is not None:
-            self.prototypes = Prototypes(student.num_classes, student.feature_channels, self.options.prototypes)
+            classes, channels = self.student.num_classes, self.student.feature_channels
+            self.prototypes = Prototypes(classes, channels, self.options.prototypes)
 
     def prepare(self, labeled: Iterable[LabeledBatch], clock: Clock) -> None:
         """Warm-up has ended: the student is copied into the teacher, and K-means on the teacher's features of labelled
@@ -57,9 +54,7 @@ class Prototype(TeacherMethod):
         """Algorithm 1, one step."""
         options = self.options
         pseudo = self.label(unlabeled)  # Eq. 7; the loader's images are weak views
-        image = unlabeled.image
-        if options.strong:  # an option; the paper's student sees the weak view
-            image = strong_view(image, self.context.augment, clock.generator)
+        image = self.view(unlabeled.image, clock)  # the weak view, in the paper; a strong one is an option
         image, pseudo = mix_batch(  # 3.3
             options.mix, options.mix_probability, image, pseudo, self.student.num_classes, clock.generator
         )
@@ -93,7 +88,7 @@ class Prototype(TeacherMethod):
         return StepResult(losses, {"kept": share(kept, pseudo.valid)})
 
     def after_step(self, clock: Clock) -> None:
-        """The prototypes follow the features assigned to them, and the teacher follows the student."""
+        """The teacher follows the student, and the prototypes the features assigned to them; in either order."""
         super().after_step(clock)
         if self.prototypes is not None and clock.step >= self.warmup_steps:
             self.prototypes.follow()  # Eq. 11

@@ -67,6 +67,7 @@ class PseudoSeg(Method):
         return StepResult(self.labeled_losses(output, pyramid, labeled), {})
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
+        """The losses on labels, and the soft cross-entropy on the strong view."""
         target = self.soft_label(unlabeled)  # (B, C, H, W)
         image = strong_view(unlabeled.image, self.context.augment, clock.generator)
         hole = squares(image, self.options.cutout, clock.generator)  # (B, H, W)

@@ -32,6 +32,7 @@ class UniMatch(WithPrototypes):
     reads_pyramid = True
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
+        """The weak views with the labelled images, clean and perturbed, then both strong views."""
         image, count = unlabeled.image, len(unlabeled.image)
         perturb = with_dropped(len(labeled.image), self.options.feature_dropout, clock.generator)
         output = self.student(torch.cat([labeled.image, image]), perturb=perturb)

@@ -35,6 +35,7 @@ class UniMatchV2(WithPrototypes, TeacherMethod):
         return self.options.complementary_dropout
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
+        """One pass of the labelled images and both strong views."""
         pseudo = self.label(unlabeled)
         first, second = (
             mixed_strong_view(unlabeled.image, pseudo, self.context.augment, clock.generator) for _ in range(2)

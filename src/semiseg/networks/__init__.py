@@ -15,7 +15,7 @@ from semiseg.networks.checkpointing import encoder_blocks, recompute
 from semiseg.networks.deeplabv3plus import AuxHead, DeepLabV3Plus
 from semiseg.networks.dpt import DPT
 from semiseg.networks.encoders import build_encoder
-from semiseg.networks.first_weights import licence, with_normalisation
+from semiseg.networks.first_weights import source, with_normalisation
 from semiseg.networks.fpn import FPN
 from semiseg.networks.smp import SmpSegmentor, smp_parts
 from semiseg.networks.vit import ViTEncoder, build_vit
@@ -131,7 +131,7 @@ __all__ = [
     "ViTEncoder",
     "build",
     "check_segmentor",
-    "licence",
+    "source",
     "with_normalisation",
     "with_shared_statistics",
     "wrap",

@@ -7,12 +7,11 @@ the exchange of single layers work as before. Losses, gradients and buffers equa
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 RESIDUAL = ("drop_path", "drop_path1")
@@ -29,25 +28,30 @@ class Recomputed(nn.Module):
             return block(*arguments, **named)
 
         def contexts() -> tuple[contextlib.AbstractContextManager, contextlib.AbstractContextManager]:
-            return contextlib.nullcontext(), counting_nothing(self)
+            return contextlib.nullcontext(), CountingNothing(self)
 
         # The state of torch's generators is restored for the second time, so that dropout draws the same.
         return checkpoint(block, *arguments, use_reentrant=False, context_fn=contexts, **named)
 
 
-@contextlib.contextmanager
-def counting_nothing(module: nn.Module) -> Iterator[None]:
+class CountingNothing(contextlib.AbstractContextManager):
     """Recomputation must not update BatchNorm twice, so buffers are replaced by copies while it runs.
 
-    Without buffers it would save other tensors than in the first pass, and the two would not fit together.
+    Without buffers it would save other tensors than in the first pass, and the two would not fit together. It may be
+    entered again: a graph that is kept is computed again for each gradient that is asked of it.
     """
-    own = [(each, each._buffers) for each in module.modules() if each._buffers]
-    for each, buffers in own:
-        each._buffers = {name: None if buffer is None else buffer.clone() for name, buffer in buffers.items()}
-    try:
-        yield
-    finally:
-        for each, buffers in own:
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.own: list[tuple[nn.Module, dict[str, Tensor | None]]] = []
+
+    def __enter__(self) -> None:
+        self.own = [(each, each._buffers) for each in self.module.modules() if each._buffers]
+        for each, buffers in self.own:
+            each._buffers = {name: None if buffer is None else buffer.clone() for name, buffer in buffers.items()}
+
+    def __exit__(self, *_: object) -> None:
+        for each, buffers in self.own:
             each._buffers = buffers
 
 

@@ -26,38 +26,44 @@ def with_normalisation(options: NetworkOptions) -> NetworkOptions:
     """
     if options.mean is not None or options.name not in SHIPPED:
         return options
-    name = options.encoder
-    if options.name.startswith("smp:"):
-        require_encoder(name)
-        if name.startswith(TIMM):
-            mean, std = _of_timm(name.removeprefix(TIMM))
-        else:
-            mean, std = _of_library(name) if options.weights == "hub" else (MEAN, STD)
-    else:
-        require_known(name)
-        mean, std = _of_timm(name)
+    of_library = options.name.startswith("smp:")
+    (require_encoder if of_library else require_known)(options.encoder)
+    if (name := _timm_name(options)) is not None:
+        stated = _stated(name)
+        return replace(options, mean=tuple(stated["mean"]), std=tuple(stated["std"]))
+    mean, std = _of_library(options.encoder) if options.weights == "hub" else (MEAN, STD)
     return replace(options, mean=mean, std=std)
 
 
-def licence(options: NetworkOptions) -> str | None:
-    """Licence of the encoder's first weights as their package or timm states it; None where nobody does."""
-    if options.weights == "package":
-        return LICENCE
-    timms = options.name in ("deeplabv3plus", "fpn", "dpt") or options.encoder.startswith(TIMM)
-    if options.weights != "hub" or not timms:
+def source(options: NetworkOptions) -> dict[str, str | None] | None:
+    """Where the encoder's first weights are `from`, and their `licence` as their package or timm states it, else None.
+
+    None for a network of a user's own.
+    """
+    if options.name not in SHIPPED:
         return None
-    stated = timm.get_pretrained_cfg(options.encoder.removeprefix(TIMM))
-    return None if stated is None else stated.license
+    stated = None
+    if options.weights == "package":
+        stated = LICENCE
+    elif options.weights == "hub" and (name := _timm_name(options)) is not None:
+        stated = _stated(name).get("license")
+    return {"from": options.weights, "licence": stated}
 
 
-def _of_timm(name: str) -> tuple[Colour, Colour]:
+def _timm_name(options: NetworkOptions) -> str | None:
+    """timm's name of the encoder; None for the own encoders of segmentation-models-pytorch."""
+    if options.name.startswith("smp:") and not options.encoder.startswith(TIMM):
+        return None
+    return options.encoder.removeprefix(TIMM)
+
+
+def _stated(name: str) -> dict[str, Any]:
+    """timm's own description of a model's weights."""
     known = timm.get_pretrained_cfg(name)
     if known is not None:
-        stated: Any = known.to_dict()
-    else:  # an old name
-        with torch.device("meta"):
-            stated = timm.create_model(name).pretrained_cfg
-    return tuple(stated["mean"]), tuple(stated["std"])
+        return known.to_dict()
+    with torch.device("meta"):  # an old name, which timm resolves when it makes the model
+        return timm.create_model(name).pretrained_cfg  # pyright: ignore[reportReturnType]
 
 
 def _of_library(name: str) -> tuple[Colour, Colour]:

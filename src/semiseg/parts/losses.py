@@ -39,7 +39,7 @@ def cross_entropy(logits: Tensor, label: Tensor, count: Tensor | None = None) ->
 
 
 def ohem_cross_entropy(logits: Tensor, label: Tensor, threshold: float, min_kept: int) -> Tensor:
-    """Cross-entropy over hard pixels: mean over those whose true class has probability <= max(threshold, q). Scalar
+    """Cross-entropy over hard pixels: mean over pixels whose true class has probability <= max(threshold, q). Scalar
 
     q is the min_kept-th smallest such probability in the batch, so at least min_kept pixels stay; all of them when the
     batch has fewer, because IGNORE counts as probability 1 here. Online hard example mining as U2PL and the authors'

@@ -47,6 +47,11 @@ class Prototypes(nn.Module):
         self.register_buffer("counts", torch.zeros_like(self.predictor.usage), persistent=False)
         self.register_buffer("origin", torch.zeros_like(self.predictor.prototypes))
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        # A checkpoint that was written before `origin` was: drift counts from where the run goes on.
+        state_dict.setdefault(f"{prefix}origin", state_dict.get(f"{prefix}predictor.prototypes", self.origin))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
     # Algorithm 2 ------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()

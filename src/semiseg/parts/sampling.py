@@ -109,7 +109,7 @@ def pick_pixels(maps: Tensor, points: Tensor) -> Tensor:
 class ClassSample:
     """A uniform sample of at most `limit` features per class from a stream of any length.
 
-    Every feature gets a random key and those with the smallest keys stay, so no feature is favoured by its place.
+    Every feature gets a random key, and the smallest keys stay, so no feature is favoured by its place.
     """
 
     def __init__(self, num_classes: int, limit: int, generator: torch.Generator) -> None:

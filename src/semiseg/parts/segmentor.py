@@ -38,21 +38,22 @@ class Segmentor(nn.Module):
         self.normalise_by(MEAN, STD)
 
     def normalise_by(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        """Give the encoder images with this mean and deviation per channel (RGB in [0, 1]) taken out.
+        """Let the encoder see images minus `mean`, over `std`, per channel, RGB in [0, 1].
 
-        All batches are normalised by ImageNet's figures, whatever the network, so that views, mixes and methods need
-        not know them. What is left to do is linear, and done here: `image * scale + shift`.
+        All batches are normalised by ImageNet's figures, whatever the network: views, mixes and methods need not know
+        the encoder's. The step from one to the other is linear: image * STD / std + (MEAN - mean) / std.
         """
-        ours, theirs = (torch.tensor(values)[:, None, None] for values in (std, mean))  # (3, 1, 1)
-        usual = not any(a != b for a, b in zip((*mean, *std), (*MEAN, *STD), strict=True))
-        scale = None if usual else torch.tensor(STD)[:, None, None] / ours
-        shift = None if usual else (torch.tensor(MEAN)[:, None, None] - theirs) / ours
-        # No part of the weights: the config has the figures.
+        scale = shift = None
+        if (*mean, *std) != (*MEAN, *STD):
+            from_mean, from_std, to_mean, to_std = (torch.tensor(each) for each in (MEAN, STD, mean, std))
+            scale = (from_std / to_std)[:, None, None]  # (3, 1, 1)
+            shift = ((from_mean - to_mean) / to_std)[:, None, None]  # (3, 1, 1)
+        # Not saved with the weights: the config has the figures.
         self.register_buffer("_scale", scale, persistent=False)
         self.register_buffer("_shift", shift, persistent=False)
 
     def normalised(self, image: Tensor) -> Tensor:
-        """`image` (B, 3, H, W) of a batch as the encoder wants it."""
+        """`image` (B, 3, H, W) of a batch, normalised by the encoder's figures."""
         return image if self._scale is None else torch.addcmul(self._shift, image, self._scale)
 
     def encode(self, image: Tensor) -> list[Tensor]:
@@ -72,7 +73,7 @@ class Segmentor(nn.Module):
     ) -> SegmentationOutput:
         """Logits of a normalised image (B, 3, H, W), of any height and width, at its own size.
 
-        perturb: makes of the pyramid the one that is decoded; it may hold more images than came.
+        perturb: pyramid -> the pyramid to decode; it may hold more images than came.
         """
         height, width = image.shape[-2:]
         pyramid = self.encode(image)

@@ -10,7 +10,7 @@ from semiseg.report.runs import Points
 WIDTH, HEIGHT = 420, 250  # user units; the page scales them
 LEFT, RIGHT, TOP, BOTTOM = 40, 8, 10, 34  # margins, which hold the numbers at the axes
 TICKS = 5
-DOTTED = 12  # points up to which each is marked
+DOTTED = 12  # a line of at most so many points has a dot at each
 MOST_POINTS = 300  # of a line as it is drawn: about what a screen can show, and a page must stay small
 
 

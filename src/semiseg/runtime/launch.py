@@ -94,7 +94,7 @@ def launch(main: Callable[[Sequence[str]], int], tokens: Sequence[str], count: i
     from torch.distributed import TCPStore
     from torch.multiprocessing import start_processes
 
-    # Where they find each other. Port 0 is one that is free, and it stays taken until all have ended.
+    # Where they find each other. Port 0 stands for any free one, and it stays taken until all have ended.
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     context = start_processes(_process, (main, list(tokens), count, store.port), count, join=False)
     processes: list[Any] = context.processes  # pyright: ignore[reportOptionalMemberAccess]  # None if it had joined
@@ -134,7 +134,7 @@ def _wait(processes: Sequence[BaseProcess]) -> int:
         if None not in codes:
             return 0
         connection.wait([process.sentinel for process, code in zip(processes, codes, strict=True) if code is None])
-    _join(processes)  # the one that speaks may not be the one that ended first
+    _join(processes)  # another process may have ended before this message came
     codes = [process.exitcode for process in processes]
     _end(processes)
     for number, code in enumerate(codes):

@@ -96,6 +96,7 @@ class _Pool:
         self.failures: dict[str, str] = {}
 
     def run(self) -> dict[str, str]:
+        """Start what waits wherever a place is free, until all have ended; returns why runs failed, by their name."""
         with self.bar:
             try:
                 while self.waiting or self.running:

@@ -74,7 +74,7 @@ def advice(sizes: Sequence[int], parts: int, why: str, last_good: str = "") -> s
 
 @contextlib.contextmanager
 def explained(sizes: Sequence[int], parts: int, last_good: Callable[[], str]) -> Iterator[None]:
-    """Raises MemoryShortError where memory runs out in here, in a step like the one that was tried."""
+    """Raises MemoryShortError where memory runs out in here, in a step like the tried one."""
     try:
         yield
     except torch.OutOfMemoryError as error:

@@ -85,7 +85,7 @@ def score_sets(experiment: Experiment) -> dict[str, Evaluation]:
     method = experiment.method
     with uncompiled():
         return {
-            name: experiment.evaluator(images)(method.predictor, method.threshold, each=name == "val")
+            name: experiment.evaluator(images)(method.predictor, method.threshold, per_image=name == "val")
             for name, images in experiment.dataset.image_sets.items()
             if name in ("val", "test")
         }

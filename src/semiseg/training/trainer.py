@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -114,19 +115,18 @@ class Trainer:
             labeled, unlabeled = self.batch(batches, step)
             if step == 0 and self.probes:
                 self.fit_to_memory(labeled, unlabeled, clock)
-            measure = self.measures and self._due(self.train.evaluate_every, step + 1)
-            self.step(labeled, unlabeled, clock, measure)
-            if measure:
-                with precision_context(self.train.precision, self.device), uncompiled():
-                    self._measured["labeled_views"] = views_of_labels(self.method, labeled)
+            evaluate, checkpoint, log = (
+                (step + 1) % every == 0 or step + 1 == self.train.steps
+                for every in (self.train.evaluate_every, self.train.checkpoint_every, self.train.log_every)
+            )
+            self.step(labeled, unlabeled, clock, measure=evaluate and self.measures)
             self.state.step, self.state.seconds = step + 1, time.monotonic() - started
-            evaluate, checkpoint = self._due(self.train.evaluate_every), self._due(self.train.checkpoint_every)
-            if evaluate or checkpoint or self._due(self.train.log_every):
+            if evaluate or checkpoint or log:
                 self.log()
             if evaluate:
-                self.evaluation()
-                before, self.state.seconds = self.state.seconds, time.monotonic() - started
-                self.state.evaluating += self.state.seconds - before
+                with self._evaluating():
+                    self.evaluation(labeled)
+                self.state.seconds = time.monotonic() - started
             if evaluate or checkpoint:
                 self.save(LAST)
         return self.state
@@ -139,9 +139,12 @@ class Trainer:
             unlabeled = unlabeled._replace(partner=self._partners.of(step))
         return labeled, unlabeled
 
-    def _due(self, every: int, done: int | None = None) -> bool:
-        done = self.state.step if done is None else done
-        return done % every == 0 or done == self.train.steps
+    @contextlib.contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """What is done in here counts as evaluation, not as training."""
+        started = time.monotonic()
+        yield
+        self.state.evaluating += time.monotonic() - started
 
     def clock(self, step: int) -> Clock:
         """The step's clock. All its randomness follows from (seed, step); dropout's also from the rank."""
@@ -180,7 +183,7 @@ class Trainer:
             unlabeled = unlabeled._replace(partner=unlabeled)
         largest = clock.at(max(clock.step, self.method.prepare_at or 0))
         parts = probe(
-            lambda parts: self.passes(labeled, unlabeled, largest, parts),
+            lambda parts: self.passes(labeled, unlabeled, largest, parts, self.measures),
             self.method,
             largest,
             _sizes(labeled, unlabeled),
@@ -196,12 +199,7 @@ class Trainer:
             )
 
     def passes(
-        self,
-        labeled: LabeledBatch,
-        unlabeled: UnlabeledBatch | None,
-        clock: Clock,
-        parts: int,
-        measure: bool = False,
+        self, labeled: LabeledBatch, unlabeled: UnlabeledBatch | None, clock: Clock, parts: int, measure: bool = False
     ) -> Results:
         """Forward and backward pass of each of `parts` micro-batches; the gradients stay with the weights.
 
@@ -214,7 +212,8 @@ class Trainer:
                 with precision_context(self.train.precision, self.device):
                     result = network(*part, clock)
                 if measure and number == 1:
-                    self._measured["gradients"] = gradient_norms(result.losses, self.method)
+                    with self._evaluating():
+                        self._measured = {"gradients": gradient_norms(result.losses, self.method)}
                 (result.loss / parts).backward()
             losses = {name: loss.detach() for name, loss in result.losses.items()}
             results.append((clock.step + 1, StepResult(losses, result.stats)))
@@ -249,8 +248,11 @@ class Trainer:
         good = self.folder / LAST
         return f"The last good checkpoint is {good}" if good.exists() else "No checkpoint was written before"
 
-    def evaluation(self) -> None:
-        """Score the method, write the scores and its health, keep it if it is the best."""
+    def evaluation(self, labeled: LabeledBatch) -> None:
+        """Score the method, write the scores, the instruments and its health, keep it if it is the best."""
+        if self.measures:
+            with precision_context(self.train.precision, self.device), uncompiled():
+                self._measured["labeled_views"] = views_of_labels(self.method, labeled)
         scores = self.evaluate(self.method)
         health, warnings = self.method.health()
         values = {**scores.to_dict(), **self._measured, **health, "warnings": warnings}
@@ -261,7 +263,7 @@ class Trainer:
             self.save(BEST)
 
     def save(self, name: str) -> None:
-        """Write a checkpoint. Raises NonFiniteLossError rather than write one that is not good.
+        """Write a checkpoint. Raises NonFiniteLossError instead where a loss or a weight is not finite.
 
         A gradient can overflow where the loss did not, so the weights are looked at too.
         """

@@ -43,7 +43,7 @@ class AttentionCAM(nn.Module):
     def class_maps(self, deepest: Tensor, present: Tensor | None = None) -> Tensor:
         """(B, F, h, w) in [0, 1]: where the classes show that are there. deepest (B, X, h, w)
 
-        present: (B, F) bool, the classes that are there; None: those whose presence is predicted.
+        present: (B, F) bool, the classes that are there; None: the classes predicted as present.
         """
         maps = F.conv2d(deepest.float(), self.presence.weight[:, :, None, None]).float().relu()
         largest = maps.amax((2, 3), keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny)

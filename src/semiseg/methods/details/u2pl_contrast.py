@@ -2,7 +2,7 @@
 
 Everything is a mask of the N = (B + B') h w pixels of labelled and unlabelled images, in this order, one per class.
 What is drawn from a mask is drawn by number: the pixels of the whole batch are counted, labelled images first, and each
-process finds the ones that are its own. So nothing waits for a mask's size, and several processes draw what one would.
+process finds its own. So nothing waits for a mask's size, and several processes draw what one would.
 """
 
 from __future__ import annotations
