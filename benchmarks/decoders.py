@@ -17,15 +17,18 @@ DECODERS = (
     ("smp:Unet", f"tu-{LITE0}", 32, 64),
 )
 """Network, encoder, output stride, channels."""
-SIZES = ((128, 160), (180, 240))
+CROPS = ((8, 128, 160), (8, 180, 240), (8, 256, 320), (4, 240, 320))
+"""Images in a batch, height, width."""
 
 
-def seconds(network: torch.nn.Module, image: torch.Tensor, rounds: int = 4) -> float:
+def seconds(network: torch.nn.Module, image: torch.Tensor, bf16: bool = False, rounds: int = 4) -> float:
     """The best of some rounds."""
     taken = []
     for _ in range(rounds):
         started = time.perf_counter()
-        network(image).logits.mean().backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = network(image).logits.mean()
+        loss.backward()
         taken.append(time.perf_counter() - started)
     return min(taken)
 
@@ -37,9 +40,12 @@ def main() -> None:
             name=name, encoder=encoder, output_stride=stride, channels=channels, weights="package", multi_grid=False
         )
         network = build(options, 11).train().to(memory_format=torch.channels_last)
-        for size in SIZES:
-            image = torch.randn(8, 3, *size).to(memory_format=torch.channels_last)
-            print(f"{name}, stride {stride}, {channels} channels, {size}: {seconds(network, image):.2f} s", flush=True)
+        for crop in CROPS:
+            batch, *size = crop
+            image = torch.randn(batch, 3, *size).to(memory_format=torch.channels_last)
+            taken, in_bf16 = (seconds(network, image, bf16) for bf16 in (False, True))
+            title = f"{name}, stride {stride}, {channels} channels, {batch} x {size[0]} x {size[1]}"
+            print(f"{title}: {taken:.2f} s, in bf16 {in_bf16:.2f} s", flush=True)
 
 
 if __name__ == "__main__":
