@@ -10,7 +10,7 @@ STEPS, SIZE = 60, 32
 
 
 def draw(count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Images (B, 3, H, W), normalised as your network wants them, and masks (B, H, W) int64."""
+    """Images (B, 3, H, W), normalised by ImageNet's mean and deviation, and masks (B, H, W) int64."""
     generator = torch.Generator().manual_seed(seed)
     rows, columns = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
     center = torch.randint(8, SIZE - 8, (count, 2, 1, 1), generator=generator)

@@ -20,7 +20,7 @@ IGNORE = 255
 class LabeledBatch(NamedTuple):
     """Weak views of labelled images. A tuple, so that DDP can pass it through."""
 
-    image: Tensor  # (B, 3, H, W) float32, normalised
+    image: Tensor  # (B, 3, H, W) float32, normalised by ImageNet's figures, whatever the network
     label: Tensor  # (B, H, W) int64, 0..C-1 or IGNORE
     index: Tensor  # pyright: ignore  # (B,) int64, position in the labelled list; hides tuple.index, which nobody needs
     pixels: Tensor | None = None
@@ -35,7 +35,7 @@ class LabeledBatch(NamedTuple):
 class UnlabeledBatch(NamedTuple):
     """Weak views of unlabelled images."""
 
-    image: Tensor  # (B, 3, H, W) float32, normalised
+    image: Tensor  # (B, 3, H, W) float32, normalised by ImageNet's figures, whatever the network
     valid: Tensor  # (B, H, W) bool, False where the crop left the image
     index: Tensor  # pyright: ignore  # (B,) int64, position in the unlabelled list
     partner: UnlabeledBatch | None = None

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from support import tiny_run
 
 from semiseg.data.sets.scenes import CLASSES, COLORS
 from semiseg.evaluation.evaluator import Evaluation
 from semiseg.evaluation.model import load_model
+from semiseg.networks import wrap
 from semiseg.training import experiment
 from semiseg.training.checkpoint import load_checkpoint
 from semiseg.training.experiment import train
@@ -126,14 +128,31 @@ def test_a_damaged_model_is_named(copied, file, damage):
 
 
 def test_a_model_of_before_keeps_the_normalisation_it_was_trained_with(copied):
-    """Its network has no figures of its own; all encoders had ImageNet's, which stand beside it."""
-    path = copied / "model/model.json"
-    about = json.loads(path.read_text())
+    """Every network had ImageNet's, and its weights do not say so."""
+    about, path = json.loads((copied / "model/model.json").read_text()), copied / "model/model.safetensors"
     assert about["first_weights"] == {"from": "none", "licence": None}
     expected = logits_of(load_model(copied).predictor)["linear"]
-    del about["network"]["mean"], about["network"]["std"]
-    path.write_text(json.dumps(about))
+    weights = {key: value for key, value in load_file(path).items() if "pixel_" not in key}
+    save_file(weights, path)
+    about["network"] |= {"mean": None, "std": None}
+    (copied / "model/model.json").write_text(json.dumps(about))
     assert torch.equal(logits_of(load_model(copied).predictor)["linear"], expected)
-    about["network"] |= {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
-    path.write_text(json.dumps(about))
-    assert not torch.equal(logits_of(load_model(copied).predictor)["linear"], expected)
+
+
+def test_a_model_of_an_object_has_the_normalisation_of_its_training(tmp_path):
+    """Whatever the object says that is given to load it."""
+
+    def network(**options):
+        module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.Conv2d(4, len(CLASSES), 1))
+        return wrap(module, features="0", **options)
+
+    config = tiny_run.tiny_config(tmp_path / "run", "supervised", steps=1)
+    config = replace(config, network=replace(config.network, mean=None, std=None))
+    figures = ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    run = train(config, console=tiny_run.QUIET, network=network(normalisation=figures))
+    about = json.loads((run / "model/model.json").read_text())
+    assert (about["encoder_mean"], about["encoder_std"]) == ([0.1, 0.2, 0.3], [0.4, 0.5, 0.6])
+    assert about["first_weights"] is None
+    found = load_model(run, network=network()).predictor.segmentor
+    assert [round(value, 6) for value in found.pixel_mean.tolist()] == [0.1, 0.2, 0.3]
+    assert not found.as_in_batches

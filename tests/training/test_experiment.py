@@ -88,7 +88,7 @@ def test_the_result_says_what_it_took(run, result):
 def state_of_the_student(run: Path) -> int:
     """How many weights it has, counted in the checkpoint: all but BatchNorm's statistics."""
     state = load_checkpoint(run / "checkpoints/last.pt")["method"]
-    kept = ("running_mean", "running_var", "num_batches_tracked")
+    kept = ("running_mean", "running_var", "num_batches_tracked", "pixel_mean", "pixel_std")
     return sum(t.numel() for name, t in state.items() if name.startswith("student.") and not name.endswith(kept))
 
 
@@ -315,26 +315,44 @@ def test_a_run_refused_before_its_first_step_may_start_anew(photos):
     assert json.loads((photos / "run/result.json").read_text())["seed"] == 3
 
 
-def test_the_encoders_normalisation_stands_in_the_runs_config_and_in_its_checkpoint(tmp_path):
+def test_the_encoders_normalisation_is_saved_with_the_weights_and_changes_on_request_only(tmp_path):
     config = tiny_run.tiny_config(tmp_path / "run", "supervised", steps=2)
     config = replace(config, network=replace(config.network, mean=None, std=None))
     run = train(config, console=tiny_run.QUIET)
-    saved = load_config(run / "config.yaml").network
-    assert (saved.mean, saved.std) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # test_resnet's, as timm states it
-    assert load_checkpoint(run / "checkpoints/last.pt")["config"]["network"]["mean"] == [0.5, 0.5, 0.5]
+    state = load_checkpoint(run / "checkpoints/last.pt")["method"]
+    assert state["student.pixel_mean"].tolist() == state["student.pixel_std"].tolist() == [0.5, 0.5, 0.5]  # timm's
+    about = json.loads((run / "model/model.json").read_text())
+    assert about["encoder_mean"] == about["encoder_std"] == [0.5, 0.5, 0.5]
+    assert about["mean"] == [0.485, 0.456, 0.406]  # of the images that the network is given
     train(config, resume=True, console=tiny_run.QUIET)
     other = replace(config, network=replace(config.network, mean=(0.4, 0.4, 0.4), std=(0.5, 0.5, 0.5)))
-    with pytest.raises(ValueError, match=r"network\.mean was \[0\.5, 0\.5, 0\.5\] and is \[0\.4, 0\.4, 0\.4\]"):
+    with pytest.raises(ValueError, match=r"network\.mean was None and is \[0\.4, 0\.4, 0\.4\]"):
         train(other, resume=True, console=tiny_run.QUIET)
 
 
-def test_a_checkpoint_of_before_keeps_imagenets_normalisation(tmp_path):
-    run = train(tiny_run.tiny_config(tmp_path / "run", "supervised", steps=2), console=tiny_run.QUIET)
-    path = run / "checkpoints/last.pt"
+def test_another_encoder_over_a_runs_config_has_its_own_normalisation(tmp_path):
+    config = tiny_run.tiny_config(tmp_path / "run", "supervised", steps=1)
+    run = train(replace(config, network=replace(config.network, mean=None, std=None)), console=tiny_run.QUIET)
+    again = load_config(run / "config.yaml", {"network.encoder": "resnet18", "run": tmp_path / "again"})
+    state = load_checkpoint(train(again, console=tiny_run.QUIET) / "checkpoints/last.pt")["method"]
+    torch.testing.assert_close(state["student.pixel_mean"], torch.tensor([0.485, 0.456, 0.406]))
+
+
+def test_a_run_of_before_goes_on_and_is_scored_under_imagenets_normalisation(tmp_path):
+    config = tiny_run.tiny_config(tmp_path / "run", "supervised", steps=2)
+    expected = evaluate(train(config, console=tiny_run.QUIET), checkpoint="last", console=tiny_run.QUIET)
+    plain = replace(config, run=tmp_path / "plain", network=replace(config.network, mean=None, std=None))
+    shutil.copytree(config.run_folder, plain.run_folder)
+    path = plain.run_folder / "checkpoints/last.pt"
     state = torch.load(path, weights_only=True)
-    del state["config"]["network"]["mean"], state["config"]["network"]["std"]
+    for key in ("student.pixel_mean", "student.pixel_std"):
+        del state["method"][key]
+    for key in ("mean", "std"):
+        del state["config"]["network"][key]
     torch.save(state, path)
-    assert load_checkpoint(path)["config"]["network"]["mean"] == [0.485, 0.456, 0.406]
+    found = evaluate(plain.run_folder, checkpoint="last", console=tiny_run.QUIET)
+    assert found["linear"] == expected["linear"]
+    train(plain, resume=True, console=tiny_run.QUIET)
 
 
 def test_the_normalisation_of_a_network_given_as_an_object_is_given_with_it(tmp_path):

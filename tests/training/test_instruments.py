@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from semiseg.config.methods import METHOD_OPTIONS
 from semiseg.config.options import EvaluationOptions
 from semiseg.methods import METHODS
+from semiseg.networks import wrap
 from semiseg.parts.prototypes import Prototypes
 from semiseg.report.curves import charts
 from semiseg.report.runs import read_runs
@@ -113,6 +114,17 @@ def test_a_class_without_prototypes_has_no_drift():
     assert figures["prototype_drift"][2] is None
 
 
+def test_a_class_that_comes_after_the_start_has_no_place_to_have_drifted_from():
+    head = Prototypes(classes=3, channels=11, per_class=2)
+    generator = torch.Generator().manual_seed(0)
+    head.start([(torch.randn(2, 11, 8, 8), torch.randint(0, 2, (2, 8, 8)))], generator)
+    head.predictor.ready[2], head.predictor.prototypes[2] = True, torch.randn(2, 11)
+    drift = head.health(CLASSES)[0]["prototype_drift"]
+    assert drift[2] is None
+    assert drift[:2] == pytest.approx([0, 0], abs=1e-6)
+    assert min(drift[:2]) >= 0
+
+
 def test_prototypes_start_from_where_they_are_measured():
     head = Prototypes(classes=3, channels=11, per_class=2)
     assert not head.origin.any()
@@ -132,6 +144,18 @@ def measured_and_not(tmp_path_factory):
         config = tiny_run.tiny_config(folder / name, evaluation=EvaluationOptions(hidden=2, instruments=on))
         made[name] = train(config, console=tiny_run.QUIET)
     return made
+
+
+def test_switched_off_they_cost_no_second_look_at_the_hidden_images(measured_and_not):
+    entries = read_record(measured_and_not["off"] / "metrics.jsonl")
+    assert all("miou" not in entry["hidden_labels"] for entry in entries if entry["kind"] == "evaluation")
+
+
+def test_a_network_without_an_encoder_has_no_pull_there():
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.Conv2d(4, 3, 1))
+    method = METHODS["supervised"](wrap(module, features="0"), METHOD_OPTIONS["supervised"](), setting())
+    found = gradient_norms(method(batches()[0], None, clock(0)).losses, method)
+    assert list(found["supervised"]) == ["head"]
 
 
 def test_a_run_learns_the_same_with_and_without_them(measured_and_not):

@@ -6,6 +6,7 @@ No torch here: `semiseg --help` reads this file and must answer at once.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -59,7 +60,7 @@ class NetworkOptions:
     with semiseg[lite]), `hub` (ImageNet, or as its name says; downloaded once), `none` (random), or a file."""
     mean: Colour | None = field(default=None, metadata=NOT_COUNTED)
     """Mean of the images that the encoder's first weights were trained on, by channel, RGB in [0, 1]. None: the
-    encoder's own, as timm states it. A run's config has the figures."""
+    encoder's own, as timm states it. The weights of a run or a model keep the figures."""
     std: Colour | None = field(default=None, metadata=NOT_COUNTED)
     """Deviation of these images, likewise."""
     checkpoint: bool = field(default=False, metadata=FREE_ON_RESUME)
@@ -69,7 +70,8 @@ class NetworkOptions:
     def __post_init__(self) -> None:
         check_name("network.name", self.name, NAMES, "NETWORKS")
         require((self.mean is None) == (self.std is None), "give both network.mean and network.std, or neither")
-        require(self.std is None or min(self.std) > 0, f"network.std is {self.std}; each must be above 0")
+        if self.mean is not None and self.std is not None:
+            check_normalisation("network.mean and network.std", self.mean, self.std)
         require(self.channels >= 8, "network.channels must be at least 8")
         require(0 <= self.dropout < 1, "network.dropout: expected 0 <= dropout < 1")
         require(min(self.aspp_rates) >= 1, f"network.aspp_rates are {self.aspp_rates}; each must be at least 1")
@@ -83,6 +85,16 @@ class NetworkOptions:
         named = re.search(r"patch(\d+)", self.encoder)
         if self.name == "dpt" and named:
             require_multiple(int(named[1]), int(named[1]), height, width)
+
+
+def check_normalisation(name: str, mean: Sequence[float], std: Sequence[float]) -> None:
+    """Raises ValueError unless these are three means and three deviations of values in [0, 1]."""
+    fits = len(mean) == len(std) == 3 and all(0 <= each <= 1 for each in mean) and all(0 < each <= 1 for each in std)
+    require(
+        fits,
+        f"{name} are {mean} and {std}; expected three values each, RGB in [0, 1], deviations above 0. Divide "
+        "figures of values up to 255 by 255",
+    )
 
 
 def require_multiple(patch_height: int, patch_width: int, height: int, width: int) -> None:

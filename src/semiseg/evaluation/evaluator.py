@@ -214,7 +214,7 @@ class HiddenLabels:
             return None
         found = self.evaluator(source, method.threshold or 0.0)
         figures = {**found.pseudo_labels(), "threshold": method.threshold, "images": len(self.evaluator.images)}
-        if method.labeler is not method.student:
+        if self.evaluator.options.instruments and method.labeler is not method.student:
             student = self.evaluator(Predictor(method.student))
             figures["miou"] = {"teacher": found.miou, "student": student.miou}
         return figures

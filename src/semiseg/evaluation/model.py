@@ -85,6 +85,7 @@ class Model:
 
 def save_model(folder: Path, predictor: Predictor, config: Config, dataset: Dataset) -> None:
     """Write both files, each atomically."""
+    segmentor = next(part for part in predictor.modules() if isinstance(part, Segmentor))
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in predictor.state_dict().items()}
     write_atomically(folder / WEIGHTS, lambda file: file.write(save(weights)))
     write_json(
@@ -98,10 +99,16 @@ def save_model(folder: Path, predictor: Predictor, config: Config, dataset: Data
             "scale": config.data.scale,
             "precision": config.train.precision,
             "evaluation": asdict(config.evaluation),
-            "mean": list(MEAN),
+            "mean": list(MEAN),  # of the images that the network is given
             "std": list(STD),
+            "encoder_mean": _figure(segmentor.pixel_mean),  # to which it takes them itself
+            "encoder_std": _figure(segmentor.pixel_std),
         },
     )
+
+
+def _figure(values: torch.Tensor) -> list[float]:
+    return [round(value, 6) for value in values.tolist()]
 
 
 def load_model(run: str | os.PathLike[str], *, network: Segmentor | Make | None = None) -> Model:
@@ -118,9 +125,7 @@ def load_model(run: str | os.PathLike[str], *, network: Segmentor | Make | None 
             raise ValueError(f"{path} is not there; a finished `semiseg train` writes it into its run folder")
     try:
         about = json.loads(description.read_text("utf-8"))
-        # A model that was written before has no figures of its encoder: every encoder got these.
-        options = {"mean": about["mean"], "std": about["std"]} | about["network"]
-        make = _maker(options, len(about["classes"]), network, folder)
+        make = _maker(about["network"], len(about["classes"]), network, folder)
         predictor = _empty_predictor(make, len(about["classes"]), about)
         predictor.load_state_dict(load_file(weights))
         classes, colors = tuple(about["classes"]), tuple((r, g, b) for r, g, b in about["colors"])

@@ -15,7 +15,7 @@ from semiseg.networks.checkpointing import encoder_blocks, recompute
 from semiseg.networks.deeplabv3plus import AuxHead, DeepLabV3Plus
 from semiseg.networks.dpt import DPT
 from semiseg.networks.encoders import build_encoder
-from semiseg.networks.first_weights import source, with_normalisation
+from semiseg.networks.first_weights import figures, source
 from semiseg.networks.fpn import FPN
 from semiseg.networks.smp import SmpSegmentor, smp_parts
 from semiseg.networks.vit import ViTEncoder, build_vit
@@ -75,9 +75,8 @@ def build(options: NetworkOptions, num_classes: int) -> Segmentor:
     require(options.name != CUSTOM, _GIVEN)
     require(options.name in NETWORKS, f"this process has no semiseg.NETWORKS[{options.name!r}]: add it there first")
     segmentor = check_segmentor(NETWORKS[options.name](options, num_classes), num_classes)
-    options = with_normalisation(options)
-    if options.mean is not None and options.std is not None:
-        segmentor.normalise_by(options.mean, options.std)
+    if (normalisation := figures(options)) is not None:
+        segmentor.normalise_by(*normalisation)
     if options.checkpoint:
         require(
             not isinstance(segmentor, Wrapped), "network.checkpoint knows no blocks of a wrapped network: leave it off"
@@ -132,7 +131,6 @@ __all__ = [
     "build",
     "check_segmentor",
     "source",
-    "with_normalisation",
     "with_shared_statistics",
     "wrap",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import logging
 from typing import Any
 
 import timm
@@ -16,23 +16,34 @@ from semiseg.networks.packaged import LICENCE
 from semiseg.networks.smp import TIMM, hub_source, require_encoder
 from semiseg.parts.augment import MEAN, STD
 
+log = logging.getLogger(__name__)
 
-def with_normalisation(options: NetworkOptions) -> NetworkOptions:
-    """`options` with the encoder's `mean` and `std`, where they are not given.
+
+def figures(options: NetworkOptions) -> tuple[Colour, Colour] | None:
+    """Mean and deviation of the encoder's images: the given ones, else the encoder's own.
 
     timm states them for each of its models. segmentation-models-pytorch keeps its own encoders' figures on the hub
-    beside the weights; without these weights they are ImageNet's. A network of a user's own keeps what its maker gave.
-    Raises ValueError for an encoder that does not exist.
+    beside the weights; without these weights they are taken to be ImageNet's. None for a network of a user's own, whose
+    maker knows. Raises ValueError for an encoder that does not exist.
     """
-    if options.mean is not None or options.name not in SHIPPED:
-        return options
-    of_library = options.name.startswith("smp:")
-    (require_encoder if of_library else require_known)(options.encoder)
-    if (name := _timm_name(options)) is not None:
-        stated = _stated(name)
-        return replace(options, mean=tuple(stated["mean"]), std=tuple(stated["std"]))
-    mean, std = _of_library(options.encoder) if options.weights == "hub" else (MEAN, STD)
-    return replace(options, mean=mean, std=std)
+    if options.mean is not None and options.std is not None:
+        return options.mean, options.std
+    if options.name not in SHIPPED:
+        return None
+    name = options.encoder
+    (require_encoder if options.name.startswith("smp:") else require_known)(name)
+    if (timms := _timm_name(options)) is not None:
+        stated = _stated(timms)
+        return tuple(stated["mean"]), tuple(stated["std"])
+    if options.weights == "hub":
+        return _of_library(name)
+    if options.weights != "none":
+        log.warning(
+            "network.encoder %s: the file of weights does not say how its images were normalised: by ImageNet's mean "
+            "and deviation. If by others, give --network.mean and --network.std",
+            name,
+        )
+    return MEAN, STD
 
 
 def source(options: NetworkOptions) -> dict[str, str | None] | None:
@@ -68,6 +79,7 @@ def _stated(name: str) -> dict[str, Any]:
 
 def _of_library(name: str) -> tuple[Colour, Colour]:
     repo, revision = hub_source(name)
+    fetch(name, repo, "model.safetensors", revision)  # first: where it cannot be had, its message tells what to do
     stated = json.loads(fetch(name, repo, "config.json", revision).read_text("utf-8"))
     asked = (stated.get("input_space", "RGB"), stated.get("input_range", [0, 1]))
     require(

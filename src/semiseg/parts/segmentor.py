@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from semiseg.config.network import check_normalisation
 from semiseg.parts.augment import MEAN, STD
 from semiseg.types import SegmentationOutput
 
@@ -27,7 +29,9 @@ class Segmentor(nn.Module):
     aux_head: the map before the deepest -> logits (B, C, h', w'); runs in train mode only.
     """
 
-    _scale: Tensor | None
+    pixel_mean: Tensor  # (3,), of the images that the encoder sees, RGB in [0, 1]
+    pixel_std: Tensor  # (3,)
+    _scale: Tensor
     _shift: Tensor
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, aux_head: nn.Module | None, num_classes: int) -> None:
@@ -41,23 +45,36 @@ class Segmentor(nn.Module):
         """Let the encoder see images minus `mean`, over `std`, per channel, RGB in [0, 1].
 
         All batches are normalised by ImageNet's figures, whatever the network: views, mixes and methods need not know
-        the encoder's. The step from one to the other is linear: image * STD / std + (MEAN - mean) / std.
+        the encoder's. The figures are saved with the weights. Raises ValueError for figures that are none.
         """
-        scale = shift = None
-        if (*mean, *std) != (*MEAN, *STD):
-            from_mean, from_std, to_mean, to_std = (torch.tensor(each) for each in (MEAN, STD, mean, std))
-            scale = (from_std / to_std)[:, None, None]  # (3, 1, 1)
-            shift = ((from_mean - to_mean) / to_std)[:, None, None]  # (3, 1, 1)
-        # Not saved with the weights: the config has the figures.
-        self.register_buffer("_scale", scale, persistent=False)
-        self.register_buffer("_shift", shift, persistent=False)
+        check_normalisation("mean and std of the network's images", mean, std)
+        self.register_buffer("pixel_mean", torch.tensor(mean, dtype=torch.float32))
+        self.register_buffer("pixel_std", torch.tensor(std, dtype=torch.float32))
+        self._follow_figures(mean, std)
+
+    def _follow_figures(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """From the batches' figures to these it is linear: image * STD / std + (MEAN - mean) / std."""
+        self.as_in_batches = (*mean, *std) == (*MEAN, *STD)
+        from_mean, from_std = (self.pixel_mean.new_tensor(figures) for figures in (MEAN, STD))
+        self.register_buffer("_scale", (from_std / self.pixel_std)[:, None, None], persistent=False)  # (3, 1, 1)
+        self.register_buffer(
+            "_shift", ((from_mean - self.pixel_mean) / self.pixel_std)[:, None, None], persistent=False
+        )
 
     def normalised(self, image: Tensor) -> Tensor:
-        """`image` (B, 3, H, W) of a batch, normalised by the encoder's figures."""
-        return image if self._scale is None else torch.addcmul(self._shift, image, self._scale)
+        """`image` (B, 3, H, W) of a batch as the encoder sees it. A subclass with another `encode` begins with this."""
+        return image if self.as_in_batches else torch.addcmul(self._shift, image, self._scale)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        # Weights that were saved before the figures were: every network had ImageNet's.
+        state_dict.setdefault(f"{prefix}pixel_mean", self.pixel_mean.new_tensor(MEAN))
+        state_dict.setdefault(f"{prefix}pixel_std", self.pixel_std.new_tensor(STD))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        mean, std = ([round(value, 6) for value in each.tolist()] for each in (self.pixel_mean, self.pixel_std))
+        self._follow_figures(mean, std)
 
     def encode(self, image: Tensor) -> list[Tensor]:
-        """Pyramid of a normalised image (B, 3, H, W): maps (B, X, h, w), from stride 4 to the deepest."""
+        """Pyramid of an image of a batch (B, 3, H, W): maps (B, X, h, w), from stride 4 to the deepest."""
         return self.encoder(self.normalised(image))
 
     def decode(self, pyramid: list[Tensor], size: tuple[int, int]) -> SegmentationOutput:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import numpy as np
 from semiseg.config.changes import changed_options
 from semiseg.config.recipe import load_config
 from semiseg.data.dataset import check_same_lists
-from semiseg.parts.augment import MEAN, STD
 from semiseg.studies.study import Cell
 from semiseg.training.record import CONFIG, CONFUSIONS, METRICS, RESULT
 
@@ -58,25 +56,19 @@ def check(cell: Cell, split: Mapping[str, Any]) -> None:
 
     Raises ValueError that names what differs and what to do.
     """
-    from semiseg.networks import with_normalisation  # here: timm is long in coming, and a plan does without
-
     folder = cell.config.run_folder
     record = folder / METRICS
     if not (record.is_file() and record.stat().st_size):
         return  # nothing, or a run that did not reach its first step
-    saved = load_config(folder / CONFIG)
-    config = replace(cell.config, network=with_normalisation(cell.config.network))
-    if saved.network.mean is None and config.network.mean is not None:  # of before the config had it
-        saved = replace(saved, network=replace(saved.network, mean=MEAN, std=STD))
-    changed = changed_options(config, saved)
+    changed = changed_options(cell.config, load_config(folder / CONFIG))
     if changed:
         raise ValueError(
             f"{folder} holds a run with other options: {', '.join(changed[:5])}. Compare with the same, choose another "
             "folder by --out, or delete that run"
         )
     if is_finished(cell):
-        lists = read_result(cell)["split"]
-        check_same_lists(lists, split, lists, folder)
+        saved = read_result(cell)["split"]
+        check_same_lists(saved, split, saved, folder)
 
 
 def log_of(cell: Cell) -> Path:

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from semiseg.parts.augment import MEAN, STD
 from semiseg.runtime.files import write_atomically
 
 LAST, BEST = "last.pt", "best.pt"
@@ -39,7 +38,4 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is damaged, or no checkpoint of semiseg: {reason}. {_REPAIR}") from error
     if not isinstance(state, dict) or set(state) != set(PARTS):
         raise ValueError(f"{path} is no checkpoint of semiseg: expected a dict of {', '.join(PARTS)}. {_REPAIR}")
-    # Before the config had them, every encoder got ImageNet's figures.
-    if "network" in state["config"]:
-        state["config"]["network"] = {"mean": list(MEAN), "std": list(STD)} | state["config"]["network"]
     return state

@@ -22,7 +22,7 @@ from semiseg.data.dataset import Dataset, ImageSet, check_same_lists
 from semiseg.data.loading import PartnerLoader, Views, labeled_images, training_batches
 from semiseg.evaluation.evaluator import Evaluation, Evaluator, hidden_labels
 from semiseg.methods import METHODS, Method, MethodContext
-from semiseg.networks import ViTEncoder, build, check_segmentor, with_normalisation, with_shared_statistics
+from semiseg.networks import ViTEncoder, build, check_segmentor, with_shared_statistics
 from semiseg.parts.partners import WantsImages
 from semiseg.parts.segmentor import Segmentor
 from semiseg.runtime.distributed import gathered, pick_device, process_group, rank
@@ -156,7 +156,6 @@ def train(
         config = replace(config, data=replace(config.data, dataset=CUSTOM))
     if network is not None:
         config = replace(config, network=replace(config.network, name=CUSTOM))
-    config = replace(config, network=with_normalisation(config.network))
     with process_group(pick_device(config.train.device)):
         own = {"dataset": dataset, "network": network}
         return _train(config, resume, console if rank() == 0 else Console(quiet=True), own)

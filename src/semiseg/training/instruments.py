@@ -27,23 +27,21 @@ def gradient_norms(losses: Mapping[str, Tensor], method: Method) -> dict[str, di
     """
     roles: dict[str, list[Tensor]] = {}
     for group in method.parameter_groups():
-        if "role" in group:
-            roles.setdefault(group["role"], []).extend(each for each in group["params"] if each.requires_grad)
+        learning = [each for each in group["params"] if each.requires_grad]
+        if "role" in group and learning:
+            roles.setdefault(group["role"], []).extend(learning)
+    parameters = [each for several in roles.values() for each in several]
     everywhere = gathered([name for name, loss in losses.items() if loss.requires_grad])
     norms: dict[str, dict[str, float]] = {}
     for name in (name for name in losses if all(name in pulling for pulling in everywhere)):
-        parameters = [each for several in roles.values() for each in several]
-        pulls = iter(torch.autograd.grad(losses[name], parameters, retain_graph=True, allow_unused=True))
-        norms[name] = {
-            role: float(sum(_square(each, next(pulls)) for each in several) ** 0.5) for role, several in roles.items()
-        }
+        pulls = iter(
+            torch.autograd.grad(losses[name], parameters, retain_graph=True, allow_unused=True, materialize_grads=True)
+        )
+        norms[name] = {}
+        for role, several in roles.items():
+            flat = torch.cat([next(pulls).detach().float().flatten() for _ in several])
+            norms[name][role] = float(mean_over_ranks(flat).norm())
     return norms
-
-
-def _square(parameter: Tensor, gradient: Tensor | None) -> Tensor:
-    """Squared length of a parameter's gradient, which is 0 where the loss does not reach it."""
-    gradient = torch.zeros_like(parameter) if gradient is None else gradient
-    return mean_over_ranks(gradient.detach().float()).square().sum()
 
 
 @torch.no_grad()

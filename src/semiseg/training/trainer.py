@@ -252,7 +252,8 @@ class Trainer:
         """Score the method, write the scores, the instruments and its health, keep it if it is the best."""
         if self.measures:
             with precision_context(self.train.precision, self.device), uncompiled():
-                self._measured["labeled_views"] = views_of_labels(self.method, labeled)
+                part, _ = next(micro_batches(labeled, None, self.accumulate))  # so many images fit into memory
+                self._measured["labeled_views"] = views_of_labels(self.method, part)
         scores = self.evaluate(self.method)
         health, warnings = self.method.health()
         values = {**scores.to_dict(), **self._measured, **health, "warnings": warnings}
