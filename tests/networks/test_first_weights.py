@@ -239,6 +239,12 @@ def test_figures_that_are_none_are_refused_wherever_they_are_given(mean, std):
         build(options(), 3).normalise_by(mean, std)
 
 
+@pytest.mark.parametrize("wrong", [(0.5, 0.5), (HALF[0],), (*HALF, *HALF), ((0.5, 0.5), (0.5, 0.5))])
+def test_wrap_refuses_what_is_no_mean_and_deviation(wrong):
+    with pytest.raises(ValueError, match="three values each"):
+        semiseg.wrap(nn.Sequential(nn.Conv2d(3, 2, 1)), features="0", normalisation=wrong)
+
+
 def test_a_file_for_an_own_encoder_of_the_library_says_that_imagenets_figures_are_taken(caplog):
     assert figures(options(name="smp:FPN", encoder="resnet34", weights="resnet34.safetensors")) == IMAGENET
     assert "does not say how its images were normalised" in caplog.text

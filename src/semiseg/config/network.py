@@ -89,7 +89,8 @@ class NetworkOptions:
 
 def check_normalisation(name: str, mean: Sequence[float], std: Sequence[float]) -> None:
     """Raises ValueError unless these are three means and three deviations of values in [0, 1]."""
-    fits = len(mean) == len(std) == 3 and all(0 <= each <= 1 for each in mean) and all(0 < each <= 1 for each in std)
+    three = all(isinstance(each, Sequence) and len(each) == 3 for each in (mean, std))
+    fits = three and all(0 <= each <= 1 for each in mean) and all(0 < each <= 1 for each in std)
     require(
         fits,
         f"{name} are {mean} and {std}; expected three values each, RGB in [0, 1], deviations above 0. Divide "
