@@ -9,7 +9,8 @@ from support.tiny_trainer import Plain, lines, resumed, trainer, weights
 from torch import Tensor
 
 from semiseg.training.checkpoint import load_checkpoint
-from semiseg.training.trainer import NonFiniteLossError, Trainer
+from semiseg.training.keeping import NonFiniteError
+from semiseg.training.trainer import Trainer
 from semiseg.types import Clock
 
 
@@ -46,7 +47,7 @@ def poisoned(folder: Path, step: int, kind: type[Plain] = Plain, **train) -> tup
     method = kind()
     method.poison = step
     run = trainer(folder, method, **train)
-    with pytest.raises(NonFiniteLossError) as caught:
+    with pytest.raises(NonFiniteError) as caught:
         run.run()
     return run, str(caught.value)
 
