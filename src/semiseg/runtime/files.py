@@ -55,16 +55,16 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         with _failures_of(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             raw = _Raw(temporary, "xb")  # "x" follows no link that was put there
-        with io.BufferedWriter(raw) as file:
-            try:
+        try:
+            with io.BufferedWriter(raw) as file:
                 write(file)
                 file.flush()
-            except Exception as error:
-                if raw.failed is not None:  # and not a file that `write` reads
-                    raise write_error(path, raw.failed) from error
-                raise
-            with _failures_of(path):
-                os.fsync(file.fileno())
+                with _failures_of(path):
+                    os.fsync(file.fileno())
+        except Exception as error:
+            if raw.failed is not None:  # and not a file that `write` reads
+                raise write_error(path, raw.failed) from error
+            raise
         with _failures_of(path):
             temporary.replace(path)
     except BaseException:  # a full disk, or Ctrl-C: half a file is of no use

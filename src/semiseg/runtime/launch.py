@@ -99,8 +99,8 @@ def first_to_fail() -> bool:
 def launch(main: Callable[[Sequence[str]], int], tokens: Sequence[str], count: int) -> int:
     """Run `main(tokens)` in `count` processes of this machine. Returns the exit status, 128 + N after signal N.
 
-    When one fails, or is killed, the others are ended. A signal to stop is passed on to all, which save and stop; twice,
-    it ends them at once. None outlives this process.
+    When one fails, or is killed, the others are ended. A signal to stop is passed on to all, which save and stop; a
+    second one ends them at once. None outlives this process.
     """
     from torch.distributed import TCPStore
     from torch.multiprocessing import start_processes
@@ -136,8 +136,8 @@ def _process(rank: int, main: Callable[[Sequence[str]], int], tokens: Sequence[s
 
     global _launched_here
     _launched_here = True
-    # torch sends SIGINT when the parent is gone, and Ctrl-C sends it to all. Where a run is under way it saves and stops;
-    # before that, there is nothing to tidy up, and a process that waits for others could not.
+    # torch sends SIGINT when the parent is gone, and Ctrl-C sends it to all. Where a run is under way it saves and
+    # stops; before that, there is nothing to tidy up, and a process that waits for others could not.
     for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}

@@ -42,6 +42,9 @@ def only_here(folder: Path) -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):
             (folder / OWNER).unlink(missing_ok=True)
+            if [each.name for each in folder.iterdir()] == [LOCK]:  # a mistake was made: nothing is left of it
+                (folder / LOCK).unlink()
+                folder.rmdir()
         lock.release()
 
 

@@ -89,7 +89,7 @@ def check_same_classes(saved: Mapping[str, Any] | None, dataset: Dataset, folder
             if old != new:
                 was, is_ = ("nothing" if value is None else repr(value) for value in (old, new))
                 raise ValueError(
-                    f"the classes are not those of the run in {folder}: the {what[:-1]} of class {number} was {was} and "
-                    f"is {is_} ({len(saved['names'])} classes then, {len(now['names'])} now). Put classes.txt back as "
-                    "it was, or train again with another --run"
+                    f"the classes are not those of the run in {folder}: the {what[:-1]} of class {number} was {was} "
+                    f"and is {is_} ({len(saved['names'])} classes then, {len(now['names'])} now). Put classes.txt back "
+                    "as it was, or train again with another --run"
                 )
