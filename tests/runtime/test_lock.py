@@ -37,9 +37,9 @@ def test_a_second_process_is_refused_and_told_who_is_there(holder, tmp_path):
     folder = tmp_path / "run"
     (folder / "metrics.jsonl").write_text("")
     owner = f"process {process.pid} on {socket.gethostname()}, since "
-    with pytest.raises(ValueError, match=f"run is in use: {owner}.*, trains there. Wait for it, end it, or choose"):
-        with only_here(folder):
-            pass
+    pattern = f"run is in use: {owner}.*, trains there. Wait for it, end it, or choose"
+    with pytest.raises(ValueError, match=pattern), only_here(folder):
+        pass
     assert json.loads((folder / OWNER).read_text())["process"] == process.pid
     let_go.set()
     process.join()

@@ -69,7 +69,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, checkpoint_every, log
 
 
 def test_there_is_a_checkpoint_before_the_first_step(tmp_path):
-    run, message = poisoned(tmp_path, 0, log_every=1)
+    _, message = poisoned(tmp_path, 0, log_every=1)
     assert f"is not finite at step 1. The last good checkpoint is {tmp_path / 'checkpoints/last.pt'}. " in message
     assert "--resume --train.on_nonfinite retreat" in message
     saved = load_checkpoint(tmp_path / "checkpoints/last.pt")
