@@ -11,10 +11,10 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import numpy as np
-from numpy.typing import ArrayLike
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 _TEMPORARY = ".semiseg-{}.tmp"
 
@@ -114,6 +114,8 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
 
 def write_arrays(path: Path, arrays: Mapping[str, ArrayLike]) -> None:
     """Write arrays by name into a compressed .npz file, atomically."""
+    import numpy as np  # not for the command line, which asks this file what went wrong
+
     made = {name: np.asarray(values) for name, values in arrays.items()}
     write_atomically(path, lambda file: np.savez_compressed(file, allow_pickle=False, **made))
 
