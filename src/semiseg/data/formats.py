@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,17 +24,18 @@ _KINDS = (  # (place, bytes there, kind)
     (0, b"\xff\xd8\xff", "JPEG"), (0, _PNG, "PNG"), *((0, magic, "TIFF") for magic in _TIFF),
     (8, b"WEBP", "WebP"), (0, b"BM", "BMP"), (0, b"GIF8", "GIF"), (0, b"%!PS", "PostScript"),
     (0, b"\xc5\xd0\xd3\xc6", "PostScript"), (0, b"%PDF", "PDF"), (0, b"DDS ", "DDS"), (8, b"avif", "AVIF"),
-    (8, b"avis", "AVIF"), (4, b"ftyphe", "HEIC"), (4, b"ftypmif1", "HEIC"), (4, b"ftyp", "video"),
+    (8, b"avis", "AVIF"), (4, b"ftyphe", "HEIC"), (4, b"ftypmif1", "HEIC"), (4, b"ftyp", "a video"),
     (0, b"SIMPLE  =", "FITS"), (4, b"jP  ", "JPEG 2000"), (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
     (0, b"\xff\x0a", "JPEG XL"), (4, b"JXL ", "JPEG XL"), (0, b"8BPS", "Photoshop"), (0, b"v/1\x01", "OpenEXR"),
     (0, b"#?RADIANCE", "Radiance"), (0, b"\x93NUMPY", "NumPy"), (0, b"\x89HDF", "HDF5"), (0, b"PK\3\4", "zip"),
-    (0, b"\x1f\x8b", "gzip"), (0, b"\0\0\1\0", "icon"), (0, b"<svg", "SVG"), (0, b"<?xml", "XML"),
+    (0, b"\x1f\x8b", "gzip"), (0, b"\0\0\1\0", "an icon"), (0, b"<svg", "SVG"), (0, b"<?xml", "XML"),
     (0, b"<html", "HTML"), (0, b"<!DOCTYPE", "HTML"), (0, b"P5", "PGM"), (0, b"P6", "PPM"), (0, b"qoif", "QOI"),
-    (0, b"version https://git-lfs", "Git LFS pointer"),
+    (0, b"version https://git-lfs", "a Git LFS pointer: `git lfs pull` fetches the picture"),
 )  # fmt: skip
 
 _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _PAGE_KIND = 256, 257, 258, 262, 254  # TIFF tags
 _BANDS, _EXTRA_BANDS, _NUMBERS = 277, 338, 339
+_STRIPS, _STRIP_HEIGHT, _TILE_WIDTH, _TILE_HEIGHT, _TILES, _PLANES = 273, 278, 322, 323, 324, 284
 _COLOURS = {2: 3, 5: 4, 6: 3, 8: 3}  # bands of RGB, CMYK, YCbCr, Lab; others have one
 _ALPHA = (1, 2, 999)  # kinds of an extra band: two of TIFF's own, and one that a drawing program writes
 _COPY, _OUTLINE = 1, 4  # bits of a page's kind: the same picture smaller, its transparency
@@ -75,7 +77,7 @@ def tiff_layout(tags: Mapping[int, Any]) -> Layout:
     bands, colours = int(tags.get(_BANDS, 1)), _COLOURS.get(photometric, 1)
     extra = _several(tags.get(_EXTRA_BANDS, ()))
     # Some writers of RGBA declare no extra band at all.
-    alpha = bands == colours + 1 and (extra[:1] == () or extra[0] in _ALPHA)
+    alpha = bands == colours + 1 and (extra[0] in _ALPHA if extra else colours == 3)
     numbers = set(_several(tags.get(_NUMBERS, 1)))
     return Layout(
         bits=max(_several(tags.get(_BITS, 1)), default=1),
@@ -91,6 +93,21 @@ def tiff_layout(tags: Mapping[int, Any]) -> Layout:
 def tiff_size(tags: Mapping[int, Any]) -> tuple[int, int]:
     """(width, height) as stored. Pillow's own size is turned already in some of its versions."""
     return tags[_WIDTH], tags[_HEIGHT]
+
+
+def lacking(tags: Mapping[int, Any]) -> str | None:
+    """How many of its strips or tiles a TIFF with these tags holds, in words; None if all are there.
+
+    Pillow leaves the pixels of the others black.
+    """
+    width, height = tiff_size(tags)
+    name, across, down = "tiles", tags.get(_TILE_WIDTH), tags.get(_TILE_HEIGHT)
+    if across is None or down is None:
+        name, across, down = "strips", width, tags.get(_STRIP_HEIGHT, height)
+    needed = math.ceil(width / across) * math.ceil(height / down)
+    needed *= tags.get(_BANDS, 1) if tags.get(_PLANES, 1) == 2 else 1
+    held = len(_several(tags.get(_STRIPS, tags.get(_TILES, ()))))
+    return None if held >= needed else f"it holds {held} of its {needed} {name}"
 
 
 def check_layout(stored: Layout, path: object) -> None:
@@ -152,11 +169,13 @@ def why_unknown(file: IO[bytes], head: bytes, path: object) -> str:
             stored = tiff_layout(next(tiff_pages(file)))
         if stored is not None:
             check_layout(stored, path)
+            if stored.bits > 8:
+                return f"its pixels have {_numbers(stored)}; expected 8"
     if not head.strip(b"\0"):
         return "it holds only zeros" if head else "it is empty"
     if kind is None or kind in NAMED:
         return f"it is no {NAMED}" if kind is None else f"it begins as a {kind} file and goes on otherwise"
-    return f"it is a {kind} file; expected {NAMED}"
+    return f"its content is {kind}; expected {NAMED}"
 
 
 def _several(value: Any) -> tuple[Any, ...]:

@@ -26,6 +26,7 @@ from semiseg.data.formats import (
     check_layout,
     check_pages,
     count_pages,
+    lacking,
     layout,
     tiff_size,
     why_unknown,
@@ -129,15 +130,19 @@ def image_size(path: Path) -> tuple[int, int]:
 def _opened(path: Path | str, content: bytes | None = None) -> Iterator[tuple[Image.Image, Layout]]:
     """The picture in `path`, not yet decoded, and its layout. Errors of whoever uses it stay as they are."""
     with _file(path) if content is None else BytesIO(content) as file:
-        picture = None
+        picture = lacks = None
         stored, pages = Layout(), 1
         with _named(path):
             head = file.read(HEAD)
             with suppress(UnidentifiedImageError):
                 picture = Image.open(file, formats=FORMATS)
                 stored, pages = layout(picture, head), count_pages(picture, file)
+            if isinstance(picture, TiffImageFile):
+                lacks = lacking(picture.tag_v2)
         if picture is None:
             raise _damaged(path, why_unknown(file, head, path))
+        if lacks is not None:
+            raise _damaged(path, lacks)
         check_pages(pages, path)
         check_layout(stored, path)
         yield picture, stored
@@ -168,7 +173,10 @@ def _named(path: object) -> Iterator[None]:
     try:
         yield
     except Image.DecompressionBombError as error:
-        raise ValueError(f"{path} is larger than pictures may be ({error}). Cut it into pieces") from None
+        size = str(error).partition(",")[0]  # without the suspicion
+        raise ValueError(
+            f"{path} is larger than pictures may be ({size}). Cut it into pieces, or restore it if its size is wrong"
+        ) from None
     except MemoryError as error:
         raise ValueError(
             f"{path} does not fit into memory. Cut it into pieces, or restore it if its size in pixels is wrong"
