@@ -88,8 +88,9 @@ def outcome(read, path):
     try:
         return read(path)
     except ValueError as error:
-        assert str(path) in str(error)
-        return None
+        words = str(error)
+    assert str(path) in words
+    return None
 
 
 @pytest.mark.parametrize("contents", CONTENTS.values(), ids=CONTENTS)
