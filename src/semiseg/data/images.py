@@ -8,6 +8,7 @@ at most twice Pillow's `MAX_IMAGE_PIXELS`, 178,956,970 pixels.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -125,8 +126,7 @@ def image_size(path: Path) -> tuple[int, int]:
             content = path.read_bytes()
             if not any(chunk in content for chunk in _TURNING_CHUNKS):
                 return height, width
-        sideways = picture.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS
-        return (width, height) if sideways else (height, width)
+        return (width, height) if _orientation(picture) in _SIDEWAYS else (height, width)
 
 
 @contextmanager
@@ -209,9 +209,22 @@ def _damaged(path: object, why: str) -> ValueError:
 
 
 def _upright(picture: Image.Image) -> Image.Image:
-    picture.load()  # of a TIFF, it also turns the pixels and forgets the orientation
-    turn = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    # Pillow turns a TIFF as its tag says, and forgets the tag.
+    done = isinstance(picture, TiffImageFile) and ExifTags.Base.Orientation in picture.tag_v2
+    picture.load()
+    turn = None if done else _TURNS.get(_orientation(picture))
     return picture if turn is None else picture.transpose(turn)
+
+
+def _orientation(picture: Image.Image) -> int:
+    """EXIF's, else XMP's, which only newer versions of Pillow look up in every format."""
+    orientation = picture.getexif().get(ExifTags.Base.Orientation)
+    if orientation is None:
+        xmp = picture.info.get("XML:com.adobe.xmp") or picture.info.get("xmp")
+        xmp = xmp.encode() if isinstance(xmp, str) else xmp
+        match = re.search(rb'tiff:Orientation(?:="|>)([0-9])', xmp) if isinstance(xmp, bytes) else None
+        orientation = 1 if match is None else int(match[1])
+    return orientation
 
 
 def _check_tiff(picture: Image.Image, stored: Layout, what: str) -> None:
@@ -235,7 +248,8 @@ def _pixels(picture: Image.Image, what: str) -> Pixels:
         )
     if picture.mode not in _READABLE:
         raise ValueError(f"{what} has {picture.mode!r} pixels; expected grey, RGB or CMYK. Save it as 8-bit RGB")
-    if picture.mode == "P":
-        picture = picture.copy()
-        picture.info.pop("transparency", None)  # else Pillow warns that it is left out
-    return np.asarray(picture.convert("RGB"), dtype=np.uint8)
+    with _named(what):
+        if picture.mode == "P":
+            picture = picture.copy()
+            picture.info.pop("transparency", None)  # else Pillow warns that it is left out
+        return np.asarray(picture.convert("RGB"), dtype=np.uint8)

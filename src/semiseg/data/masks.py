@@ -2,8 +2,7 @@
 
 Masks come through the door of `data.images` and are never converted: a palette PNG holds indices, and any conversion
 would give the brightness of the palette's colours instead. An orientation in a mask's own EXIF is applied, as a
-photograph's is: a mask means what every viewer shows, and a mask that was painted over a
-turned photograph has its pixels as the photograph has them.
+photograph's is: a mask means what every viewer shows.
 """
 
 from __future__ import annotations
