@@ -159,8 +159,8 @@ def test_a_package_of_another_origin_is_found(changes, fault):
 @pytest.mark.parametrize(
     ("old", "new", "fault"),
     [
-        ("numpy>=2.1", "numpy>=2.2", "dependencies: numpy>=2.2 is not in both"),
-        ("numpy>=2.1", "numpy>=99", "is locked at 2."),
+        ("numpy>=2.2", "numpy>=2.3", "dependencies: numpy>=2.3 is not in both"),
+        ("numpy>=2.2", "numpy>=99", "is locked at 2."),
         ("pillow>=11", "pillow", "dependencies: pillow is not in both"),
         ('"pyyaml>=6",', "", "dependencies: pyyaml>=6 is not in both"),
         ('"pyyaml>=6",', '"pyyaml>=6", "unheard-of>=1",', "unheard-of>=1 is locked at none"),
