@@ -166,7 +166,8 @@ def test_predictors_answer_at_the_size_they_are_asked(variant):
 @every_variant
 def test_a_class_may_be_absent(variant):
     method = method_of(variant)
-    losses = train(method, optimizer_of(method), 0, STEPS, classes=2)
+    # At a rate at which the ViT of large weights learns: at 0.05 it overflows by itself from some random starts.
+    losses = train(method, optimizer_of(method, lr=0.005), 0, STEPS, classes=2)
     assert all(loss.isfinite() for step in losses for loss in step.values())
     assert all(tensor.isfinite().all() for tensor in method.state_dict().values() if tensor.is_floating_point())
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from packaging.version import Version
 from support.folders import filled
 
 from semiseg.config.recipe import load_config
@@ -57,8 +58,15 @@ def small_rows() -> list:
 
 @pytest.mark.parametrize("cell", small_rows(), ids=lambda cell: cell.method)
 def test_what_is_kept_is_what_is_counted(cell):
-    """Of every method, on the small network: where this fails, delete costs.json and have it counted again."""
-    assert cost_of(cell.config) == (count_step(cell.config, classes_of(cell.config)), True)
+    """Of every method, on the small network: where this fails, delete costs.json and have it counted again.
+
+    The lowest torch that is allowed computes some operators by other parts, with up to 4 % other bytes.
+    """
+    (kept, known), counted = cost_of(cell.config), count_step(cell.config, classes_of(cell.config))
+    assert known
+    assert kept.flops == counted.flops
+    tolerance = 0 if Version(torch.__version__) >= Version("2.15") else 0.04
+    assert (kept.bytes, kept.memory) == pytest.approx((counted.bytes, counted.memory), rel=tolerance)
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ the classification model without its head.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -174,8 +175,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         state = load_state_dict(str(path), use_ema=False, weights_only=True)
         return {key: value for key, value in state.items() if isinstance(value, Tensor)}
     except Exception as error:  # safetensors, zip and pickle each have their own; all mean the same to the user
+        # The first sentence: torch's next ones tell, on several lines, how to load the file without its safeguard.
+        reason = re.split(r"\. |\n", str(error), maxsplit=1)[0]
         raise ValueError(
-            f"network.weights: {path} is not a readable file of tensors ({type(error).__name__}: {error}). "
+            f"network.weights: {path} is not a readable file of tensors ({type(error).__name__}: {reason}). "
             "Expected .safetensors, or .pth/.pt with a state dict and nothing else that needs unpickling"
         ) from error
 
