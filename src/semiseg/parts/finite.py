@@ -23,7 +23,7 @@ from semiseg.parts.prototype_predictor import PrototypePredictor
 NEVER = 2**31 - 1
 MOST = 5  # names in a message
 STATISTICS = ("running_mean", "running_var")
-KINDS = ("prototypes", "statistics", "loss", "gradient", "optimizer", "weight", "memory")
+KINDS = ("prototypes", "activations", "statistics", "loss", "gradient", "optimizer", "weight", "memory")
 """In the order of a step. The last three are looked at once per log and not in every step."""
 
 Named = tuple[str, str, Tensor]  # a kind, what it is of, and where it stands
@@ -49,6 +49,7 @@ class Cause:
         several = len(self.names) > 1
         subject, verb = {
             "prototypes": (f"the prototypes of class {names}", "are"),
+            "activations": (f'what came into the BatchNorm layer "{self.names[0]}"', "is"),
             "statistics": (f"the BatchNorm statistics of {names}", "are"),
             "loss": (f"the {'losses' if several else 'loss'} {names}", "are" if several else "is"),
             "gradient": (f"the gradient of {names}", "is"),
@@ -61,7 +62,7 @@ class Cause:
 
 
 _MEANING = {
-    "statistics": ": the images or the weights in front of them were not",
+    "activations": ": the weights in front of it had grown too large, or the images were not",
     "gradient": ", while the losses were: it overflowed in the backward pass",
     "optimizer": ", while the gradients were",
     "weight": ", while the gradients were: the optimizer's step was too long",
@@ -74,7 +75,7 @@ def advice(cause: Cause, precision: str) -> str:
     A resumed run takes none of it, for it would be another run.
     """
     steps = "a smaller --optim.lr, or a longer rise to it by --optim.warmup_steps"
-    if precision != "fp32" and cause.kind in ("loss", "gradient", "statistics"):
+    if precision != "fp32" and cause.kind in ("loss", "gradient", "activations"):
         return f"A new run (another --run) may take {steps}, or --train.precision fp32"
     return f"A new run (another --run) may take {steps}"
 
@@ -82,7 +83,7 @@ def advice(cause: Cause, precision: str) -> str:
 class FiniteWatch:
     """Notes for each gradient, BatchNorm statistic and class of prototypes the step at which it was first not finite.
 
-    Nothing here waits for the device but `cause`. Make it when the method is on its device.
+    Nothing here waits for the device but `cause`. Make it of a method in train mode, on its device.
     """
 
     def __init__(self, method: nn.Module, classes: Sequence[str]) -> None:
@@ -93,6 +94,7 @@ class FiniteWatch:
         self.state = [each for each in state if each[0] != "memory"]
         self.memory = [each for each in state if each[0] == "memory"]
         device = next(method.parameters()).device
+        self._normalising = {name for name, module in method.named_modules() if module.training}
         self._first = torch.full((len(self.state) + len(self.learning),), NEVER, dtype=torch.int32, device=device)
         self._none = torch.zeros(1, device=device)  # stands for the gradient of a weight that has none
 
@@ -124,8 +126,10 @@ class FiniteWatch:
         for step, values in losses:
             for name in (name for name, value in values.items() if not math.isfinite(value)):
                 note(step, "loss", name)
+        with_loss = {step for step, kind in found if KINDS[kind] == "loss"}
         for step, (kind, name, _) in zip(first, self.state, strict=False):
-            note(step, kind, name)
+            passed = kind == "statistics" and name in self._normalising and step in with_loss
+            note(step, "activations" if passed else kind, name)
         # The backward pass goes from the last layer to the first, so the last bad one is the nearest to the source.
         for step, name in zip(reversed(first), reversed(self.learning), strict=False):
             note(step, "gradient", name)
