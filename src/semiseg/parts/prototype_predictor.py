@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from semiseg.parts.cosine import reach
 from semiseg.parts.segmentor import resize
 from semiseg.runtime.distributed import sum_over_ranks_
 from semiseg.runtime.precision import full_precision
@@ -79,7 +80,7 @@ class PrototypePredictor(nn.Module):
         """Cosine of each feature and each prototype. (N, D) -> (N, C, K)"""
         with full_precision(features.device):
             features = features.float()
-            length = features.norm(dim=-1).clamp(min=1e-12)[:, None, None]
+            length = reach(features)[:, None, None]
             # Dividing C x K dot products is cheaper than dividing D channels, here and in the backward pass.
             return torch.einsum("nd,ckd->nck", features, self.directions()) / length
 
