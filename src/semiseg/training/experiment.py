@@ -33,6 +33,7 @@ from semiseg.training.compilation import compile_networks, uncompiled
 from semiseg.training.optim import Optimizer, build_optimizer
 from semiseg.training.record import CONFIG, METRICS, Record
 from semiseg.training.result import finish
+from semiseg.training.single import check_single_images
 from semiseg.training.trainer import State, Trainer
 
 Network = Segmentor | Callable[[], Segmentor]
@@ -166,7 +167,9 @@ def _train(config: Config, resume: bool, console: Console | None, own: dict[str,
     experiment = build_experiment(config, weights=saved is None, **own)
     _check_agreement(experiment, 0 if saved is None else saved["state"]["step"])
     optimizer, state = build_optimizer(experiment.method.parameter_groups(), config.optim), State()
-    if saved is not None:
+    if saved is None:
+        check_single_images(experiment.method, config.train, config.augment, experiment.device)
+    else:
         check_same_lists(saved["split"], experiment.dataset.split, saved["split"], experiment.folder)
         experiment.method.load_state_dict(saved["method"])
         optimizer.load_state_dict(saved["optimizer"])
