@@ -213,3 +213,12 @@ def test_everything_a_predictor_knows_is_in_its_state():
     other.load_state_dict(head.state_dict())
     assert other(features).equal(head(features))
     assert other.health().usage.tolist() == head.health().usage.tolist()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_features_that_are_not_finite_start_nothing(value):
+    head, features = PrototypePredictor(3, 2, 4), torch.rand(6, 4)
+    features[4, 1] = value
+    with pytest.raises(ValueError, match=r"features of labelled pixels are not finite \(classes 2\).*--optim\.lr"):
+        head.start(features, torch.tensor([0, 0, 1, 1, 2, 2]), seed=0)
+    assert not head.ready.any()

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from semiseg.parts.cosine import reach
 from semiseg.parts.segmentor import resize
 from semiseg.runtime.distributed import sum_over_ranks_
 from semiseg.runtime.precision import full_precision
@@ -79,7 +80,7 @@ class PrototypePredictor(nn.Module):
         """Cosine of each feature and each prototype. (N, D) -> (N, C, K)"""
         with full_precision(features.device):
             features = features.float()
-            length = features.norm(dim=-1).clamp(min=1e-12)[:, None, None]
+            length = reach(features)[:, None, None]
             # Dividing C x K dot products is cheaper than dividing D channels, here and in the backward pass.
             return torch.einsum("nd,ckd->nck", features, self.directions()) / length
 
@@ -157,8 +158,16 @@ class PrototypePredictor(nn.Module):
         """Algorithm 2, line 3: K-means within each class; the centroids are the first prototypes.
 
         features (N, D) and label (N,) of labelled pixels. A class without a pixel is scattered around the mean of all
-        features and marked as without a place: each of its prototypes is silent until a pixel gives it one.
+        features and marked as without a place: each of its prototypes is silent until a pixel gives it one. Raises
+        ValueError for features that are not finite.
         """
+        if not features.isfinite().all():
+            bad = sorted(set(label[~features.isfinite().all(1)].tolist()))
+            raise ValueError(
+                "the prototypes cannot start: features of labelled pixels are not finite (classes "
+                f"{', '.join(map(str, bad))}), so the network had diverged before. A new run may take a smaller "
+                "--optim.lr or a longer --optim.warmup_steps"
+            )
         overall = features.mean(0, keepdim=True) if len(features) else torch.zeros(1, self.prototypes.shape[-1])
         for number in range(len(self.prototypes)):
             own = features[label == number]

@@ -38,6 +38,7 @@ from semiseg.training.optim import Optimizer, build_optimizer
 from semiseg.training.record import CONFIG, METRICS, Record
 from semiseg.training.result import finish
 from semiseg.training.resuming import check_same_classes, class_record, find_checkpoint, where_it_goes_on
+from semiseg.training.single import check_single_images
 from semiseg.training.trainer import Trainer
 
 Network = Segmentor | Callable[[], Segmentor]
@@ -185,7 +186,9 @@ def _train(
     _check_agreement(experiment, 0 if saved is None else saved["state"]["step"])
     optimizer, state = build_optimizer(experiment.method.parameter_groups(), config.optim), State()
     going_on = None
-    if saved is not None:
+    if saved is None:
+        check_single_images(experiment.method, config.train, config.augment, experiment.device)
+    else:
         check_same_lists(saved["split"], experiment.dataset.split, saved["split"], experiment.folder)
         check_same_classes(saved["classes"], experiment.dataset, experiment.folder)
         load_into(experiment.method, saved["method"], experiment.checkpoints / LAST)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.methods.method import Method
+from semiseg.parts.finite import Cause, advice
 from semiseg.runtime.distributed import rank
-from semiseg.training.checkpoint import LAST, load_checkpoint, load_into, not_finite, save_checkpoint
+from semiseg.training.checkpoint import LAST, load_checkpoint, load_into, save_checkpoint
 from semiseg.training.optim import Optimizer
 from semiseg.training.steps import Row
 
@@ -78,17 +79,10 @@ class Keeper:
         return time.monotonic() - self.saved_at >= 60 * self.minutes
 
     def save(self, name: str, method: Method, optimizer: Optimizer, state: State) -> None:
-        """Write a checkpoint. Raises NonFiniteError instead where a weight is not finite, and WriteError.
-
-        A gradient can overflow where the loss did not.
-        """
-        weights, memory = method.state_dict(), optimizer.state_dict()
-        bad = next(not_finite(weights), None) or next(not_finite(memory, "the optimizer"), None)
-        if bad is not None:
-            raise self.not_finite(f"{bad} is not finite after step {state.step}", state)
+        """Write a checkpoint. Raises WriteError."""
         if rank() == 0:
-            parts = {"method": weights, "optimizer": memory, "state": vars(state).copy(), **self.identity}
-            save_checkpoint(self.folder / name, parts)
+            own = {"method": method.state_dict(), "optimizer": optimizer.state_dict(), "state": vars(state).copy()}
+            save_checkpoint(self.folder / name, own | self.identity)
         self.saved_at = time.monotonic()
 
     def restore(self, method: Method, optimizer: Optimizer) -> State:
@@ -98,13 +92,13 @@ class Keeper:
         load_into(optimizer, saved["optimizer"], self.last)
         return State.read(saved["state"], self.last)
 
-    def not_finite(self, what: str, state: State) -> NonFiniteError:
-        """The error that says `what` is not finite, and what can be done."""
-        advice = (
-            "To go on from there at half the learning rate, add --resume --train.on_nonfinite retreat; or train anew, "
-            "with another --run, with a smaller --optim.lr, with --optim.warmup_steps or with --train.precision fp32"
+    def not_finite(self, cause: Cause | None, state: State, precision: str) -> NonFiniteError:
+        """The error that says what is not finite, and what can be done; `cause` None: another process saw it."""
+        what = f"a value is not finite at step {state.step}, in another process" if cause is None else str(cause)
+        again = (
+            "To go on from there at half the learning rate, add --resume --train.on_nonfinite retreat. "
             if state.retreats < RETREATS
-            else f"The rate was halved {state.retreats} times, so it is not the cause: train anew, with another --run, "
-            "with --train.precision fp32, and look for images and masks that stand out"
+            else f"The rate was halved {state.retreats} times since, so look for images and masks that stand out, too. "
         )
-        return NonFiniteError(what, f"{what}. The last good checkpoint is {self.last}. {advice}")
+        repair = "" if cause is None else advice(cause, precision)
+        return NonFiniteError(what, f"{what}. The last good checkpoint is {self.last}. {again}{repair}".rstrip())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -47,13 +46,9 @@ class Values:
                 self._rows.append((step, {name: next(numbers) for name in each}, list(result.losses)))
         return self._rows
 
-    def bad(self) -> tuple[list[str], int] | None:
-        """Names of the losses that are NaN or infinite in the first step that has such, and that step."""
-        for step, values, losses in self.read():
-            names = [name for name in losses if not math.isfinite(values[name])]
-            if names:
-                return names, step
-        return None
+    def losses(self) -> list[tuple[int, dict[str, float]]]:
+        """The losses of each row, with its step."""
+        return [(step, {name: values[name] for name in losses}) for step, values, losses in self.read()]
 
     def means(self) -> dict[str, float]:
         """The mean of each value over the rows, which are then forgotten; empty where there are none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ import torch
 from semiseg.config.options import OptimOptions, TrainOptions
 from semiseg.evaluation.evaluator import Evaluation
 from semiseg.methods.method import Method
+from semiseg.parts.finite import FiniteWatch
 from semiseg.parts.partners import WantsImages
 from semiseg.runtime.distributed import (
     average_statistics,
@@ -22,6 +24,7 @@ from semiseg.runtime.distributed import (
     copy_from_first,
     gathered,
     is_active,
+    mean_over_ranks,
     rank,
     replicated,
 )
@@ -71,6 +74,7 @@ class Trainer:
         self.probes = self.device.type == "cuda" if self.probes is None else self.probes
         self.method.to(self.device).train()
         self._values = Values(self.state.rows)
+        self._watch = FiniteWatch(self.method, self.method.context.classes)
 
     @cached_property
     def _replica(self) -> torch.nn.Module:
@@ -142,6 +146,7 @@ class Trainer:
         self.state = replace(self.keeper.restore(self.method, self.optimizer), retreats=retreats, seconds=seconds)
         self.optimizer.zero_grad(set_to_none=True)
         self._values, self._partners = Values(self.state.rows), None
+        self._watch = FiniteWatch(self.method, self.method.context.classes)
         self.record.back_to(self.state.step)
         factor = self.state.rate_factor
         self.record.add("retreat", self.state.step, {"from": lost, "rate_factor": factor, "reason": error.what})
@@ -188,6 +193,7 @@ class Trainer:
         set_learning_rate(self.optimizer, rate)
         with explained(sizes(labeled, unlabeled), self.accumulate, f"The last good checkpoint is {self.keeper.last}"):
             self._values.add(self.passes(labeled, unlabeled, clock, self.accumulate, measure))
+            self._watch.look(clock.step + 1)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
             average_statistics(self.method)
@@ -252,9 +258,12 @@ class Trainer:
             self.progress.step(self.state.step, means)
 
     def _check_values(self) -> None:
-        bad = self._values.bad()
-        if bad is not None:
-            raise self.keeper.not_finite(f"the loss {', '.join(bad[0])} is not finite at step {bad[1]}", self.state)
+        """Raise NonFiniteError where a loss, a gradient, a weight or a memory is not finite."""
+        losses = self._values.losses()
+        bad = float(mean_over_ranks(self._watch.count(self.optimizer.state)))
+        if bad or not all(math.isfinite(value) for _, values in losses for value in values.values()):
+            cause = self._watch.cause(losses, self.optimizer.state)
+            raise self.keeper.not_finite(cause, self.state, self.train.precision)
 
     def evaluation(self, labeled: LabeledBatch) -> None:
         """Score the method, write the scores, the instruments and its health, keep it if it is the best."""

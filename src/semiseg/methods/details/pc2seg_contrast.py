@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from semiseg.parts.cosine import directions
 from semiseg.parts.losses import pixel_count
 from semiseg.runtime.distributed import joined, own_rows, world_size
 from semiseg.runtime.precision import full_precision
@@ -28,7 +29,7 @@ def debiased_contrast(
     negatives: N of the formula. Scalar; 0 without a usable point and, to 1e-30, with a single image.
     """
     with full_precision(anchors.device):
-        anchors, keys = F.normalize(anchors.float(), dim=2), F.normalize(keys.detach().float(), dim=2)
+        anchors, keys = directions(anchors.float()), directions(keys.detach().float())
         own = (anchors * keys).sum(2).flatten() / temperature  # (BN,), with itself
         similarity = anchors.flatten(0, 1) @ joined(keys).flatten(0, 1).T / temperature  # (BN, M), with all keys
         logarithm = _negative_weights(classes.float(), usable, negatives).log()  # (BN, M)

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from semiseg.parts.cosine import directions
 from semiseg.runtime.distributed import joined, rank, sum_over_ranks_, world_size
 from semiseg.runtime.precision import full_precision
 from semiseg.types import IGNORE
@@ -215,6 +216,6 @@ def anchor_losses(anchors: Tensor, positive: Tensor, negatives: Tensor, temperat
     anchors (A, D), positive (D,), negatives (A, M, D) of length 1.
     """
     with full_precision(anchors.device):
-        anchors, positive = F.normalize(anchors.float(), dim=1), F.normalize(positive.float(), dim=0)
+        anchors, positive = directions(anchors.float()), directions(positive.float())
         cosines = torch.cat([(anchors @ positive)[:, None], torch.einsum("ad,amd->am", anchors, negatives)], 1)
         return -(cosines / temperature).log_softmax(1)[:, 0]
