@@ -17,7 +17,8 @@ from semiseg.config.network import require_multiple
 from semiseg.config.options import require
 from semiseg.config.recipe import Config, config_from_dict, config_to_dict, save_config
 from semiseg.config.registry import CUSTOM
-from semiseg.data import open_dataset
+from semiseg.data import open_dataset, split_in_words
+from semiseg.data.damage import require_whole
 from semiseg.data.dataset import Dataset, ImageSet, check_same_lists
 from semiseg.data.loading import PartnerLoader, Views, labeled_images, training_batches
 from semiseg.evaluation.evaluator import Evaluation, Evaluator, hidden_labels
@@ -165,6 +166,7 @@ def _train(config: Config, resume: bool, console: Console | None, own: dict[str,
     saved = _checkpoint(config, resume)
     experiment = build_experiment(config, weights=saved is None, **own)
     _check_agreement(experiment, 0 if saved is None else saved["state"]["step"])
+    require_whole(experiment.dataset, console, METHODS[config.method].uses_unlabeled)
     optimizer, state = build_optimizer(experiment.method.parameter_groups(), config.optim), State()
     if saved is not None:
         check_same_lists(saved["split"], experiment.dataset.split, saved["split"], experiment.folder)
@@ -173,6 +175,8 @@ def _train(config: Config, resume: bool, console: Console | None, own: dict[str,
         state = State(**saved["state"])
     del saved  # as large as the method and its optimizer together
     with Progress(config.method, config.train.steps, state.step, console) as bar:
+        for line in split_in_words(experiment.dataset):
+            bar.say(line)
         trainer = build_trainer(experiment, optimizer, state, bar)
         if state.step == 0 and rank() == 0:
             # Whole or not at all: half a YAML file reads as a config with defaults for the other half.
