@@ -33,7 +33,7 @@ def check_derived(masks: Collection[Mapping[int, float]], root: Path) -> None:
         f"there is no {root / 'classes.txt'}, and the masks' values, up to {count - 1}, would make {count} classes, of "
         f"which {count - len(visible)} hardly appear or never. "
         + (_smoothed(visible) if smoothed else _grey_levels(sorted(largest)))
-        + f" If there are {count} classes, name them in classes.txt, one per line"
+        + f". If there are {count} classes, name them in classes.txt, one per line"
     )
 
 
@@ -76,7 +76,7 @@ def _smoothed(visible: Sequence[int]) -> str:
     few = f" ({_listed(visible)})" if 0 < len(visible) <= 8 else ""
     return (
         "They look smoothed, by JPEG or by resizing: most values are only at borders. Export the masks anew as PNG "
-        f"without smoothing, or set every pixel to the nearest true value{few}, and number the classes 0, 1, 2, ..."
+        f"without smoothing, or set every pixel to the nearest true value{few}, and number the classes from 0"
     )
 
 
@@ -84,7 +84,7 @@ def _grey_levels(found: Sequence[int]) -> str:
     levels = ", ".join(f"{value} -> {index}" for index, value in enumerate(found[:6])) + ", ..." * (len(found) > 6)
     return (
         f"They look like grey levels to be seen, not like indices. Write the classes' indices instead ({levels}); "
-        f"{IGNORE} is ignored."
+        f"{IGNORE} is ignored"
     )
 
 
