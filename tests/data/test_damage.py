@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
-from support.folders import filled, lists_of, opened, save_image, save_mask
+from support.folders import SIZE, filled, lists_of, opened, save_image, save_mask
 from support.shard_files import QUIET, save_noise
 
 from semiseg.config.options import DataOptions
@@ -51,7 +51,9 @@ PLACES = {"labeled": "m2.jpg", "unlabeled": "u3.png", "val": "m7.jpg", "test": "
 @pytest.mark.parametrize("name", PLACES)
 def test_a_damaged_image_in_any_list_is_named_before_the_first_step(root, name):
     looked_at(root)
-    cut(root / "images" / PLACES[name])
+    path = root / "images" / PLACES[name]
+    save_noise(path, 1, SIZE, quality=100)
+    cut(path, 0.8)  # the head is whole
     with pytest.raises(
         ValueError, match=rf"1 of the images cannot be used .*in the {name} list.*{PLACES[name]}"
     ) as error:

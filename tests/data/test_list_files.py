@@ -21,7 +21,6 @@ from semiseg.data.shards.index import index_shards
 from semiseg.data.shards.write import write_shards
 from semiseg.data.splits import listed_images
 from semiseg.data.texts import text_lines
-from semiseg.evaluation.segment import find_images
 
 COMPOSED, APART = (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
 
@@ -253,29 +252,25 @@ def test_names_that_are_no_text_are_refused_in_signs_that_can_be_printed(root, p
 # Folders --------------------------------------------------------------------------------------------------------------
 
 
-def below(reader, folder):
-    """The names of the pictures in `folder`, by each of the package's ways to list one."""
-    if reader == "predict":
-        return list(find_images(folder))
-    return list(picture_endings(folder))
+@pytest.mark.parametrize("once", [True, False])
+def test_linked_folders_are_followed_and_loops_refused(tmp_path, once):
+    def below():
+        return files_below(tmp_path / "in", lambda _: True, once=once)
 
-
-@pytest.mark.parametrize("reader", ["dataset", "predict"])
-def test_linked_folders_are_followed_and_loops_refused(tmp_path, reader):
     for file in ("in/a.png", "far/b.png", "far/deep/c.png"):
         save_image(tmp_path / file)
     (tmp_path / "in/link").symlink_to(tmp_path / "far")
-    assert below(reader, tmp_path / "in") == ["a", "link/b", "link/deep/c"]
+    assert below() == ["a.png", "link/b.png", "link/deep/c.png"]
     for there, target in (("in/loop", "in"), ("far/deep/back", "far"), ("far/deep/up", "in"), ("in/out", ".")):
         (tmp_path / there).symlink_to(tmp_path / target)
         with pytest.raises(
             ValueError, match=r"(is a link back to .*, in which it lies|are one folder).*Remove the link"
         ):
-            below(reader, tmp_path / "in")
+            below()
         (tmp_path / there).unlink()
     (tmp_path / "in/self").symlink_to("self")
     with pytest.raises(ValueError, match="in/self"):
-        below(reader, tmp_path / "in")
+        below()
 
 
 def test_linked_masks_are_found(tmp_path, caplog):
@@ -315,11 +310,10 @@ def endless(tmp_path_factory):
     os.chdir(here)
 
 
-@pytest.mark.parametrize("reader", ["dataset", "predict"])
-def test_folders_without_end_are_refused_at_once(endless, reader):
+def test_folders_without_end_are_refused_at_once(endless):
     started = time.monotonic()
     with pytest.raises(ValueError, match=f"folders inside folders more than {MAX_DEPTH} deep"):
-        below(reader, endless)
+        picture_endings(endless)
     assert time.monotonic() - started < 5
 
 
@@ -357,13 +351,6 @@ def test_nor_are_benchmarks(tmp_path, monkeypatch, dataset, what):
     forbid(monkeypatch, tmp_path / folder)
     with pytest.raises(ValueError, match=rf"{folder}.* may not be read"):
         open_dataset(DataOptions(dataset=dataset, root=tmp_path, labeled="l.txt", val="l.txt", unlabeled="l.txt"))
-
-
-def test_a_folder_for_prediction_without_permission(tmp_path, monkeypatch):
-    save_image(tmp_path / "in/deep/x.png")
-    forbid(monkeypatch, tmp_path / "in/deep")
-    with pytest.raises(ValueError, match="in/deep may not be read"):
-        find_images(tmp_path / "in")
 
 
 # Classes --------------------------------------------------------------------------------------------------------------

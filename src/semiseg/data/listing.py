@@ -30,7 +30,7 @@ def picture_endings(folder: Path) -> dict[str, str]:
     They come in the order of their paths, part by part. Hidden files are passed over, and links followed. Raises
     ValueError where there are none, two have one id, one is no file, or as `files_below` does with `once`.
     """
-    files = files_below(folder, is_picture, once=True)
+    files = files_below(folder, _is_picture, once=True)
     if not files:
         raise ValueError(f"no images in {folder}; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
     ids = [file[: file.rindex(".")] for file in files]
@@ -42,8 +42,7 @@ def picture_endings(folder: Path) -> dict[str, str]:
     return endings
 
 
-def is_picture(entry: Entry) -> bool:
-    """Whether the name is a picture's. Raises ValueError where one of such a name is no file."""
+def _is_picture(entry: Entry) -> bool:
     if entry.name.startswith(".") or not entry.name.lower().endswith(IMAGE_SUFFIXES):
         return False
     if not entry.is_file():
@@ -51,27 +50,19 @@ def is_picture(entry: Entry) -> bool:
     return True
 
 
-def files_below(
-    folder: Path | str,
-    wanted: Callable[[Entry], bool],
-    *,
-    once: bool = False,
-    enter: Callable[[Entry], bool] = lambda _: True,
-) -> list[str]:
+def files_below(folder: Path | str, wanted: Callable[[Entry], bool], *, once: bool = False) -> list[str]:
     """The path inside `folder` of every entry that is `wanted` and no folder, sorted part by part.
 
-    Links to folders are followed; `enter` may keep out of some folders. Raises ValueError where a folder may not be
-    listed, a link leads back to a folder in which it lies, or folders lie more than MAX_DEPTH deep; with `once` also
-    where two paths lead to one folder.
+    Links to folders are followed. Raises ValueError where a folder may not be listed, a link leads back to a folder in
+    which it lies, or folders lie more than MAX_DEPTH deep; with `once` also where two paths lead to one folder.
     """
-    return _Walk(str(folder), wanted, enter, once).below("", ())
+    return _Walk(str(folder), wanted, once).below("", ())
 
 
 @dataclass(frozen=True)
 class _Walk:
     root: str
     wanted: Callable[[Entry], bool]
-    enter: Callable[[Entry], bool]
     once: bool
     visited: dict[Identity, str] = field(default_factory=dict)
 
@@ -84,11 +75,10 @@ class _Walk:
             self._check(folder, identity, above)
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if not entry.is_dir():
-                        if self.wanted(entry):
-                            names.append(entry.name)
-                    elif self.enter(entry):
+                    if entry.is_dir():
                         folders.add(entry.name)
+                    elif self.wanted(entry):
+                        names.append(entry.name)
         found: list[str] = []
         for name in sorted([*names, *folders]):
             inside = name in folders

@@ -10,7 +10,7 @@ from semiseg.types import IGNORE
 FEW = 32
 """So many classes are derived from any masks: with a few labelled images, many of them may be absent."""
 _VISIBLE = 0.005  # share of some mask's pixels; smoothing spreads a border's over many values
-_LEAST = 1 / 6  # of the derived classes that must be visible; a genuine set's few labelled masks show more
+_LEAST = 1 / 5  # of the derived classes that must be visible; a genuine set's few labelled masks show more
 
 
 def check_derived(masks: Collection[Mapping[int, float]], root: Path) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,6 @@ from rich.console import Console
 
 from semiseg.data.dataset import Color, Pixels
 from semiseg.data.images import IMAGE_SUFFIXES, read_image
-from semiseg.data.listing import files_below, is_picture
 from semiseg.evaluation.model import load_model
 from semiseg.runtime.distributed import pick_device
 from semiseg.runtime.progress import Progress
@@ -57,7 +54,7 @@ def find_images(images: Path, out: Path | None = None) -> dict[str, Path]:
     if images.is_file():
         return {images.stem: images}
     found: dict[str, Path] = {}
-    for path in _pictures(images, out):
+    for path in sorted(_pictures(images, out)):
         name = path.relative_to(images).with_suffix("").as_posix()
         if name in found:
             raise ValueError(
@@ -72,13 +69,11 @@ def find_images(images: Path, out: Path | None = None) -> dict[str, Path]:
 
 def _pictures(folder: Path, out: Path | None) -> Iterator[Path]:
     written = () if out is None else [(out / part).resolve() for part in (MASKS, OVERLAYS, CONFIDENCE)]
-
-    def enter(entry: os.DirEntry[str]) -> bool:
-        return not entry.name.startswith(".") and Path(entry.path).resolve() not in written
-
-    with suppress(FileNotFoundError, NotADirectoryError):
-        for file in files_below(folder, is_picture, enter=enter):
-            yield folder / file
+    for path in folder.rglob("*"):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        ours = any(path.resolve().is_relative_to(part) for part in written)
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and not hidden and not ours:
+            yield path
 
 
 def colored(label: Pixels, colors: tuple[Color, ...]) -> Pixels:
