@@ -116,6 +116,21 @@ def test_benchmarks_are_looked_at_whole(tmp_path):
         require_whole(open_dataset(options), QUIET)
 
 
+def test_each_of_several_processes_looks_at_its_share_and_hears_of_all(root, monkeypatch, decoded, cache):
+    cut(root / "images/u1.png")
+    cut(root / "images/u2.png")
+    dataset, told, counts = opened(root, labeled="labeled.txt"), [], []
+    monkeypatch.setattr(damage, "world_size", lambda: 2)
+    for rank in (1, 0):
+        monkeypatch.setattr(damage, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(damage, "gathered", lambda value: [*reversed(told), told.append(value) or value][::-1])
+        found = find_damage(dataset, ["labeled", "unlabeled"], QUIET)
+        counts.append(len(decoded))
+        assert cache.exists() == (rank == 0)
+    assert {name: list(places) for name, places in found.items()} == {"unlabeled": [1, 2]}
+    assert counts == [5, 11]
+
+
 # What is remembered ---------------------------------------------------------------------------------------------------
 
 

@@ -220,8 +220,10 @@ def test_the_same_image_in_two_spellings_is_twice_in_a_list(root):
     fails(root, "is twice in the unlabeled list", unlabeled="u.txt")
 
 
-@pytest.mark.parametrize("line", ["M0", "m0.JPG", "M0.jpg", "m0.png", "images/M0"])
-def test_a_name_in_other_letters_is_asked_about(root, line):
+@pytest.mark.parametrize(
+    "line", ["M0", "m0.JPG", "M0.jpg", "m0.png", "images/M0", "/far/away/m0.jpg", "data/images/m0"]
+)
+def test_a_name_that_is_nearly_a_files_is_asked_about(root, line):
     (root / "l.txt").write_text(line)
     fails(root, r"l\.txt names '.*', but .*images has no such image; did you mean 'm0\.jpg'\? Add", labeled="l.txt")
 

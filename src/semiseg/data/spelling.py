@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Mapping
-from pathlib import PurePosixPath
 
 
 def composed(name: str) -> str:
@@ -26,14 +25,22 @@ def same_but_for_spelling(names: Iterable[str]) -> bool:
 
 
 def namesake(name: str, endings: Mapping[str, str]) -> str | None:
-    """The file that `name` probably means: it differs in case, in its ending, or in both.
+    """The file that `name` probably means: it differs in case, in its ending, or in the folders before it.
 
     `endings`: id -> file ending. None where no file, or more than one, is so near.
     """
-    wanted = {folded(name), folded(str(PurePosixPath(name).with_suffix("")) if name.strip("./") else name)}
-    near = [id_ for id_ in endings if folded(id_) in wanted]
-    near = near or [id_ for id_ in endings if folded(id_.rpartition("/")[2]) in wanted]
+    wanted = {name, name.rpartition(".")[0]} - {""}
+    last = {each.rpartition("/")[2] for each in wanted}
+    near = _alike(wanted, {id_: id_ for id_ in endings}) or _alike(
+        last, {id_: id_.rpartition("/")[2] for id_ in endings}
+    )
     return near[0] + endings[near[0]] if len(near) == 1 else None
+
+
+def _alike(names: Iterable[str], known: Mapping[str, str]) -> list[str]:
+    """The keys of `known` whose values are like one of the `names`."""
+    wanted = {*map(folded, names)}
+    return [key for key, value in known.items() if folded(value) in wanted]
 
 
 def folded(name: str) -> str:
