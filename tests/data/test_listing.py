@@ -12,11 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.folders import filled, opened
 
-from semiseg.data import listing
 from semiseg.data.dataset import ids_sha256
 from semiseg.data.files import FileSet, ImageFiles
 from semiseg.data.images import IMAGE_SUFFIXES
-from semiseg.data.listing import are_there, files_below, listed_ids, picture_endings
+from semiseg.data.listing import are_there, file_names, files_below, listed_ids, picture_endings
 from semiseg.data.names import Names
 from semiseg.data.splits import image_id
 
@@ -58,11 +57,11 @@ def test_every_order_of_names_is_that_of_pathlib(tmp_path_factory, names):
     assert list(picture_endings(folder).items()) == twin_endings(folder)
 
 
-def test_links_are_files_and_folders_they_lead_to_are_not_entered(tmp_path):
-    plant(tmp_path, ["elsewhere/x.png", "images/a.png"])
+def test_links_are_the_files_and_folders_they_lead_to(tmp_path):
+    plant(tmp_path, ["elsewhere/x.png", "far/deep/y.png", "images/a.png"])
     (tmp_path / "images/b.png").symlink_to(tmp_path / "elsewhere/x.png")
-    (tmp_path / "images/loop").symlink_to(tmp_path / "images")
-    assert list(picture_endings(tmp_path / "images")) == ["a", "b"]
+    (tmp_path / "images/aa").symlink_to(tmp_path / "far")
+    assert list(picture_endings(tmp_path / "images")) == ["a", "aa/deep/y", "b"]
     (tmp_path / "elsewhere/x.png").unlink()
     with pytest.raises(ValueError, match=r"images/b\.png is no file, but a link to nothing"):
         picture_endings(tmp_path / "images")
@@ -221,5 +220,5 @@ def test_a_dataset_is_held_that_way(tmp_path):
 def test_hidden_files_of_masks_and_names_of_folders_are_passed_over(tmp_path):
     plant(tmp_path, ["a.png", "b.png/c.txt", "d/e.png"])
     assert files_below(tmp_path, lambda entry: entry.is_file()) == ["a.png", "b.png/c.txt", "d/e.png"]
-    assert listing._file_names(tmp_path) == {"a.png"}
-    assert listing._file_names(tmp_path / "gone") == listing._file_names(tmp_path / "a.png") == set()
+    assert file_names(tmp_path) == {"a.png"}
+    assert file_names(tmp_path / "gone") == file_names(tmp_path / "a.png") == set()

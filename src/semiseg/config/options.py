@@ -71,6 +71,9 @@ class DataOptions:
     """Work on images resized by this factor; predictions come back at native size."""
     cache: bool = field(default=False, metadata=FREE_ON_RESUME)
     """Keep decoded images in memory; for sets that fit there."""
+    on_error: Literal["stop", "skip"] = field(default="stop", metadata=FREE_ON_RESUME)
+    """Files that cannot be read, looked for before the first step: `stop`, or `skip` labelled and unlabelled images
+    that are damaged or have a wrong mask, counted and named. Damage in validation and test images always stops."""
     pad_label: Literal[255, 0] = 255
     """Label of the frame around a crop that leaves the image: 255 ignores it, 0 trains it as class 0 as U2PL did."""
     scenes: SceneOptions = field(default_factory=SceneOptions)

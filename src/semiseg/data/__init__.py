@@ -11,7 +11,10 @@ import numpy as np
 from semiseg.config.options import DATASETS as NAMES
 from semiseg.config.options import DataOptions, require
 from semiseg.config.registry import CUSTOM, Registry
-from semiseg.data.dataset import Dataset, Prepared
+from semiseg.data.damage import without_damaged
+from semiseg.data.dataset import Dataset, ImageSet, Prepared
+from semiseg.data.files import FileSet
+from semiseg.data.numbering import counted_from_one, numbering_mistake, one_class
 from semiseg.data.sets.cityscapes import open_cityscapes
 from semiseg.data.sets.folder import open_folder
 from semiseg.data.sets.scenes import open_scenes
@@ -28,6 +31,9 @@ DATASETS: Registry[Callable[[DataOptions], Dataset]] = Registry(
 """What opens a dataset, by `data.dataset`; open to more."""
 
 _MASKS_READ_AT_OPEN = 3  # of a published dataset; a folder's masks are all read, for anyone may have made them
+
+FEW_VALIDATE = 10
+"""From fewer images a score says little, and a difference between two nothing."""
 
 _WHEN_EMPTY = {
     "labeled": "name some in data.labeled, or add masks",
@@ -48,7 +54,8 @@ def open_dataset(options: DataOptions, need_unlabeled: bool = True, given: Datas
     are scored. With `options.cache` all of them are decoded here. Raises ValueError for whatever is wrong with the
     options, the lists or the masks, an empty list of unlabelled images among it unless `need_unlabeled` is False. A
     folder's labelled and validation masks are all looked at, the first few of other datasets; every other file is
-    checked when it is read.
+    checked when it is read, or, all at once, by `damage.require_whole`. With `options.on_error` "skip" every file is
+    looked at here, and damaged images are left out.
     """
     for name in () if given is None else _LISTS:
         own = f"data.{name} names images of files, and a dataset of your own has its lists: leave it out"
@@ -59,6 +66,8 @@ def open_dataset(options: DataOptions, need_unlabeled: bool = True, given: Datas
         raise ValueError(f"the dataset is a {type(dataset).__name__}; expected {expected}")
     if options.unlabeled_shards is not None:
         dataset = with_shards(dataset, options.unlabeled_shards)
+    if options.on_error == "skip":
+        dataset = without_damaged(dataset)
     splits = sorted(options.root.glob("splits/*/labeled.txt")) if options.labeled is None else []
     hint = f"; or choose a split that is there: --data.labeled {splits[0].relative_to(options.root)}" if splits else ""
     check_lists(dataset, need_unlabeled, hint)
@@ -105,24 +114,84 @@ def check_lists(dataset: Dataset, need_unlabeled: bool, hint: str) -> None:
 def check_masks(dataset: Dataset, most: int | None) -> None:
     """Read `most` masks (None: all) of the labelled and of the validation images, so that the user hears at once.
 
-    Raises ValueError for a mask that is not right and, of all masks, for a list without a labelled pixel. Classes that
-    no mask shows are warned of.
+    Raises ValueError for a mask that is not right and, of all masks, for a list without a labelled pixel, and for lists
+    that show one class. Classes that no mask, or none of the validation images, shows are warned of.
     """
-    shown: set[int] = set()
-    for name in ("labeled", "val"):
-        images = dataset.image_sets[name]
-        masks = (images.mask(index) for index in range(min(most or len(images), len(images))))
-        found: set[int] = set().union(*(np.unique(mask).tolist() for mask in masks)) - {IGNORE}
+    shown = {name: _shown(dataset.image_sets[name], dataset, most) for name in ("labeled", "val")}
+    if most is not None:
+        return
+    for name, values in shown.items():
         require(
-            bool(found) or most is not None,
+            bool(values - {IGNORE}),
             f"the masks of the {name} images ({dataset.split[name]['name']}) have no labelled pixel: every value is "
             f"{IGNORE}, which is ignored. Draw their classes, or name other images",
         )
-        shown |= found
-    absent = [name for index, name in enumerate(dataset.classes) if index not in shown]
-    if absent and most is None:
+    values = shown["labeled"] | shown["val"]
+    absent, unscored = ([i for i in range(len(dataset.classes)) if i not in found] for found in (values, shown["val"]))
+    require(len(values - {IGNORE}) > 1, one_class(values, dataset.classes))
+    if absent:
         log.warning(
             "%d of %d classes are in no labelled or validation mask (%s): they cannot be learnt or scored. Are the "
-            "masks' values the classes' indices?",
-            *(len(absent), len(dataset.classes), ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")),
+            "masks' values the classes' indices?%s",
+            *(len(absent), len(dataset.classes), _named(dataset, absent), counted_from_one(absent)),
         )
+    elif unscored:
+        log.warning(
+            "%d of %d classes are in no validation mask (%s): they cannot be scored. Name validation images that show "
+            "them in data.val",
+            *(len(unscored), len(dataset.classes), _named(dataset, unscored)),
+        )
+
+
+def _shown(images: ImageSet, dataset: Dataset, most: int | None) -> set[int]:
+    """The values of the first `most` masks (None: all)."""
+    shown: set[int] = set()
+    try:
+        for index in range(min(most or len(images), len(images))):
+            shown |= {*np.unique(images.mask(index)).tolist()}
+    except ValueError as error:
+        mistake = _plain_mistake(dataset) if most is None else None
+        if mistake is None:
+            raise
+        raise ValueError(mistake) from error
+    return shown
+
+
+def _plain_mistake(dataset: Dataset) -> str | None:
+    """What is wrong with the numbering of all labelled and validation masks, if it is plain."""
+    values: set[int] = set()
+    root = None
+    for images in (dataset.labeled, dataset.val):
+        if not isinstance(images, FileSet) or images.masks is None or images.reader is None:
+            return None
+        for path in images.masks:
+            try:
+                values |= {*np.unique(images.reader.values(path)).tolist()}
+            except ValueError:
+                return None
+            root = root or path.parent
+    return None if root is None else numbering_mistake(values, dataset.classes, root)
+
+
+def _named(dataset: Dataset, places: list[int]) -> str:
+    return ", ".join(dataset.classes[place] for place in places[:5]) + (", ..." if len(places) > 5 else "")
+
+
+def split_in_words(dataset: Dataset) -> list[str]:
+    """How many images train and validate and how they were chosen, in a line; further lines warn."""
+    records = dataset.split
+    parts = [
+        f"{records[name]['count']} {what} ({records[name]['name']})"
+        for name, what in (
+            ("labeled", "masks train"), ("unlabeled", "images without"), ("val", "masks validate"),
+            ("test", "masks test"),
+        )
+        if name in records
+    ]  # fmt: skip
+    lines = ["data: " + ", ".join(parts)]
+    if records["val"]["count"] < FEW_VALIDATE:
+        lines.append(
+            f"warning: only {records['val']['count']} image(s) validate: a score from so few says little. Add "
+            "masks and name more in data.val, or raise data.val_fraction"
+        )
+    return lines

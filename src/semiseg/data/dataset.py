@@ -94,6 +94,7 @@ class Prepared(ImageSet):
     def __init__(self, source: ImageSet, scale: float = 1.0, cache: bool = False) -> None:
         self.source, self.scale = source, scale
         self.name, self.names, self.has_masks = source.name, source.names, source.has_masks
+        self.cached = cache
         indices = range(len(source)) if cache else ()
         self._images: list[Pixels] = [self._read_image(index) for index in indices]
         self._masks: list[Pixels] = [self._read_mask(index) for index in indices if source.has_masks]
@@ -201,7 +202,7 @@ def check_same_lists(saved: Mapping[str, Any], now: Mapping[str, Any], names: It
 
 def ids_sha256(ids: Iterable[str]) -> str:
     """sha256 (hex) of the ids in canonical form: sorted, UTF-8, each followed by a line feed."""
-    return hashlib.sha256("\n".join([*sorted(ids), ""]).encode()).hexdigest()
+    return hashlib.sha256("\n".join([*sorted(ids), ""]).encode(errors="surrogateescape")).hexdigest()
 
 
 def palette(count: int) -> tuple[Color, ...]:

@@ -11,9 +11,11 @@ import numpy as np
 
 from semiseg.data.dataset import Color, Dataset, ImageSet, Pixels, split_record
 from semiseg.data.images import read_image
-from semiseg.data.listing import are_there
+from semiseg.data.listing import are_there, file_names
 from semiseg.data.masks import MaskReader
 from semiseg.data.names import Names, OnDemand
+from semiseg.data.spelling import folded
+from semiseg.data.texts import explained
 
 
 @dataclass(frozen=True)
@@ -98,16 +100,17 @@ def file_dataset(
     """The dataset of `lists` (labeled, unlabeled, val and perhaps test), once every file is known to be there.
 
     The image of an id is `folder`/ID + `ending`(ID). `known` says that this is so for every image, as of a folder that
-    was just listed.
+    was just listed. Raises ValueError for a missing file, and for a name that is no text.
     """
     sets: dict[str, FileSet] = {}
     split: dict[str, dict[str, Any]] = {}
     for name, named in lists.items():
+        _check_texts(named.ids, folder)
         images = ImageFiles(folder, Names.pack(named.ids), [*map(ending, named.ids)])
         masks = None if name == "unlabeled" else [mask_path(id_) for id_ in named.ids]
         if not known:
             _check_files(images, are_there(folder, images.inside()), f"{name} images ({named.name})")
-        _check_files(masks or (), map(Path.is_file, masks or ()), f"{name} masks ({named.name})")
+        _check_files(masks or (), map(_is_file, masks or ()), f"{name} masks ({named.name})")
         sets[name] = FileSet(name, images.names, images, masks, None if masks is None else reader)
         split[name] = split_record(sets[name], named.name, named.source, named.file_sha256)
     unlabeled = sets["unlabeled"]
@@ -115,10 +118,31 @@ def file_dataset(
     return Dataset(reader.classes, colors, sets["labeled"], unlabeled, sets["val"], sets.get("test"), split, hidden)
 
 
+def _is_file(path: Path) -> bool:
+    """Raises ValueError where one may not look."""
+    with explained(path):
+        return path.is_file()
+
+
+def _check_texts(names: Sequence[str], folder: Path) -> None:
+    """Refuse names in another encoding than UTF-8, which no list, result or report could say."""
+    try:
+        "".join(names).encode()
+    except UnicodeEncodeError:
+        wrong = next(name for name in names if any("\ud800" <= letter <= "\udfff" for letter in name))
+        raise ValueError(
+            f"the image {wrong!a} in {folder} has a name that is not in UTF-8 (\\udcXX stands for byte 0xXX). Rename "
+            "it, and its mask: `convmv -r --notest -f latin1 -t utf8 FOLDER` renames all, if they are in Latin-1"
+        ) from None
+
+
 def _check_files(paths: Sequence[Path], there: Iterable[bool], what: str) -> None:
     missing = [place for place, found in enumerate(there) if not found]
     if missing:
+        first = paths[missing[0]]
+        alike = [name for name in file_names(first.parent) if folded(name) == folded(first.name)]
+        near = f" ({alike[0]!a} is there, which is spelt otherwise)" if alike else ""
         raise ValueError(
-            f"{len(missing)} of the {len(paths)} {what} are missing; the first is {paths[missing[0]]}. "
+            f"{len(missing)} of the {len(paths)} {what} are missing; the first is {first}{near}. "
             "Put the files there, or take their names out of the list"
         )

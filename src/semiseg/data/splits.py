@@ -13,7 +13,7 @@ import posixpath
 import tempfile
 import urllib.request
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import combinations
@@ -99,15 +99,18 @@ def published_lists(name: str, dataset: str, folder: Path | None) -> dict[str, N
     return lists
 
 
-def given_lists(options: DataOptions) -> dict[str, NamedList]:
-    """The lists that the options name, by published split or by file; a list that is not named is left out."""
+def given_lists(options: DataOptions, is_image: Callable[[str], bool]) -> dict[str, NamedList]:
+    """The lists that the options name, by published split or by file; a list that is not named is left out.
+
+    `is_image` tells of an id whether its image exists: then a line that begins with # is no comment.
+    """
     lists: dict[str, NamedList] = {}
     if options.split is not None:
         lists = published_lists(options.split, options.dataset, options.split_folder)
     for key in LIST_NAMES:
         option: str | None = getattr(options, key)
         if option is not None:
-            lists[key] = NamedList(listed_images(find_list(option, options.root)), option)
+            lists[key] = NamedList(listed_images(find_list(option, options.root), is_image), option)
     return lists if options.unlabeled_shards is None else lists | {"unlabeled": IN_SHARDS}
 
 
@@ -117,9 +120,9 @@ def without(ids: Iterable[str], lists: Iterable[NamedList]) -> tuple[str, ...]:
     return tuple(id_ for id_ in ids if id_ not in taken)
 
 
-def listed_images(path: Path) -> tuple[str, ...]:
-    """The ids in a benchmark's list."""
-    return tuple(map(image_id, read_lines(path)))
+def listed_images(path: Path, is_image: Callable[[str], bool] = lambda _: False) -> tuple[str, ...]:
+    """The ids in a benchmark's list; `is_image` as in `given_lists`."""
+    return tuple(map(image_id, read_lines(path, lambda line: is_image(image_id(line)))))
 
 
 def image_id(line: str) -> str:

@@ -17,7 +17,8 @@ from semiseg.config.network import require_multiple
 from semiseg.config.options import require
 from semiseg.config.recipe import Config, config_text, config_to_dict
 from semiseg.config.registry import CUSTOM
-from semiseg.data import open_dataset
+from semiseg.data import open_dataset, split_in_words
+from semiseg.data.damage import require_whole
 from semiseg.data.dataset import Dataset, ImageSet, check_same_lists
 from semiseg.data.loading import PartnerLoader, Views, labeled_images, training_batches
 from semiseg.evaluation.evaluator import Evaluation, Evaluator, hidden_labels
@@ -184,8 +185,9 @@ def _train(
     first_steps = None if saved is None else saved["state"].get("first_steps")
     experiment = build_experiment(config, weights=saved is None, first_steps=first_steps, **own)
     _check_agreement(experiment, 0 if saved is None else saved["state"]["step"])
+    require_whole(experiment.dataset, console, METHODS[config.method].uses_unlabeled)
     optimizer, state = build_optimizer(experiment.method.parameter_groups(), config.optim), State()
-    going_on = None
+    going_on: list[str] = []
     if saved is None:
         check_single_images(experiment.method, config.train, config.augment, experiment.device)
     else:
@@ -193,11 +195,11 @@ def _train(
         check_same_classes(saved["classes"], experiment.dataset, experiment.folder)
         load_into(experiment.method, saved["method"], experiment.checkpoints / LAST)
         load_into(optimizer, saved["optimizer"], experiment.checkpoints / LAST)
-        state, going_on = State.read(saved["state"], experiment.checkpoints / LAST), where_it_goes_on(config, saved)
+        state, going_on = State.read(saved["state"], experiment.checkpoints / LAST), [where_it_goes_on(config, saved)]
     del saved  # as large as the method and its optimizer together
     with Progress(config.method, config.train.steps, state.step, console) as bar:
-        if going_on is not None:
-            bar.say(going_on)
+        for line in [*split_in_words(experiment.dataset), *going_on]:
+            bar.say(line)
         trainer = build_trainer(experiment, optimizer, state, bar, stop)
         if rank() == 0:
             # Whole or not at all: half a YAML file reads as a config with defaults for the other half.

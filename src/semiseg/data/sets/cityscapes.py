@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 from semiseg.config.options import DataOptions
 from semiseg.data.dataset import Color, Dataset, Pixels
 from semiseg.data.files import NamedList, file_dataset
+from semiseg.data.listing import files_below, require_folder
 from semiseg.data.masks import MaskReader
 from semiseg.data.splits import PUBLISHED, given_lists, image_id, without
 from semiseg.types import IGNORE
+
+_ENDING = "_leftImg8bit.png"
 
 # name, labelId of the stock archive, colour; a class's trainId is its place in this table
 _TABLE: tuple[tuple[str, int, Color], ...] = (
@@ -68,15 +71,15 @@ def open_cityscapes(options: DataOptions) -> Dataset:
     leftImg8bit/train, validation is leftImg8bit/val. Raises ValueError for a missing folder, list, image or mask.
     """
     root = options.root
-    if not (root / "leftImg8bit").is_dir():
-        raise ValueError(f"no folder {root / 'leftImg8bit'}. data.root must hold leftImg8bit and gtFine of Cityscapes")
+    require_folder(root / "leftImg8bit", ". data.root must hold leftImg8bit and gtFine of Cityscapes")
     reader = CityscapesMasks(CITYSCAPES_CLASSES)
-    folder, ending = root / "leftImg8bit", "_leftImg8bit.png"
-    return file_dataset(_lists(options), folder, lambda _: ending, partial(_mask, root), reader, CITYSCAPES_COLORS)
+    lists, mask = _lists(options), partial(_mask, root)
+    return file_dataset(lists, root / "leftImg8bit", lambda _: _ENDING, mask, reader, CITYSCAPES_COLORS)
 
 
 def _lists(options: DataOptions) -> dict[str, NamedList]:
-    lists = given_lists(options)
+    folder = options.root / "leftImg8bit"
+    lists = given_lists(options, lambda id_: (folder / f"{id_}{_ENDING}").is_file())
     if "labeled" not in lists:
         names = ", ".join(name for name, split in PUBLISHED.items() if split.dataset == "cityscapes")
         repair = f"set data.labeled to a list, or data.split to one of {names}"
@@ -90,8 +93,12 @@ def _lists(options: DataOptions) -> dict[str, NamedList]:
 
 
 def _on_disk(root: Path, part: str) -> tuple[str, ...]:
-    paths = (root / "leftImg8bit").glob(f"{part}/*/*_leftImg8bit.png")
-    return tuple(sorted(image_id(path.relative_to(root).as_posix()) for path in paths))
+    folder = root / "leftImg8bit" / part
+    try:
+        files = files_below(folder, lambda entry: entry.name.endswith(_ENDING))
+    except FileNotFoundError:
+        return ()
+    return tuple(sorted(image_id(f"{part}/{file}") for file in files if file.count("/") == 1))
 
 
 def _mask(root: Path, id_: str) -> Path:

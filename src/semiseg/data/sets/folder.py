@@ -9,25 +9,28 @@ ROOT/val.txt, ROOT/test.txt                               optional lists; data.v
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from semiseg.config.options import DataOptions
-from semiseg.data.dataset import LIST_NAMES, Color, Dataset, palette
+from semiseg.data.dataset import LIST_NAMES, Dataset, palette
 from semiseg.data.files import IN_SHARDS, NamedList, file_dataset
-from semiseg.data.listing import are_there, files_below, find_list, listed_ids, picture_endings, read_lines
+from semiseg.data.listing import are_there, files_below, find_list, listed_ids, picture_endings, require_folder
 from semiseg.data.masks import MAX_CLASSES, MaskReader, looks_binary
+from semiseg.data.numbering import check_derived
+from semiseg.data.sets.classes import read_classes
+from semiseg.data.spelling import by_normal_form
 from semiseg.data.splits import covering_order, without
+from semiseg.data.texts import is_text_file
 from semiseg.types import IGNORE
 
 log = logging.getLogger(__name__)
 
 _MAYBE_BINARY = (0, 2)  # classes in classes.txt, where masks may hold 0 and 255
-_COLORED = re.compile(r"(?P<name>.*\S)\s+(?P<red>\d+)\s+(?P<green>\d+)\s+(?P<blue>\d+)")
 
 
 def open_folder(options: DataOptions) -> Dataset:
@@ -43,7 +46,7 @@ def open_folder(options: DataOptions) -> Dataset:
 
     Raises ValueError for missing folders, files and masks, ambiguous names, and classes that contradict the masks.
     """
-    tree = _scan(options.root)
+    tree = _scan(options)
     lists = _complete(_given_lists(tree, options), tree, options)
     masked = [id_ for key, named in lists.items() if key != "unlabeled" for id_ in named.ids]
     _check_have_masks(masked, tree)
@@ -60,8 +63,10 @@ class _Tree:
     root: Path
     endings: dict[str, str]  # id -> file ending; the id is the path inside images/ without it
     masked: list[str]  # ids of the images with a mask
+    respelt: dict[str, str]  # id -> the mask's name, where the two differ in Unicode normalisation
     reader: MaskReader  # as classes.txt says; its classes are empty where there is no such file
-    seen: dict[str, frozenset[int]] = field(default_factory=dict)  # values of the masks opened so far
+    skip: bool  # whether a mask that cannot be read is as one without a pixel, for `without_damaged` to leave out
+    seen: dict[str, dict[int, float]] = field(default_factory=dict)  # of each mask opened so far: value -> share
 
     def image(self, id_: str) -> Path:
         """The image's file."""
@@ -69,70 +74,67 @@ class _Tree:
 
     def mask(self, id_: str) -> Path:
         """Where the image's mask is, or would be."""
-        return self.root / "masks" / f"{id_}.png"
+        return self.root / "masks" / f"{self.respelt.get(id_, id_)}.png"
 
     def mask_values(self, id_: str) -> frozenset[int]:
         """The distinct values in a mask; each mask is opened once."""
+        return frozenset(self.shares(id_))
+
+    def shares(self, id_: str) -> dict[int, float]:
+        """The distinct values in a mask, each with its share of the pixels."""
         if id_ not in self.seen:
-            self.seen[id_] = frozenset(np.unique(self.reader.values(self.mask(id_))).tolist())
+            try:
+                values, counts = np.unique(self.reader.values(self.mask(id_)), return_counts=True)
+            except ValueError:
+                if not self.skip:
+                    raise
+                values = counts = np.array([])
+            self.seen[id_] = dict(zip(values.tolist(), (counts / max(counts.sum(), 1)).tolist(), strict=True))
         return self.seen[id_]
 
 
-def _scan(root: Path) -> _Tree:
-    folder = root / "images"
-    if not folder.is_dir():
-        raise ValueError(f"no folder {folder}. data.root must hold images/NAME.jpg and, for some, masks/NAME.png")
-    endings, masks = picture_endings(folder), root / "masks"
+def _scan(options: DataOptions) -> _Tree:
+    root = options.root
+    folder, masks = root / "images", root / "masks"
+    require_folder(folder, ". data.root must hold images/NAME.jpg and, for some, masks/NAME.png")
+    endings = picture_endings(folder)
     there = are_there(masks, (f"{id_}.png" for id_ in endings))
-    masked = [id_ for id_, found in zip(endings, there, strict=True) if found]
-    files = files_below(masks, lambda entry: entry.is_file() and not entry.name.startswith(".")) if masked else []
+    masked = {id_ for id_, found in zip(endings, there, strict=True) if found}
+    files = _mask_files(masks) if masked or not all(map(str.isascii, endings)) else []
     orphans = set(files) - {f"{id_}.png" for id_ in masked}
+    respelt = _respelt([id_ for id_ in endings if not id_.isascii() and id_ not in masked], orphans)
+    orphans -= {f"{name}.png" for name in respelt.values()}
     if orphans:
+        example = min(orphans)
+        lower = {id_.lower(): id_ for id_ in endings}
+        near = lower.get(example.lower().removesuffix(".png"))
         log.warning(
-            "%d files in %s belong to no image, such as %s: the mask of images/NAME.jpg is masks/NAME.png. Images "
+            "%d files in %s belong to no image, such as %s%s: the mask of images/NAME.jpg is masks/NAME.png. Images "
             "without a mask of that name are unlabelled",
-            *(len(orphans), masks, min(orphans).rpartition("/")[2]),
+            *(len(orphans), masks, example.rpartition("/")[2]),
+            f" (did you mean {near}.png? Capitals matter)" if near is not None and near not in masked else "",
         )
-    return _Tree(root, endings, masked, read_classes(root / "classes.txt"))
+    reader = read_classes(root / "classes.txt")
+    in_order = [id_ for id_ in endings if id_ in masked or id_ in respelt]
+    return _Tree(root, endings, in_order, respelt, reader, options.on_error == "skip")
 
 
-def read_classes(path: Path) -> MaskReader:
-    """How classes.txt says masks are read; without that file, a reader whose classes are empty.
-
-    A line is a name, or a name and its colour in colour-coded masks; `ignore r g b` is the colour of ignored pixels.
-    Raises ValueError for fewer than 2 classes, more than 255, a name or a colour given twice, or only some colours.
-    """
-    if not path.is_file():
-        return MaskReader(())
-    names: list[str] = []
-    colors: list[Color | None] = []
-    for line in read_lines(path):
-        match = _COLORED.fullmatch(line)
-        names.append(match["name"] if match else line)
-        colors.append((int(match["red"]), int(match["green"]), int(match["blue"])) if match else None)
-        if max(colors[-1] or (0,)) > 255:
-            raise ValueError(f"{path}: {line!r} has a colour beyond 255; expected `name red green blue`, each 0..255")
-    ignore_color = None
-    if "ignore" in names:
-        place = names.index("ignore")
-        names.pop(place)
-        ignore_color = colors.pop(place)
-        if ignore_color is None:
-            raise ValueError(f"{path} has a line `ignore` without a colour; {IGNORE} is ignored anyway: take it out")
-    _check_classes(path, names, [*colors, ignore_color] if ignore_color else colors)
-    known = tuple(color for color in colors if color is not None)
-    return MaskReader(tuple(names), known or None, ignore_color)
+def _mask_files(folder: Path) -> list[str]:
+    """The files below `folder`, which need not be there."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return files_below(folder, lambda entry: entry.is_file() and not entry.name.startswith("."))
+    return []
 
 
-def _check_classes(path: Path, names: Sequence[str], colors: Sequence[Color | None]) -> None:
-    if not 2 <= len(names) <= MAX_CLASSES:
-        raise ValueError(f"{path} names {len(names)} classes; expected 2 to {MAX_CLASSES}, one per line")
-    if None in colors and any(colors):
-        raise ValueError(f"{path} gives only some of its classes a colour; give all of them one, or none")
-    twice = {name for name in names if names.count(name) > 1}
-    twice |= {str(color) for color in colors if color is not None and colors.count(color) > 1}
-    if twice:
-        raise ValueError(f"{path} has {', '.join(sorted(twice))} more than once; class names and colours must differ")
+def _respelt(ids: list[str], orphans: Collection[str]) -> dict[str, str]:
+    """Id -> the mask among `orphans` whose name differs in Unicode normalisation alone, where there is just one."""
+    masks = by_normal_form(file.removesuffix(".png") for file in orphans if file.endswith(".png"))
+    images = by_normal_form(ids)
+    return {
+        several[0]: masks[name][0]
+        for name, several in images.items()
+        if len(several) == 1 and len(masks.get(name, ())) == 1
+    }
 
 
 def _given_lists(tree: _Tree, options: DataOptions) -> dict[str, NamedList]:
@@ -141,7 +143,7 @@ def _given_lists(tree: _Tree, options: DataOptions) -> dict[str, NamedList]:
         option, path = getattr(options, key), tree.root / f"{key}.txt"
         if option is not None:
             path = find_list(option, tree.root)
-        elif key not in ("val", "test") or not path.is_file():
+        elif key not in ("val", "test") or not is_text_file(path):
             continue
         name = path.relative_to(tree.root).as_posix() if path.is_relative_to(tree.root) else str(path)
         lists[key] = NamedList(listed_ids(path, tree.root / "images", tree.endings), name)
@@ -193,9 +195,9 @@ def _check_masked(masked: Sequence[str], tree: _Tree) -> None:
     if masked:
         return
     folder = tree.root / "masks"
-    found = sorted(path.relative_to(tree.root).as_posix() for path in folder.rglob("*") if path.is_file())
+    found = _mask_files(folder)
     first = next(iter(tree.endings))
-    there = f"masks/ holds {len(found)} files, such as {found[0]}" if found else f"there is nothing in {folder}"
+    there = f"masks/ holds {len(found)} files, such as masks/{found[0]}" if found else f"there is nothing in {folder}"
     raise ValueError(
         f"no image in {tree.root / 'images'} has a mask to train on: {there}. The mask of images/NAME.jpg is "
         f"masks/NAME.png, so the mask of {tree.image(first).name} is masks/{first}.png"
@@ -242,4 +244,5 @@ def _derived_classes(ids: Sequence[str], tree: _Tree) -> tuple[str, ...]:
             f"there is no {tree.root / 'classes.txt'}, and the highest class in the masks is {highest[worst]} (in "
             f"{tree.mask(worst)}); expected 1 to {MAX_CLASSES - 1}. Name the classes there, and check the masks"
         )
+    check_derived([tree.shares(id_) for id_ in ids], tree.root)
     return tuple(f"class_{index}" for index in range(highest[worst] + 1))

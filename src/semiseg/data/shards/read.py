@@ -27,7 +27,9 @@ from safetensors import SafetensorError, safe_open
 from semiseg.data.dataset import Dataset, ImageSet, Pixels
 from semiseg.data.files import FileSet, ImageFiles
 from semiseg.data.images import read_image
+from semiseg.data.listing import file_names
 from semiseg.data.names import Names, OnDemand
+from semiseg.data.texts import explained
 
 INDEX = "index.safetensors"
 ARRAYS = ("shard", "offset", "length", "keys", "ends", "hashes", "places")
@@ -55,7 +57,9 @@ class Shards:
         """Map the index. Raises ValueError where there is none, or it is damaged."""
         self.folder = folder
         path = folder / INDEX
-        if not path.is_file():
+        with explained(path):
+            there = path.is_file()
+        if not there:
             raise ValueError(f"no {path}: `semiseg data index {folder}` makes it, once, from the tar files there")
         try:
             with safe_open(path, framework="pt") as file:
@@ -75,7 +79,10 @@ class Shards:
         return len(self.keys)
 
     def check_current(self) -> None:
-        """Raise ValueError where a tar is new, gone, or another than the one that was indexed."""
+        """Raise ValueError where a tar is new, gone, or another than the one that was indexed.
+
+        So too where a picture would not lie inside its tar. The pictures are not read.
+        """
         known, now = ({tar.name: tar for tar in tars} for tars in (self.tars, map(Tar.of, tar_files(self.folder))))
         for name in sorted(known.keys() | now.keys()):
             if known.get(name) != now.get(name):
@@ -84,6 +91,15 @@ class Shards:
                     f"{self.folder / name} {what} since {INDEX} was made. Put the folder back as it was, or run "
                     f"`semiseg data index {self.folder}`"
                 )
+        tars = self._shard.clip(0, len(self.tars) - 1)
+        ends = np.array([tar.size for tar in self.tars])[tars]  # (N,)
+        wrong = (tars != self._shard) | (self._length <= 0) | (self._offset < 0) | (self._offset > ends - self._length)
+        if wrong.any():
+            raise ValueError(
+                f"{np.count_nonzero(wrong)} pictures are empty, or not inside their tars, by {self.folder / INDEX}; "
+                f"the first has the key {self.keys[int(wrong.argmax())]!r}. Restore the tars without them, and run "
+                f"`semiseg data index {self.folder}`"
+            )
 
     def name(self, place: int) -> str:
         """`SHARD.tar:KEY`, for messages."""
@@ -182,8 +198,8 @@ def _keys(images: ImageSet) -> list[str]:
 
 
 def tar_files(folder: Path) -> list[Path]:
-    """The tars in `folder`, by name."""
-    return sorted(path for path in folder.glob("*.tar") if not path.name.startswith("."))
+    """The tars in `folder`, by name. Raises ValueError where it may not be listed."""
+    return sorted(folder / name for name in file_names(folder) if name.endswith(".tar") and not name.startswith("."))
 
 
 def shard_key(name: str) -> str:

@@ -22,6 +22,7 @@ from semiseg.config.options import require
 from semiseg.data.listing import are_there, listed_ids, picture_endings
 from semiseg.data.shards.index import index_shards, member_key, read_members
 from semiseg.data.shards.read import Shards, shard_key, tar_files
+from semiseg.data.texts import explained, is_text_file
 from semiseg.runtime.files import write_atomically
 from semiseg.runtime.progress import Progress
 
@@ -74,20 +75,24 @@ def write_shards(
 
 def unlabeled_files(source: Path, root: Path | None = None) -> tuple[Path, list[str]]:
     """A folder, and the pictures inside it that are to be written; arguments as in `write_shards`."""
-    require(source.exists(), f"{source} is no folder or list: nothing is there")
-    require(root is None or source.is_file(), f"{source} is no list, and --root is for the pictures of a list")
-    folder = source if source.is_dir() else root or source.parent
-    pictures = folder / "images" if (folder / "images").is_dir() else folder
+    with explained(source):
+        is_folder = source.is_dir()
+    is_list = not is_folder and is_text_file(source)
+    require(is_folder or is_list, f"{source} is no folder or list: nothing is there")
+    require(root is None or is_list, f"{source} is no list, and --root is for the pictures of a list")
+    folder = source if is_folder else root or source.parent
+    with explained(folder):
+        pictures = folder / "images" if (folder / "images").is_dir() else folder
     endings = picture_endings(pictures)
     ids: Sequence[str] = list(endings)
-    if source.is_file():
+    if is_list:
         ids = listed_ids(source, pictures, endings)
     elif pictures != folder:
         masked = are_there(folder / "masks", (f"{id_}.png" for id_ in ids))
         ids = [id_ for id_, found in zip(ids, masked, strict=True) if not found]
     if not ids:
         raise ValueError(
-            f"{source} has no unlabelled picture: " + ("the list is empty" if source.is_file() else "all have masks")
+            f"{source} has no unlabelled picture: " + ("the list is empty" if is_list else "all have masks")
         )
     return pictures, [id_ + endings[id_] for id_ in ids]
 
