@@ -7,6 +7,7 @@ by `--help` or by a mistake in the options.
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import sys
@@ -22,15 +23,21 @@ from semiseg.cli.reproduce import reproduce
 from semiseg.config.fields import GONE, RENAMED, methods_with, option_types, repair
 from semiseg.config.methods import METHOD_OPTIONS
 from semiseg.runtime.launch import STOPPED, AloneError, first_to_fail, is_first, launch
+from semiseg.runtime.screen import PrintableFormatter, printable
 
 PIPE_CLOSED = 141  # 128 + SIGPIPE, as of a program that the signal ends
 
 
 def main(tokens: Sequence[str] | None = None) -> int:
-    """Run one command, `tokens` after `semiseg`. Returns the exit status: 0, 2 for a mistake, 130 if stopped."""
+    """Run one command, `tokens` after `semiseg`.
+
+    Returns the exit status: 0, 1 where a part failed, 2 for a mistake, 130 if stopped.
+    """
     tokens = join_booleans(sys.argv[1:] if tokens is None else tokens)
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(PrintableFormatter())
     try:
-        build_app(tokens)(tokens, exit_on_error=False, print_error=False)
+        status = build_app(tokens)(tokens, exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except AloneError as alone:
         status = launch(main, tokens, alone.devices)
@@ -44,9 +51,9 @@ def main(tokens: Sequence[str] | None = None) -> int:
             return 1
         if not _is_users(error):
             raise
-        print(f"semiseg: error: {_explain(error, tokens)}", file=sys.stderr)
+        print("semiseg: error:", printable(_explain(error, tokens), "\n"), file=sys.stderr)
         return 2
-    return 0
+    return status if isinstance(status, int) else 0  # most commands return nothing
 
 
 def build_app(tokens: Sequence[str] = ()) -> App:
