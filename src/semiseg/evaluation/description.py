@@ -13,6 +13,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
+from torch import nn
+
 from semiseg.config.fields import describe, type_hints
 from semiseg.config.options import EvaluationOptions, NetworkOptions
 from semiseg.data.masks import MAX_CLASSES
@@ -100,13 +102,15 @@ def read_description(path: Path) -> Description:
 
 def _document(path: Path) -> Mapping[str, Any]:
     try:
-        size = path.stat().st_size
-        if size > LARGEST_FILE:
-            _refuse(path, f"it has {size:,} bytes; expected at most {LARGEST_FILE:,}")
-        document = json.loads(path.read_bytes())
+        with path.open("rb") as file:
+            text = file.read(LARGEST_FILE + 1)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}. Make it readable, or restore it") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    if len(text) > LARGEST_FILE:
+        _refuse(path, f"it is larger than {LARGEST_FILE:,} bytes")
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
         _refuse(path, f"it is not JSON ({str(error)[:200]})")
     if not isinstance(document, dict):
         _refuse(path, f"it holds {_shown(document)}; expected an object of fields")
@@ -191,7 +195,8 @@ def _check_together(path: Path, found: Mapping[str, Any]) -> None:
         _refuse(path, f"weights_sha256 is {_shown(sha256)}; expected 64 hexadecimal digits")
     if several is not None:
         names = several["names"]
-        fit = 2 <= len(set(names)) == len(names) <= MOST_NETWORKS and all(map(str.isidentifier, names))
+        fit = 2 <= len(set(names)) == len(names) <= MOST_NETWORKS
+        fit = fit and all(name.isidentifier() and not hasattr(nn.ModuleDict, name) for name in names)
         if not fit or several["reported"] not in (*names, "mean"):
             _refuse(
                 path,
