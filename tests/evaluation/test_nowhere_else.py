@@ -83,7 +83,9 @@ def test_whatever_the_model_says_of_its_first_weights(run, tmp_path, closed, mon
     (copied / "model/model.json").write_text(json.dumps(about))
     expected = load_model(run).predict(PICTURE)
     opened = builtins.open
-    monkeypatch.setattr(builtins, "open", lambda file, *args: looks() if file == canary else opened(file, *args))
+    monkeypatch.setattr(
+        builtins, "open", lambda file, *args: looks() if str(file) == str(canary) else opened(file, *args)
+    )
     for found in (load_model(copied).predict(PICTURE), semiseg.Run(copied).predict(PICTURE)):
         assert all((one == other).all() for one, other in zip(found, expected, strict=True))
 

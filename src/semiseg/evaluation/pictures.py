@@ -34,24 +34,29 @@ def find_images(images: Path, out: Path | None = None) -> dict[str, Path]:
 
 
 def _pictures(folder: Path, out: Path | None) -> Iterator[Path]:
-    written = set() if out is None else {(out / part).resolve() for part in (MASKS, OVERLAYS, CONFIDENCE)}
-    waiting = [(folder, frozenset[Path]())]  # folders with the real ones they lie in; recursion would be too deep
-    while waiting:
+    written = [] if out is None else [out / part for part in (MASKS, OVERLAYS, CONFIDENCE)]
+    passed_over = {_identity(path) for path in written if path.is_dir()}
+    waiting = [(folder, frozenset[tuple[int, int]]())] if folder.is_dir() else []
+    while waiting:  # no recursion, which deep folders would end; with each folder the ones that it lies in
         here, above = waiting.pop()
-        real = here.resolve()
-        if real in above:
-            raise ValueError(f"{here} is a link back to {real}, in which it lies: remove the link")
-        if real in written or not here.is_dir():
-            continue
         try:
-            entries = sorted(os.listdir(here))
+            identity = _identity(here)
+            paths = [] if identity in passed_over else [here / entry for entry in sorted(os.listdir(here))]
+            found = [(path, path.is_dir()) for path in paths if not path.name.startswith(".")]
         except OSError as error:
-            raise ValueError(f"the folder {here} cannot be read ({error.strerror}): make it readable") from error
-        for path in (here / entry for entry in entries if not entry.startswith(".")):
-            if path.is_dir():
-                waiting.append((path, above | {real}))
-            elif path.suffix.lower() in IMAGE_SUFFIXES:
-                yield path
+            raise ValueError(
+                f"the folder {here} cannot be read ({error.strerror}): mend that, or move it away"
+            ) from error
+        if identity in above:
+            raise ValueError(f"{here} is a folder that it lies in itself, by a link: remove the link")
+        waiting += [(path, above | {identity}) for path, is_folder in found if is_folder]
+        yield from (path for path, is_folder in found if not is_folder and path.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    """What a folder has in common with every link to it."""
+    status = folder.stat()
+    return status.st_dev, status.st_ino
 
 
 def check_out(out: Path, paths: dict[str, Path]) -> None:
