@@ -20,7 +20,7 @@ MODULES = {
 TALKS = {
     "requests": set(),
     "httpx": set(),
-    "socket": {"training/experiment.py", "runtime/provenance.py", "runtime/launch.py", "runtime/lock.py"},  # its name
+    "socket": {"runtime/lock.py"},  # the machine's name
     "urllib.request": {"data/splits.py"},  # published lists of images
     "http.client": set(),
     "huggingface_hub": {
@@ -102,7 +102,8 @@ def test_only_the_files_that_fetch_what_was_asked_for_can_talk(module):
     ("line", "count"),
     [
         ("torch.load(path)", 1), ("torch.load(path, weights_only=False)", 1),
-        ("torch.load(path, weights_only=True)", 0), ("load_state_dict(path)", 1), ("model.load_state_dict(state)", 0), ("yaml.load(text)", 1),
+        ("torch.load(path, weights_only=True)", 0), ("load_state_dict(path)", 1),
+        ("model.load_state_dict(state)", 0), ("yaml.load(text)", 1),
         ("yaml.load(text, yaml.Loader)", 1), ("yaml.load(text, yaml.SafeLoader)", 0), ("import pickle", 1),
         ("from pickle import loads", 1), ("import dill as d, os", 1), ("eval('1')", 1), ("model.eval()", 0),
         ("exec(code)", 1), ("subprocess.run('ls', shell=True)", 1), ("subprocess.run(['ls'])", 0),

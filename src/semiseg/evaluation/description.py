@@ -96,8 +96,8 @@ def read_description(path: Path) -> Description:
         found["evaluation"] = EvaluationOptions(**found["evaluation"])
     except ValueError as error:
         _refuse(path, str(error))
-    absent = {"several": None, "weights_sha256": None}
-    return Description(**{key: (absent | found)[key] for key in type_hints(Description)})
+    written: dict[str, Any] = {"several": None, "weights_sha256": None} | found
+    return Description(**{key: written[key] for key in type_hints(Description)})
 
 
 def _document(path: Path) -> Mapping[str, Any]:
