@@ -40,8 +40,8 @@ from semiseg.runtime.launch import launch, started_processes
 from semiseg.runtime.progress import Progress
 from semiseg.runtime.timing import median_seconds
 from semiseg.training.experiment import build_experiment, build_method, build_trainer
+from semiseg.training.keeping import State
 from semiseg.training.optim import build_optimizer
-from semiseg.training.trainer import State
 from semiseg.types import LabeledBatch
 
 BACKWARD = 2 / 3  # of the compute: twice the work of the forward pass

@@ -95,7 +95,8 @@ def train(
 
     Args:
         recipe: a shipped name (`folder`), a YAML file, or a Config.
-        resume: go on from the last checkpoint of the run folder, or start where there is none.
+        resume: go on from the last checkpoint of the run folder, or start where there is no run; with more `steps`,
+            beyond the end of a finished run.
         console: where progress goes; None: the terminal.
         dataset: one of your own, as `Dataset.from_items` makes it, instead of the recipe's; or data.dataset by name.
         network: one of your own, as `wrap` makes it, of which a copy is trained; or a function that makes one, for
@@ -117,7 +118,7 @@ def train(
         chosen = {key: options[key] for key in ("method", "preset") if key in options}
         method = load_config(os.fspath(recipe), chosen).method
         config = load_config(os.fspath(recipe), whole_names(options, method))
-    folder = experiment.train(config, resume, console, dataset=dataset, network=network)
+    folder = experiment.train(config, resume, console, longer=True, dataset=dataset, network=network)
     return Run(folder, dataset, network)
 
 

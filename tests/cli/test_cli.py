@@ -17,6 +17,8 @@ from semiseg.cli.options import FIRST
 from semiseg.config.fields import ConfigError, option_help, option_types
 from semiseg.config.methods import METHOD_OPTIONS
 from semiseg.config.recipe import load_config, shipped_recipes
+from semiseg.runtime.files import write_error
+from semiseg.runtime.stopping import SIGNALS, Stopped
 
 
 @pytest.fixture
@@ -78,7 +80,7 @@ def test_train_hands_on_the_recipe_with_what_was_typed(calls, capsys):
     assert (config.data.labeled, config.train.steps, config.optim.lr, config.seed) == ("a.txt", 12, 1e-3, 4)
     assert (config.network.aspp_rates, config.run) == ((1, 2, 3), Path("r"))
     assert (config.data.scale, config.network) == (0.5, replace(load_config("camvid").network, aspp_rates=(1, 2, 3)))
-    assert kwargs == {"resume": False}
+    assert kwargs == {"resume": False, "longer": True}
     assert capsys.readouterr().out == "runs/x/report.html\n"
 
 
@@ -87,7 +89,7 @@ def test_train_takes_a_method_with_its_options_and_resumes(calls):
     config, kwargs = trained(calls)
     assert config.method == "cutmix"
     assert config.method_options == replace(load_config("folder", {"method": "cutmix"}).method_options, threshold=0.25)
-    assert kwargs == {"resume": True}
+    assert kwargs == {"resume": True, "longer": True}
 
 
 def test_options_may_come_before_the_recipe(calls):
@@ -387,7 +389,7 @@ def test_a_mistake_is_told_with_its_repair_and_starts_nothing(calls, capsys, lin
 
 
 def failing(monkeypatch, error):
-    def train(config, resume):
+    def train(config, resume, longer):
         raise error
 
     stand_in(monkeypatch, "semiseg.training.experiment", SimpleNamespace(train=train))
@@ -422,6 +424,21 @@ def test_a_stopped_training_tells_how_to_go_on(monkeypatch, capsys):
     assert "semiseg train folder --data.root 'my photos' --resume\n" in capsys.readouterr().err
     assert main(["train", "folder", "--resume"]) == 130
     assert "semiseg train folder --resume\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_the_exit_status_tells_the_signal(monkeypatch, capsys, number):
+    failing(monkeypatch, Stopped(number))
+    assert main(["train", "folder"]) == 128 + number
+    assert "semiseg train folder --resume\n" in capsys.readouterr().err
+
+
+def test_a_full_disk_tells_how_to_go_on(monkeypatch, capsys):
+    failing(monkeypatch, write_error(Path("runs/x/last.pt"), OSError(28, "No space left on device")))
+    assert main(["train", "folder"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("semiseg: error: runs/x/last.pt cannot be written: No space left on device (")
+    assert "semiseg train folder --resume\n" in error
 
 
 # The process as the user starts it

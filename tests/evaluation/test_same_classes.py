@@ -91,6 +91,15 @@ def test_evaluate_names_the_colour_that_changed(trained, classes):
         evaluate(trained / "run", console=QUIET)
 
 
+def test_evaluate_names_the_class_that_changed_in_a_file_without_colours(trained, classes):
+    classes.write_text("road\nheaven\ntree\n")
+    with pytest.raises(ValueError, match=CHANGES["renamed"][1]):
+        evaluate(trained / "run", console=QUIET)
+    classes.write_text("road\nsky\ntree\n")
+    with pytest.raises(ValueError, match="colour"):
+        evaluate(trained / "run", console=QUIET)
+
+
 def test_evaluate_goes_on_where_nothing_changed(trained, classes):
     classes.write_text("# the classes\n" + lines([*COLORS], COLORS))
     scores = evaluate(trained / "run", console=QUIET)
@@ -137,3 +146,15 @@ def test_a_difference_is_told_in_both_directions(change):
     assert class_difference(RECORD, RECORD) is None
     assert class_difference(other, other) is None
     assert class_difference(RECORD, other) != class_difference(other, RECORD) is not None
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [{}, [], 5, {"names": ["a"]}, {"names": "a", "colors": "b"}, {"names": ["a"], "colors": []},
+     {"names": [1], "colors": [[0, 0, 0]]}, {"names": ["a"], "colors": [[0, 0]]},
+     {"names": ["a"], "colors": [[0, 0, None]]},
+     {"names": ["a"], "colors": [7]}, {"names": None, "colors": None}],
+)  # fmt: skip
+def test_saved_classes_that_are_none_are_refused(saved):
+    with pytest.raises(ValueError, match="the saved classes are none"):
+        class_difference(saved, RECORD)

@@ -73,7 +73,7 @@ def tiny_config(run: Path, method: str = "prototype", *, data=None, evaluation=N
 def train_quietly(config: Config) -> None:
     """Train to the end, from wherever the run is."""
     multiprocessing.set_start_method("fork", force=True)  # of loading workers, as in a process the user started
-    train(config, resume=True, console=QUIET)
+    train(config, resume=True, longer=True, console=QUIET)
 
 
 def count_calls(config: Config, into: Path) -> None:

@@ -15,9 +15,10 @@ from semiseg.config.options import OptimOptions, TrainOptions
 from semiseg.methods.method import Method
 from semiseg.runtime.progress import Progress
 from semiseg.training.checkpoint import load_checkpoint
+from semiseg.training.keeping import Keeper, State
 from semiseg.training.optim import build_optimizer
 from semiseg.training.record import Record, read_record
-from semiseg.training.trainer import State, Trainer
+from semiseg.training.trainer import Trainer
 from semiseg.types import Clock, LabeledBatch, StepResult, UnlabeledBatch
 
 SGD = OptimOptions(lr=0.1, head_lr_factor=2, momentum=0.9, weight_decay=1e-3, power=0.9)
@@ -101,9 +102,7 @@ def trainer(folder: Path, method: Method | None = None, state: State | None = No
         labeled=tiny.one_by_one(step_batches(0)[0]),
         evaluate=lambda _: Score(next(mious, 50.0)),
         record=Record(folder / "metrics.jsonl", state.step),
-        folder=folder / "checkpoints",
-        config={"seed": 5},
-        split={},
+        keeper=Keeper(folder / "checkpoints", {"config": {"seed": 5}, "split": {}, "classes": {}}),
         progress=Progress("test", options.steps, console=Console(quiet=True)),
         state=state,
     )

@@ -53,7 +53,7 @@ def evaluations(run: Path) -> list[dict]:
 def test_a_finished_run_has_its_files_and_no_others(run):
     files = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
     checkpoints, model = {"checkpoints/best.pt", "checkpoints/last.pt"}, {"model/model.json", "model/model.safetensors"}
-    assert files == {"config.yaml", "metrics.jsonl", "result.json", "confusions.npz"} | checkpoints | model
+    assert files == {".lock", "config.yaml", "metrics.jsonl", "result.json", "confusions.npz"} | checkpoints | model
 
 
 def test_the_result_says_where_it_came_from(result):

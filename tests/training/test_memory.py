@@ -20,8 +20,9 @@ from semiseg.training import memory
 from semiseg.training import trainer as trainer_module
 from semiseg.training.checkpoint import load_checkpoint
 from semiseg.training.experiment import train
+from semiseg.training.keeping import State
 from semiseg.training.memory import MemoryShortError, probe, undone
-from semiseg.training.trainer import State, Trainer
+from semiseg.training.trainer import Trainer
 from semiseg.types import SegmentationOutput
 
 BATCH = 8  # labelled images of a step, and as many unlabelled ones

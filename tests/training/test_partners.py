@@ -13,8 +13,8 @@ from semiseg.data.loading import PartnerLoader, Sample, ViewKey, Views
 from semiseg.data.order import Stream
 from semiseg.parts.partners import WantsImages
 from semiseg.runtime import distributed
+from semiseg.training.keeping import State
 from semiseg.training.partners import Partners
-from semiseg.training.trainer import State
 from semiseg.types import UnlabeledBatch
 
 CPU = torch.device("cpu")

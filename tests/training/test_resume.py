@@ -1,19 +1,25 @@
 """A run that is killed at any moment and resumed ends, bit by bit, as the one that was left alone."""
 
+import json
 import multiprocessing
 import random
 import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from support import tiny_run
 from support.equality import entries, same, same_tensors, step_of
 
 from semiseg.config.recipe import Config
+from semiseg.data import open_dataset
+from semiseg.evaluation.same_classes import check_same_classes
+from semiseg.training import experiment
 from semiseg.training.checkpoint import load_checkpoint
 from semiseg.training.experiment import train
 
@@ -72,10 +78,10 @@ def test_a_run_killed_in_every_write(process, reference, tmp_path, method, half)
     expected, _ = reference(method)
     config = tiny_run.tiny_config(tmp_path / "run", method)
     reached = []
-    for write in (1, 2, 3, 4):
+    for write in range(1, 8):
         assert process(tiny_run.train_and_die_writing, config, write, half) == -signal.SIGKILL
         reached.append(step_of(config))
-    assert reached[:2] == [0, 0]  # in the record's first write, and in the first checkpoint's
+    assert reached[:5] == [0] * 5  # owner, record, config, checkpoints of steps 0 and 3
     assert reached == sorted(reached)
     assert 0 < reached[-1] <= 12
     assert process(tiny_run.train_quietly, config) == 0
@@ -157,10 +163,129 @@ def test_what_does_not_touch_the_weights_may_change(finished):
     same_tensors(load_checkpoint(config.run_folder / "checkpoints/last.pt")["method"], before)
 
 
+def left_alone(config: Config, pattern: str, **keywords) -> None:
+    """Resuming is refused in words of `pattern`, and nothing in the folder is touched."""
+    before = contents(config.run_folder)
+    with pytest.raises(ValueError, match=pattern):
+        train(config, resume=True, console=tiny_run.QUIET, **keywords)
+    assert contents(config.run_folder) == before
+
+
 def test_a_damaged_checkpoint_is_named_and_left(finished):
     last = finished.run_folder / "checkpoints/last.pt"
     last.write_bytes(last.read_bytes()[:1000])
-    before = contents(finished.run_folder)
-    with pytest.raises(ValueError, match=r"checkpoints/last\.pt is damaged"):
-        train(finished, resume=True, console=tiny_run.QUIET)
-    assert contents(finished.run_folder) == before
+    left_alone(finished, r"checkpoints/last\.pt is damaged")
+
+
+@pytest.mark.parametrize("best", [True, False])
+def test_a_run_whose_checkpoint_is_gone_is_not_begun_anew(finished, best):
+    checkpoints = finished.run_folder / "checkpoints"
+    (checkpoints / "last.pt").unlink()
+    if not best:
+        (checkpoints / "best.pt").unlink()
+    there = r"copy .*best\.pt there" if best else r"from a copy, or train again"
+    left_alone(finished, rf"last\.pt is not there, but .*metrics\.jsonl holds a run, which would be lost: .*{there}")
+
+
+def test_the_best_checkpoint_in_the_place_of_the_last_goes_on_from_there(reference, tmp_path):
+    shutil.copytree(reference("ael")[0], tmp_path / "run")
+    config = tiny_run.tiny_config(tmp_path / "run", "ael")
+    checkpoints = config.run_folder / "checkpoints"
+    shutil.copy(checkpoints / "best.pt", checkpoints / "last.pt")
+    assert step_of(config) < 12
+    train(config, resume=True, console=tiny_run.QUIET)
+    same(config.run_folder, reference("ael")[0])
+
+
+def test_a_damaged_line_of_the_record_is_named_and_nothing_is_dropped(finished):
+    record = finished.run_folder / "metrics.jsonl"
+    lines = record.read_bytes().splitlines(keepends=True)
+    record.write_bytes(b"".join([*lines[:2], lines[2][:20] + b"\n", *lines[3:]]))
+    left_alone(finished, r"line 3 of .*metrics\.jsonl is damaged: expected an object with kind and step")
+
+
+CLASSES = [
+    (lambda names: names[::-1], "line 1, class 0, was .*; the names are the same in another order"),
+    (lambda names: ("fog", *names[1:]), "line 1, class 0, was 'ground' and is 'fog'"),
+    (lambda names: (*names, "fog"), r"class \d+ \('fog'\), was added"),
+    (lambda names: names[:-1], "is gone"),
+]
+
+
+@pytest.mark.parametrize(("change", "pattern"), CLASSES)
+def test_classes_that_changed_their_meaning_are_refused(finished, monkeypatch, change, pattern):
+    last = finished.run_folder / "checkpoints/last.pt"
+    state = load_checkpoint(last)
+    names = tuple(state["classes"]["names"])
+    dataset = replace(open_dataset(finished.data, True), classes=change(names))
+    with pytest.raises(ValueError, match=pattern):
+        check_same_classes(state["classes"], dataset, finished.run_folder)
+    monkeypatch.setattr(experiment, "open_dataset", lambda *_: replace(dataset, classes=change(names)))
+    left_alone(finished, pattern)
+
+
+def test_a_colour_that_another_class_has_now_is_refused(finished):
+    saved = load_checkpoint(finished.run_folder / "checkpoints/last.pt")["classes"]
+    dataset = open_dataset(finished.data, True)
+    turned = replace(dataset, colors=dataset.colors[::-1])
+    with pytest.raises(ValueError, match=r"class 0 \('ground'\), had the colour 74 84 70 and has"):
+        check_same_classes(saved, turned, finished.run_folder)
+    check_same_classes(saved, dataset, finished.run_folder)
+    check_same_classes(None, turned, finished.run_folder)  # a run of before they were written down
+
+
+def test_a_checkpoint_of_before_is_taken(finished):
+    last = finished.run_folder / "checkpoints/last.pt"
+    old = load_checkpoint(last)
+    del old["classes"]
+    for new in ("rows", "retreats", "first_steps"):
+        del old["state"][new]
+    torch.save(old, last)
+    train(longer(finished, 14), resume=True, longer=True, console=tiny_run.QUIET)
+    assert load_checkpoint(last)["state"]["first_steps"] == 12
+
+
+# Longer runs ---------------------------------------------------------------------------------------------------------
+
+
+def train_lines(config: Config) -> list[dict]:
+    return [entry for entry in entries(config.run_folder) if entry["kind"] == "train"]
+
+
+def longer(config: Config, steps: int) -> Config:
+    return replace(config, train=replace(config.train, steps=steps))
+
+
+def test_a_finished_run_is_made_longer(finished):
+    """The rate is that of the longer schedule, the warm-up is what it was, and nothing that was done is done again."""
+    before, console = train_lines(finished), Console(file=StringIO(), width=1000)
+    train(longer(finished, 20), resume=True, longer=True, console=console)
+    said = console.file.getvalue()
+    assert "resumed from step 12 of 20 (" in said
+    assert "it was begun for 12 steps. The schedule is now of 20: the learning rate goes on at 0.0088 where" in said
+    lines = train_lines(finished)
+    assert lines[: len(before)] == before
+    assert [line["step"] for line in lines[len(before) :]] == [14, 15, 16, 18, 20]
+    for line in lines[len(before) :]:
+        assert line["lr"] == pytest.approx(0.02 * (1 - (line["step"] - 1) / 20) ** 0.9)
+        assert line["kept"] >= 0
+    saved = load_checkpoint(finished.run_folder / "checkpoints/last.pt")
+    assert (saved["state"]["step"], saved["state"]["first_steps"], saved["config"]["train"]["steps"]) == (20, 12, 20)
+    assert json.loads((finished.run_folder / "result.json").read_text())["steps"] == 20
+    train(longer(finished, 24), resume=True, longer=True, console=tiny_run.QUIET)  # and once more
+    assert load_checkpoint(finished.run_folder / "checkpoints/last.pt")["state"]["first_steps"] == 12
+
+
+def test_a_longer_run_that_is_killed_goes_on_the_same(process, finished, tmp_path):
+    shutil.copytree(finished.run_folder, tmp_path / "whole")
+    whole = longer(replace(finished, run=tmp_path / "whole"), 20)
+    train(whole, resume=True, longer=True, console=tiny_run.QUIET)
+    assert process(tiny_run.train_and_die_writing, longer(finished, 20), 5, True) == -signal.SIGKILL
+    assert 12 <= step_of(finished) < 20
+    train(longer(finished, 20), resume=True, longer=True, console=tiny_run.QUIET)
+    same(finished.run_folder, whole.run_folder)
+
+
+def test_fewer_steps_and_unasked_length_are_refused(finished):
+    left_alone(longer(finished, 6), r"train\.steps was 12 and is 6", longer=True)
+    left_alone(longer(finished, 20), r"train\.steps was 12 and is 20")  # a comparison's, which would not be fair

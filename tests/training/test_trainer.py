@@ -6,8 +6,8 @@ from support import ranks
 from support.tiny_trainer import SGD, Plain, lines, resumed, step_batches, trainer, weights
 
 from semiseg.training.checkpoint import load_checkpoint
+from semiseg.training.keeping import State
 from semiseg.training.optim import learning_rate
-from semiseg.training.trainer import State
 from semiseg.types import IGNORE, Clock
 
 # Gradients and schedule -----------------------------------------------------------------------------------------------

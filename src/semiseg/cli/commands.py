@@ -30,13 +30,13 @@ def train(recipe: str, /, *, resume: Annotated[bool, Parameter(group=RUN)] = Fal
     recipe
         A shipped recipe, a YAML file, or the config.yaml of a run.
     resume
-        Go on from the last checkpoint of the run folder.
+        Go on from the last checkpoint of the run folder; with more --train.steps, beyond the end of a finished run.
     """
     config = load_config(recipe, options)
     resolve_devices(config.train.devices)  # before the import: whoever only starts the others needs nothing of it
     from semiseg.training import experiment
 
-    run = experiment.train(config, resume=resume)
+    run = experiment.train(config, resume=resume, longer=True)
     if is_first():
         from semiseg import report
 

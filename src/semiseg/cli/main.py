@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -22,7 +23,8 @@ from semiseg.cli.options import HELP_ALL, join_booleans, named_config, with_opti
 from semiseg.cli.reproduce import reproduce
 from semiseg.config.fields import GONE, RENAMED, methods_with, option_types, repair
 from semiseg.config.methods import METHOD_OPTIONS
-from semiseg.runtime.launch import STOPPED, AloneError, first_to_fail, is_first, launch
+from semiseg.runtime.files import WriteError
+from semiseg.runtime.launch import AloneError, first_to_fail, is_first, is_launched_here, launch
 from semiseg.runtime.screen import PrintableFormatter, printable
 
 PIPE_CLOSED = 141  # 128 + SIGPIPE, as of a program that the signal ends
@@ -31,7 +33,8 @@ PIPE_CLOSED = 141  # 128 + SIGPIPE, as of a program that the signal ends
 def main(tokens: Sequence[str] | None = None) -> int:
     """Run one command, `tokens` after `semiseg`.
 
-    Returns the exit status: 0, 1 where a part failed, 2 for a mistake, 130 if stopped.
+    Returns the exit status: 0, 1 where a part failed, 2 for a mistake, 128 + its number if a signal stopped it (130:
+    Ctrl-C).
     """
     tokens = join_booleans(sys.argv[1:] if tokens is None else tokens)
     if logging.lastResort is not None:
@@ -41,9 +44,10 @@ def main(tokens: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except AloneError as alone:
         status = launch(main, tokens, alone.devices)
-        return _stopped(tokens) if status == STOPPED else status
-    except KeyboardInterrupt:
-        return _stopped(tokens) if is_first() else STOPPED
+        return _stopped(tokens, status) if status > 128 else status
+    except KeyboardInterrupt as error:
+        status = 128 + getattr(error, "number", signal.SIGINT)
+        return _stopped(tokens, status) if is_first() and not is_launched_here() else status
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _reader_is_gone():
             return PIPE_CLOSED
@@ -52,6 +56,8 @@ def main(tokens: Sequence[str] | None = None) -> int:
         if not _is_users(error):
             raise
         print("semiseg: error:", printable(_explain(error, tokens), "\n"), file=sys.stderr)
+        if isinstance(error, WriteError):
+            _how_to_go_on(tokens)
         return 2
     return status if isinstance(status, int) else 0  # most commands return nothing
 
@@ -118,11 +124,15 @@ def _is_users(error: Exception) -> bool:
     return last.f_globals.get("__name__", "").startswith("semiseg.")
 
 
-def _stopped(tokens: Sequence[str]) -> int:
+def _stopped(tokens: Sequence[str], status: int) -> int:
     print("\nsemiseg: stopped", file=sys.stderr)
+    _how_to_go_on(tokens)
+    return status
+
+
+def _how_to_go_on(tokens: Sequence[str]) -> None:
     if tokens[:1] == ["train"]:
         again = [*tokens, *([] if "--resume" in tokens else ["--resume"])]
         print(f"semiseg: to go on from the last checkpoint: semiseg {shlex.join(again)}", file=sys.stderr)
     if tokens[:1] in (["compare"], ["reproduce"]):
         print(f"semiseg: to go on, the same again: semiseg {shlex.join(tokens)}", file=sys.stderr)
-    return 130

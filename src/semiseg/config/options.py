@@ -212,11 +212,18 @@ class TrainOptions:
     """Steps between two evaluations; the last step is always evaluated."""
     checkpoint_every: int = field(default=500, metadata=FREE_ON_RESUME)
     """Steps between two checkpoints; the last step always has one."""
+    checkpoint_minutes: float = field(default=5.0, metadata=FREE_ON_RESUME)
+    """Minutes after which a checkpoint is written in any case; a signal to stop writes one, too."""
+    on_nonfinite: Literal["stop", "retreat"] = field(default="stop", metadata=FREE_ON_RESUME)
+    """Where a loss or a weight is NaN or infinite: `stop` names it; `retreat` goes back to the last checkpoint and on
+    at half the rate, three times at most."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_labeled", "batch_unlabeled", "accumulate", "devices", "log_every"):
             require(getattr(self, name) >= 1, f"train.{name} must be at least 1")
         require(min(self.evaluate_every, self.checkpoint_every) >= 1, "train: evaluate_every and checkpoint_every >= 1")
+        minutes = self.checkpoint_minutes
+        require(minutes > 0, f"train.checkpoint_minutes is {minutes}; expected more than 0")
         require(self.workers >= 0, f"train.workers is {self.workers}; expected 0 or more")
         require(self.threads is None or self.threads >= 1, f"train.threads is {self.threads}; expected 1 or more")
         accumulate, shares = self.accumulate, self.accumulate * self.devices

@@ -201,6 +201,11 @@ def config_from_dict(document: Mapping[str, Any], overrides: Mapping[str, object
     return _resolve(document, "saved config: ", "saved", overrides)
 
 
+def config_text(config: Config) -> str:
+    """Every option, resolved, as YAML that `load_config` reads back to an equal config."""
+    return yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=True)
+
+
 def save_config(config: Config, path: str | Path) -> None:
-    """Write every option, resolved, as YAML that `load_config` reads back to an equal config."""
-    Path(path).write_text(yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=True), "utf-8")
+    """Write `config_text` into a file."""
+    Path(path).write_text(config_text(config), "utf-8")

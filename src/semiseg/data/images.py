@@ -1,64 +1,95 @@
-"""Reading photographs: upright, RGB, 8 bits, with an error that names the file."""
+"""Reading pictures: the one door through which a file comes to a decoder, and photographs behind it.
+
+The content of a file says which of `FORMATS` it is, not the ending of its name; a decoder of anything else (PostScript
+would start a program) is never asked. Behind the door a picture is whole, upright, and the only one in its file. It has
+at most twice Pillow's `MAX_IMAGE_PIXELS`, 178,956,970 pixels.
+"""
 
 from __future__ import annotations
 
-import struct
-import zlib
+import os
+import re
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
+from typing import IO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
+
+from semiseg.data.formats import (
+    FORMATS,
+    HEAD,
+    Layout,
+    check_layout,
+    check_pages,
+    count_pages,
+    lacking,
+    layout,
+    tiff_size,
+    why_unknown,
+)
 
 Pixels = NDArray[np.uint8]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
 
-_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
-_DAMAGE = (OSError, SyntaxError, EOFError, struct.error, zlib.error)
+_TURNS = {  # EXIF orientation -> what puts the stored pixels upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = (5, 6, 7, 8)  # orientations that swap height and width
+_TURNING_CHUNKS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")  # of a PNG, not compressed
+_READABLE = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}  # modes that have an RGB of 8 bits
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
-@contextmanager
-def opened(path: Path | str, content: bytes | None = None) -> Iterator[Image.Image]:
-    """The picture in `path`; whatever is wrong with the file becomes a ValueError that names it.
+class Decoded(NamedTuple):
+    """A picture behind the door."""
+
+    picture: Image.Image  # whole and upright, in the file's own mode
+    layout: Layout
+
+
+def decoded(path: Path | str, content: bytes | None = None) -> Decoded:
+    """The picture in `path`, whole and turned upright as its EXIF orientation says.
 
     With `content` that is the picture, and `path` only its name.
+
+    Raises ValueError, naming the file and the repair, for whatever is wrong with the file, for more than one page, and
+    for bands or bits that would be left out.
     """
-    try:
-        with Image.open(path if content is None else BytesIO(content)) as picture:
-            yield picture
-    except FileNotFoundError:
-        raise ValueError(f"{path} does not exist. Restore it, or take its name out of the list") from None
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"{path} is larger than pictures may be ({error}). Cut it into pieces") from None
-    except _DAMAGE as error:
-        raise ValueError(
-            f"{path} cannot be read as a picture ({error}). It is damaged, cut short or of another format: "
-            "restore it, or take it out of the dataset"
-        ) from error
+    with _opened(path, content) as (picture, stored), _named(path):
+        return Decoded(_upright(picture), stored)
 
 
 def read_image(path: Path | str, content: bytes | None = None) -> Pixels:
     """The photograph in `path`, (H, W, 3) uint8 RGB, turned upright as its EXIF orientation says.
 
+    Alpha is left out, and the colours below it are kept. CMYK is converted without its colour profile.
     With `content` that is the photograph, and `path` only its name.
 
     Raises ValueError for a file that cannot be read, or whose pixels have more than 8 bits and no agreed way to 8.
     """
-    with opened(path, content) as picture:
-        return _pixels(picture, f"image {path}")
-
-
-def _pixels(picture: Image.Image, what: str) -> Pixels:
-    if picture.mode.startswith(("I", "F")):
-        raise ValueError(
-            f"{what} has {picture.mode!r} pixels (16 or 32 bits, one channel); expected 8 bits. "
-            "Save it as 8-bit grey or RGB: only you know which range of values matters"
-        )
-    return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"), dtype=np.uint8)
+    picture, stored = decoded(path, content)
+    if isinstance(picture, TiffImageFile):
+        _check_tiff(picture, stored, f"image {path}")
+    return _pixels(picture, f"image {path}")
 
 
 def as_pixels(image: object, what: str = "the image") -> Pixels:
@@ -69,6 +100,10 @@ def as_pixels(image: object, what: str = "the image") -> Pixels:
     if isinstance(image, str | Path):
         return read_image(image)
     if isinstance(image, Image.Image):
+        if image.format in ("PNG", "TIFF") and ";16" in str(getattr(image, "tile", "")):  # opened, not yet decoded
+            check_layout(Layout(bits=16, bands=len(image.getbands()), colours=4), what)
+        with _named(what):
+            image = _upright(image)
         return _pixels(image, what)
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
         return image
@@ -81,8 +116,140 @@ def described(value: object) -> str:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(H, W) that `read_image` will give, in pixels, from the file's header alone."""
-    with opened(path) as picture:
-        width, height = picture.size
-        sideways = picture.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS
-        return (width, height) if sideways else (height, width)
+    """(H, W) that `read_image` will give, in pixels, without decoding the picture.
+
+    Raises ValueError as `read_image` does, for what can be seen in the file's header.
+    """
+    with _opened(path) as (picture, _), _named(path):
+        width, height = tiff_size(picture.tag_v2) if isinstance(picture, TiffImageFile) else picture.size
+        if picture.format == "PNG":  # Pillow would decode all of it to learn its orientation; most have none
+            content = path.read_bytes()
+            if not any(chunk in content for chunk in _TURNING_CHUNKS):
+                return height, width
+        return (width, height) if _orientation(picture) in _SIDEWAYS else (height, width)
+
+
+@contextmanager
+def _opened(path: Path | str, content: bytes | None = None) -> Iterator[tuple[Image.Image, Layout]]:
+    """The picture in `path`, not yet decoded, and its layout. Errors of whoever uses it stay as they are."""
+    with _file(path) if content is None else BytesIO(content) as file:
+        picture = lacks = None
+        stored, pages = Layout(), 1
+        with _named(path):
+            head = file.read(HEAD)
+            with suppress(UnidentifiedImageError):
+                picture = Image.open(file, formats=FORMATS)
+                stored, pages = layout(picture, head), count_pages(picture, file)
+            if isinstance(picture, TiffImageFile):
+                lacks = lacking(picture.tag_v2)
+        if picture is None:
+            raise _damaged(path, why_unknown(file, head, path))
+        if lacks is not None:
+            raise _damaged(path, lacks)
+        check_pages(pages, path)
+        check_layout(stored, path)
+        yield picture, stored
+
+
+def _file(path: Path | str) -> IO[bytes]:
+    """`path`, opened. What is no file is refused before: opening a pipe would wait for a writer."""
+    try:
+        kind = stat.S_IFMT(os.stat(path).st_mode)
+        if kind == stat.S_IFREG:
+            return open(path, "rb")
+    except (FileNotFoundError, NotADirectoryError):
+        link = ", for it is a link to nothing" if os.path.islink(path) else ""
+        raise ValueError(f"{path} does not exist{link}. Restore it, or take its name out of the list") from None
+    except PermissionError:
+        raise ValueError(
+            f"{path} may not be read: permission denied. Give yourself the right to read it and to enter the folders "
+            "above it, as by `chmod -R u+rX FOLDER`"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    raise ValueError(f"{path} is {_KINDS.get(kind, 'no file')}; expected a file that holds a picture. Take it away")
+
+
+@contextmanager
+def _named(path: object) -> Iterator[None]:
+    """Decoders raise what they like: inside, all of it becomes a ValueError that names the file."""
+    try:
+        yield
+    except Image.DecompressionBombError as error:
+        size = str(error).partition(",")[0]  # without the suspicion
+        raise ValueError(
+            f"{path} is larger than pictures may be ({size}). Cut it into pieces, or restore it if its size is wrong"
+        ) from None
+    except MemoryError as error:
+        raise ValueError(
+            f"{path} does not fit into memory. Cut it into pieces, or restore it if its size in pixels is wrong"
+        ) from error
+    except Exception as error:
+        if "DataLoader worker" in str(error):  # raised by a signal, in whatever the main process is at
+            raise
+        if isinstance(error, OSError) and error.errno is not None:
+            raise _unreadable(path, error) from error
+        if "MAX_TEXT" in str(error):
+            raise ValueError(
+                f"{path} carries more text than a picture may ({error}). Save it without its metadata"
+            ) from error
+        raise _damaged(path, str(error) or type(error).__name__) from error
+
+
+def _unreadable(path: object, error: Exception) -> ValueError:
+    why = error.strerror if isinstance(error, OSError) else error
+    return ValueError(f"{path} could not be read ({why}). Look after the disk or its connection, then try again")
+
+
+def _damaged(path: object, why: str) -> ValueError:
+    return ValueError(
+        f"{path} cannot be read as a picture ({why}). It is damaged, cut short or of another format: "
+        "restore it, or take it out of the dataset"
+    )
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    # Pillow turns a TIFF as its tag says, and forgets the tag.
+    done = isinstance(picture, TiffImageFile) and ExifTags.Base.Orientation in picture.tag_v2
+    picture.load()
+    turn = None if done else _TURNS.get(_orientation(picture))
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _orientation(picture: Image.Image) -> int:
+    """EXIF's, else XMP's, which only newer versions of Pillow look up in every format."""
+    orientation = picture.getexif().get(ExifTags.Base.Orientation)
+    if orientation is None:
+        xmp = picture.info.get("XML:com.adobe.xmp") or picture.info.get("xmp")
+        xmp = xmp.encode() if isinstance(xmp, str) else xmp
+        match = re.search(rb'tiff:Orientation(?:="|>)([0-9])', xmp) if isinstance(xmp, bytes) else None
+        orientation = 1 if match is None else int(match[1])
+    return orientation
+
+
+def _check_tiff(picture: Image.Image, stored: Layout, what: str) -> None:
+    """A photograph's bands are colours, its fourth is an outline, and its numbers begin at 0."""
+    if stored.signed and picture.mode == "L":
+        raise ValueError(f"{what} has signed 8-bit pixels; expected 0..255. Save it as unsigned 8-bit grey or RGB")
+    if picture.mode in ("LA", "PA", "RGBA"):
+        counts = picture.getchannel("A").histogram()
+        if sum(counts[1:-1]) > sum(counts) / 2:
+            raise ValueError(
+                f"{what} has a last band that it calls alpha, but most of its values are neither 0 nor 255: perhaps "
+                "near infrared. Save it with the three bands you mean"
+            )
+
+
+def _pixels(picture: Image.Image, what: str) -> Pixels:
+    if picture.mode.startswith(("I", "F")):
+        raise ValueError(
+            f"{what} has {picture.mode!r} pixels (16 or 32 bits, one channel); expected 8 bits. "
+            "Save it as 8-bit grey or RGB: only you know which range of values matters"
+        )
+    if picture.mode not in _READABLE:
+        raise ValueError(f"{what} has {picture.mode!r} pixels; expected grey, RGB or CMYK. Save it as 8-bit RGB")
+    with _named(what):
+        if picture.mode == "P":
+            picture = picture.copy()
+            picture.info.pop("transparency", None)  # else Pillow warns that it is left out
+        return np.asarray(picture.convert("RGB"), dtype=np.uint8)

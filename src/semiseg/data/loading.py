@@ -23,6 +23,7 @@ from semiseg.data.dataset import Dataset, ImageSet
 from semiseg.data.order import Order, Stream
 from semiseg.parts.augment import as_batch, normalise, weak_view
 from semiseg.runtime.distributed import own_slots
+from semiseg.runtime.stopping import SIGNALS
 from semiseg.types import LabeledBatch, UnlabeledBatch
 
 WholeImage = tuple[str, Tensor, Tensor | None]  # name, image (1, 3, H, W) float32 normalised, label (H, W) int64
@@ -241,6 +242,7 @@ def _stacked(views: list[Sample]) -> Crops:
 
 
 def _start_worker(_: int) -> None:
-    """One thread per worker, and Ctrl-C is the parent's to answer."""
+    """One thread per worker, and what asks for an end is the parent's to answer: it takes one more step, and saves."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

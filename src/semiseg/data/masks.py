@@ -1,7 +1,8 @@
 """Reading a mask: index, palette, colour code or 0/255; and what is wrong with it, in words.
 
-Masks are read with PIL and never converted: a palette PNG holds indices, and any conversion (or OpenCV) would give the
-brightness of the palette's colours instead.
+Masks come through the door of `data.images` and are never converted: a palette PNG holds indices, and any conversion
+would give the brightness of the palette's colours instead. An orientation in a mask's own EXIF is applied, as a
+photograph's is: a mask means what every viewer shows.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semiseg.data.dataset import Color, Pixels
-from semiseg.data.images import image_size, opened
+from semiseg.data.images import decoded, image_size
 from semiseg.types import IGNORE
 
 MAX_CLASSES = IGNORE
 """A mask has one byte per pixel, and one of its values means "ignore"."""
 
-# PIL stretches grey PNGs of 2 and 4 bits to 0..255; an index has to be shrunk back.
-_STRETCH = {"L;2": 85, "L;4": 17}
+# PIL stretches grey of 2 and 4 bits to 0..255; an index has to be shrunk back.
+_STRETCH = {2: 85, 4: 17}
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class MaskReader:
         height, width = image_size(image)
         if values.shape != (height, width):
             turned = values.shape == (width, height)
-            why = "; the photograph is turned by its EXIF orientation, the mask is not" if turned else ""
+            why = "; one of them is turned by its EXIF orientation, or was by hand, the other is not" if turned else ""
             raise ValueError(
                 f"mask {path} is {values.shape[1]} x {values.shape[0]} pixels, but its image {image} is {width} x "
                 f"{height} (width x height){why}. Save the mask at the size of the image"
@@ -102,21 +103,26 @@ def looks_binary(masks: Iterable[frozenset[int]]) -> bool:
 
 
 def _read_pixels(path: Path) -> NDArray[np.integer]:
-    with opened(path) as picture:
-        if picture.mode in ("RGB", "RGBA"):
-            return np.asarray(picture.convert("RGB"))
-        if picture.mode not in ("1", "L", "P") and not picture.mode.startswith("I"):
-            raise ValueError(
-                f"mask {path} has {picture.mode!r} pixels; expected one channel of class indices, or RGB. "
-                "Save it as an 8-bit grey or palette PNG"
-            )
-        # PIL names the file's own pixel format in the tile that it is about to decode.
-        tiles = getattr(picture, "tile", [])
-        stretch = _STRETCH.get(str(tiles[0][3]), 1) if tiles else 1
-        pixels = np.asarray(picture)
+    """(H, W) indices, or (H, W, 3) colours. Bilevel masks are 1 where they are shown white; alpha is left out."""
+    picture, stored = decoded(path)
+    if picture.mode in ("RGB", "RGBA"):
+        return np.asarray(picture.convert("RGB"))
+    if picture.mode not in ("1", "L", "P") and not picture.mode.startswith("I"):
+        raise ValueError(
+            f"mask {path} has {picture.mode!r} pixels; expected one channel of class indices, or RGB. "
+            "Save it as an 8-bit grey or palette PNG"
+        )
+    if stored.white_is_zero and picture.mode not in ("1", "P"):
+        raise ValueError(
+            f"mask {path} is a TIFF whose 0 is white, so that its indices count down. Save it as a PNG, or with the "
+            "tag PhotometricInterpretation 1 (black is zero)"
+        )
+    pixels = np.asarray(picture)
     if pixels.dtype == bool:
         return pixels.astype(np.uint8)
-    return pixels if stretch == 1 else pixels // stretch
+    if stored.signed and pixels.dtype == np.uint8:
+        return pixels.view(np.int8)  # so that -1 is not taken for 255
+    return pixels // _STRETCH[stored.bits] if picture.mode == "L" and stored.bits in _STRETCH else pixels
 
 
 def _color_codes(pixels: NDArray[np.uint8]) -> NDArray[np.int32]:

@@ -29,11 +29,11 @@ def check_same_classes(saved: Mapping[str, Any] | None, dataset: Dataset, folder
 def check_classes_file(saved: Mapping[str, Any] | None, data: DataOptions, folder: Path) -> None:
     """The same of a classes.txt before any mask is read by it, which would fail for a reason that misleads."""
     path = data.root / "classes.txt"
-    if saved is None or data.dataset != "folder" or not path.is_file():
+    if saved is None or not _is_record(saved) or data.dataset != "folder" or not path.is_file():
         return
     reader = read_classes(path)
     if reader.classes:
-        now = class_record(reader.classes, reader.colors or [(r, g, b) for r, g, b in saved["colors"]])
+        now = {"names": list(reader.classes), "colors": [*map(list, reader.colors or ())] or saved["colors"]}
         _refuse(class_difference(saved, now), f"the classes in {path}", folder)
 
 
@@ -46,7 +46,12 @@ def _refuse(difference: str | None, what: str, folder: Path) -> None:
 
 
 def class_difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
-    """What differs first between two `class_record`s, in words; None where they are equal."""
+    """What differs first between two `class_record`s, in words; None where they are equal.
+
+    Raises ValueError where the first, which a file held, is none.
+    """
+    if not _is_record(before):
+        raise ValueError("the saved classes are none: expected names, and as many colours of three whole numbers")
     old, new = list(before["names"]), list(after["names"])
     if old == new:
         pairs = zip(old, before["colors"], after["colors"], strict=False)
@@ -62,6 +67,14 @@ def class_difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> str
         return f"line {place + 1}, class {place} ({longer[place]!r}), {what} ({counts})"
     order = "; the names are the same in another order" if sorted(old) == sorted(new) else f" ({counts})"
     return f"line {number + 1}, class {number}, was {old[number]!r} and is {new[number]!r}{order}"
+
+
+def _is_record(value: Any) -> bool:
+    names, colors = (value.get(key) if isinstance(value, Mapping) else None for key in ("names", "colors"))
+    if not isinstance(names, list) or not isinstance(colors, list) or len(names) != len(colors):
+        return False
+    kinds = [[type(part) for part in color] if isinstance(color, list) else None for color in colors]
+    return all(isinstance(name, str) for name in names) and all(each == [int] * 3 for each in kinds)
 
 
 def _rgb(color: Sequence[int]) -> str:

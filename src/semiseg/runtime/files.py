@@ -2,33 +2,108 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import numpy as np
-from numpy.typing import ArrayLike
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+_TEMPORARY = ".semiseg-{}.tmp"
+
+
+class WriteError(OSError):
+    """A file could not be written: the disk is full, read-only or gone. The message says which, and the space left."""
+
+    def __str__(self) -> str:
+        return self.strerror or ""
+
+
+def write_error(path: Path, error: OSError) -> WriteError:
+    """`error`, met while `path` was written, in words."""
+    return WriteError(
+        error.errno,
+        f"{path} cannot be written: {error.strerror or error} ({_free_space(path)}). What it held before is kept. "
+        "Make room there, or choose another place; then give the command again",
+        str(path),
+    )
+
+
+def _free_space(path: Path) -> str:
+    there = next((folder for folder in path.absolute().parents if folder.is_dir()), Path("/"))
+    try:
+        return f"{shutil.disk_usage(there).free / 1e6:,.1f} MB are free in {there}"
+    except OSError as error:
+        return f"{there} does not answer: {error.strerror}"
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Call `write` with a file that becomes `path` only when it is whole and on the disk.
 
-    What a killed process left of it, `.NAME.tmp`, is overwritten by the next call for the same path.
+    Until then it has a name that no other process has, in the folder of `path`; a killed process leaves it there, for
+    `remove_temporaries`. Raises WriteError where the disk does not take it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(_TEMPORARY.format(secrets.token_hex(8)))
     try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with _failures_of(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            raw = _Raw(temporary, "xb")  # "x" follows no link that was put there
+        try:
+            with io.BufferedWriter(raw) as file:
+                write(file)
+                file.flush()
+                with _failures_of(path):
+                    os.fsync(file.fileno())
+        except Exception as error:
+            if raw.failed is not None:  # and not a file that `write` reads
+                raise write_error(path, raw.failed) from error
+            raise
+        with _failures_of(path):
+            temporary.replace(path)
     except BaseException:  # a full disk, or Ctrl-C: half a file is of no use
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def _failures_of(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+class _Raw(io.FileIO):
+    """A file that remembers why a write failed, where the writer tells it in words of its own, as torch does."""
+
+    failed: OSError | None = None
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.failed = error
+            raise
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append a line to a text file. Raises WriteError where the disk does not take it."""
+    with _failures_of(path), path.open("a", encoding="utf-8") as file:
+        file.write(line)
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what killed processes left of their writes in `folder`, where nobody else writes now."""
+    for path in folder.rglob(_TEMPORARY.format("*")):
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
@@ -39,6 +114,8 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
 
 def write_arrays(path: Path, arrays: Mapping[str, ArrayLike]) -> None:
     """Write arrays by name into a compressed .npz file, atomically."""
+    import numpy as np  # not for the command line, which asks this file what went wrong
+
     made = {name: np.asarray(values) for name, values in arrays.items()}
     write_atomically(path, lambda file: np.savez_compressed(file, allow_pickle=False, **made))
 

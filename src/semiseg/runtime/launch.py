@@ -7,6 +7,7 @@ started it. No torch when this is imported: a mistake in the options is answered
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -18,9 +19,13 @@ from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from semiseg.runtime.stopping import SIGNALS, WARNING, Stopped, StopRequest
+
 # Processes have so long to end by themselves before they are made to, and as long again before they are killed.
 GRACE = 10.0  # seconds
+PATIENCE = 300.0  # seconds in which processes that were asked to stop may end their step, or evaluation, and save
 STOPPED = 128 + signal.SIGINT  # exit status after Ctrl-C
+_launched_here = False  # whether this process is one of those that `launch` started
 
 
 class AloneError(ValueError):
@@ -69,6 +74,11 @@ def is_first() -> bool:
     return not is_launched() or os.environ["RANK"] == "0"
 
 
+def is_launched_here() -> bool:
+    """Whether this process was started by `launch`, which speaks for it when it is stopped."""
+    return _launched_here
+
+
 def first_to_fail() -> bool:
     """Whether no process of this run failed before this one. Only the first may say why.
 
@@ -87,9 +97,10 @@ def first_to_fail() -> bool:
 
 
 def launch(main: Callable[[Sequence[str]], int], tokens: Sequence[str], count: int) -> int:
-    """Run `main(tokens)` in `count` processes of this machine. Returns the exit status, STOPPED after Ctrl-C.
+    """Run `main(tokens)` in `count` processes of this machine. Returns the exit status, 128 + N after signal N.
 
-    When one fails, or is killed, the others are ended. None outlives this process.
+    When one fails, or is killed, the others are ended. A signal to stop is passed on to all, which save and stop; a
+    second one ends them at once. None outlives this process.
     """
     from torch.distributed import TCPStore
     from torch.multiprocessing import start_processes
@@ -98,19 +109,37 @@ def launch(main: Callable[[Sequence[str]], int], tokens: Sequence[str], count: i
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     context = start_processes(_process, (main, list(tokens), count, store.port), count, join=False)
     processes: list[Any] = context.processes  # pyright: ignore[reportOptionalMemberAccess]  # None if it had joined
+    with StopRequest():
+        try:
+            return _wait(processes)
+        except Stopped as stopped:
+            _ask_to_stop(processes)
+            return 128 + stopped.number
+
+
+def _ask_to_stop(processes: Sequence[BaseProcess]) -> None:
+    """Pass the warning on, which unlike a second Ctrl-C stops none at once, and wait for them to save."""
     try:
-        return _wait(processes)
-    except KeyboardInterrupt:
+        for process in processes:
+            if process.pid is not None and process.exitcode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, WARNING or signal.SIGTERM)
+        _join(processes, PATIENCE)
+    except Stopped:
+        pass
+    finally:
         _end(processes)
-        return STOPPED
 
 
 def _process(rank: int, main: Callable[[Sequence[str]], int], tokens: Sequence[str], count: int, port: int) -> None:
     import torch
 
-    # torch sends this signal when the parent is gone; Ctrl-C sends it too, and is the parent's to answer. As a run may
-    # be killed at any moment, there is nothing to tidy up, and a process that waits for others could not.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    global _launched_here
+    _launched_here = True
+    # torch sends SIGINT when the parent is gone, and Ctrl-C sends it to all. Where a run is under way it saves and
+    # stops; before that, there is nothing to tidy up, and a process that waits for others could not.
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
     parent = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     elastic = {"TORCHELASTIC_USE_AGENT_STORE": True, "TORCHELASTIC_RESTART_COUNT": 0}  # the store is the parent's
@@ -157,8 +186,8 @@ def _end(processes: Sequence[BaseProcess]) -> None:
         process.join()
 
 
-def _join(processes: Sequence[BaseProcess]) -> None:
-    """Wait GRACE seconds, all together, for the processes to end."""
-    end = time.monotonic() + GRACE
+def _join(processes: Sequence[BaseProcess], seconds: float = GRACE) -> None:
+    """Wait so many seconds, all together, for the processes to end."""
+    end = time.monotonic() + seconds
     for process in processes:
         process.join(max(0.0, end - time.monotonic()))

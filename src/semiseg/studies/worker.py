@@ -18,6 +18,7 @@ from rich.console import Console
 
 from semiseg.config.recipe import Config
 from semiseg.report import write_report
+from semiseg.runtime.launch import STOPPED
 from semiseg.training import experiment
 
 ERROR = "semiseg: error: "
@@ -36,6 +37,8 @@ def train_into(config: Config, log: Path, environment: Mapping[str, str], thread
     torch.set_num_threads(threads)
     try:
         write_report(experiment.train(config, resume=True, console=Console(file=sys.stdout, width=120)))
+    except KeyboardInterrupt:
+        os._exit(STOPPED)  # the run is saved
     except Exception as error:
         message = str(error)
         if not isinstance(error, ValueError):  # ours, not the user's

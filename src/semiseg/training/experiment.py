@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,28 +13,33 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from semiseg.config.changes import check_same_run
 from semiseg.config.network import require_multiple
 from semiseg.config.options import require
-from semiseg.config.recipe import Config, config_from_dict, config_to_dict, save_config
+from semiseg.config.recipe import Config, config_text, config_to_dict
 from semiseg.config.registry import CUSTOM
 from semiseg.data import open_dataset
 from semiseg.data.dataset import Dataset, ImageSet, check_same_lists
 from semiseg.data.loading import PartnerLoader, Views, labeled_images, training_batches
 from semiseg.evaluation.evaluator import Evaluation, Evaluator, hidden_labels
+from semiseg.evaluation.same_classes import check_same_classes, class_record
 from semiseg.methods import METHODS, Method, MethodContext
 from semiseg.networks import ViTEncoder, build, check_segmentor, with_shared_statistics
 from semiseg.parts.partners import WantsImages
 from semiseg.parts.segmentor import Segmentor
 from semiseg.runtime.distributed import gathered, pick_device, process_group, rank
+from semiseg.runtime.files import write_atomically
 from semiseg.runtime.launch import resolve_devices
+from semiseg.runtime.lock import only_here
 from semiseg.runtime.progress import Progress
-from semiseg.training.checkpoint import LAST, load_checkpoint
+from semiseg.runtime.stopping import StopRequest
+from semiseg.training.checkpoint import LAST, load_into
 from semiseg.training.compilation import compile_networks, uncompiled
+from semiseg.training.keeping import Keeper, State
 from semiseg.training.optim import Optimizer, build_optimizer
 from semiseg.training.record import CONFIG, METRICS, Record
 from semiseg.training.result import finish
-from semiseg.training.trainer import State, Trainer
+from semiseg.training.resuming import find_checkpoint, where_it_goes_on
+from semiseg.training.trainer import Trainer
 
 Network = Segmentor | Callable[[], Segmentor]
 """A network of one's own: an object, of which copies are trained, or a function that makes one."""
@@ -67,17 +73,24 @@ class Experiment:
 
 
 def build_experiment(
-    config: Config, weights: bool = True, *, dataset: Dataset | None = None, network: Network | None = None
+    config: Config,
+    weights: bool = True,
+    *,
+    first_steps: int | None = None,
+    dataset: Dataset | None = None,
+    network: Network | None = None,
 ) -> Experiment:
     """Dataset, network and method of a config; `weights` False leaves the encoder random, for a checkpoint to fill.
 
-    `dataset` and `network` are given as objects, instead of the config's.
+    `first_steps` are the steps that a run was begun for, where it was made longer since. `dataset` and `network` are
+    given as objects, instead of the config's.
     """
     device = pick_device(config.train.device)
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
     dataset = open_dataset(config.data, METHODS[config.method].uses_unlabeled, dataset)
-    method = build_method(config, dataset.classes, weights, len(dataset.unlabeled), network=network).to(device)
+    made = {"network": network, "first_steps": first_steps}
+    method = build_method(config, dataset.classes, weights, len(dataset.unlabeled), **made).to(device)
     return Experiment(config, dataset, with_shared_statistics(method, device), device)
 
 
@@ -88,6 +101,7 @@ def build_method(
     unlabeled: int = 0,
     *,
     network: Network | None = None,
+    first_steps: int | None = None,
 ) -> Method:
     """Network and method of a config, on the CPU, started from config.seed; `unlabeled` images are there to train on.
 
@@ -107,10 +121,9 @@ def build_method(
             made = made.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         return made
 
+    steps = first_steps or config.train.steps  # warm-up is a share of these
     sizes = {"num_unlabeled": unlabeled, "batch_unlabeled": config.train.batch_unlabeled}
-    context = MethodContext(
-        classes, config.train.steps, config.seed, config.loss, config.augment, another=another, **sizes
-    )
+    context = MethodContext(classes, steps, config.seed, config.loss, config.augment, another=another, **sizes)
     return METHODS[config.method](another(), config.method_options, context)
 
 
@@ -141,44 +154,53 @@ def train(
     resume: bool = False,
     console: Console | None = None,
     *,
+    longer: bool = False,
     dataset: Dataset | None = None,
     network: Network | None = None,
 ) -> Path:
     """Train, or go on with, the run that `config` describes; returns its folder.
 
-    `dataset` and `network` are given as objects, instead of the config's; the run's config then says `custom`.
-    In each of several processes (`train.devices`) the same call; the first one writes and prints. Raises ValueError
-    where the run folder holds a run and `resume` is False, or another run and `resume` is True, and AloneError where
-    the other processes were not started.
+    With `longer` the run may be asked for more steps than it was begun for. `dataset` and `network` are given as
+    objects, instead of the config's; the run's config then says `custom`. In each of several processes
+    (`train.devices`) the same call; the first one writes and prints. Raises ValueError where the run folder holds a run
+    and `resume` is False, or another run and `resume` is True, or is in use, AloneError where the other processes were
+    not started, and Stopped, with the run saved, at a signal.
     """
     config = replace(config, train=replace(config.train, devices=resolve_devices(config.train.devices)))
     if dataset is not None:
         config = replace(config, data=replace(config.data, dataset=CUSTOM))
     if network is not None:
         config = replace(config, network=replace(config.network, name=CUSTOM))
-    with process_group(pick_device(config.train.device)):
+    with StopRequest() as stop, process_group(pick_device(config.train.device)):
         own = {"dataset": dataset, "network": network}
-        return _train(config, resume, console if rank() == 0 else Console(quiet=True), own)
+        console = console if rank() == 0 else Console(quiet=True)
+        with only_here(config.run_folder) if rank() == 0 else contextlib.nullcontext():
+            return _train(config, find_checkpoint(config, resume, longer), stop, console, own)
 
 
-def _train(config: Config, resume: bool, console: Console | None, own: dict[str, Any]) -> Path:
-    saved = _checkpoint(config, resume)
-    experiment = build_experiment(config, weights=saved is None, **own)
+def _train(
+    config: Config, saved: dict[str, Any] | None, stop: StopRequest, console: Console | None, own: dict[str, Any]
+) -> Path:
+    first_steps = None if saved is None else saved["state"].get("first_steps")
+    experiment = build_experiment(config, weights=saved is None, first_steps=first_steps, **own)
     _check_agreement(experiment, 0 if saved is None else saved["state"]["step"])
     optimizer, state = build_optimizer(experiment.method.parameter_groups(), config.optim), State()
+    going_on = None
     if saved is not None:
         check_same_lists(saved["split"], experiment.dataset.split, saved["split"], experiment.folder)
-        experiment.method.load_state_dict(saved["method"])
-        optimizer.load_state_dict(saved["optimizer"])
-        state = State(**saved["state"])
+        check_same_classes(saved["classes"], experiment.dataset, experiment.folder)
+        load_into(experiment.method, saved["method"], experiment.checkpoints / LAST)
+        load_into(optimizer, saved["optimizer"], experiment.checkpoints / LAST)
+        state, going_on = State.read(saved["state"], experiment.checkpoints / LAST), where_it_goes_on(config, saved)
     del saved  # as large as the method and its optimizer together
     with Progress(config.method, config.train.steps, state.step, console) as bar:
-        trainer = build_trainer(experiment, optimizer, state, bar)
-        if state.step == 0 and rank() == 0:
+        if going_on is not None:
+            bar.say(going_on)
+        trainer = build_trainer(experiment, optimizer, state, bar, stop)
+        if rank() == 0:
             # Whole or not at all: half a YAML file reads as a config with defaults for the other half.
-            partial = experiment.folder / f".{CONFIG}.tmp"
-            save_config(config, partial)
-            partial.replace(experiment.folder / CONFIG)
+            text = config_text(config).encode()
+            write_atomically(experiment.folder / CONFIG, lambda file: file.write(text))
         finish(experiment, trainer.run(), bar)
     return experiment.folder
 
@@ -196,24 +218,9 @@ def _check_agreement(experiment: Experiment, step: int) -> None:
                 )
 
 
-def _checkpoint(config: Config, resume: bool) -> dict[str, Any] | None:
-    """The checkpoint to go on from; None to start, also where a run was stopped before it had one."""
-    folder = config.run_folder
-    last, record = folder / "checkpoints" / LAST, folder / METRICS
-    if not last.exists() and not (record.exists() and record.stat().st_size):
-        return None  # nothing, or a run that was refused before its first step
-    if not resume:
-        raise ValueError(
-            f"{folder} already holds a run: go on with it by --resume, choose another folder by --run, or delete it"
-        )
-    if not last.exists():
-        return None
-    state = load_checkpoint(last)
-    check_same_run(config, config_from_dict(state["config"]), folder)
-    return state
-
-
-def build_trainer(experiment: Experiment, optimizer: Optimizer, state: State, bar: Progress) -> Trainer:
+def build_trainer(
+    experiment: Experiment, optimizer: Optimizer, state: State, bar: Progress, stop: StopRequest | None = None
+) -> Trainer:
     """The loop of an experiment, from `state` on, under the live progress `bar`."""
     config, dataset = experiment.config, experiment.dataset
     evaluator = experiment.evaluator(dataset.val)
@@ -234,6 +241,8 @@ def build_trainer(experiment: Experiment, optimizer: Optimizer, state: State, ba
 
     if config.train.compile:
         compile_networks(experiment.method)
+    classes = class_record(dataset.classes, dataset.colors)
+    identity = {"config": config_to_dict(config), "split": dataset.split, "classes": classes}
     wants_images = isinstance(experiment.method, WantsImages)
     return Trainer(
         method=experiment.method,
@@ -246,10 +255,9 @@ def build_trainer(experiment: Experiment, optimizer: Optimizer, state: State, ba
         labeled=labeled_images(dataset.labeled),
         evaluate=evaluate,
         record=Record(experiment.folder / METRICS, state.step),
-        folder=experiment.checkpoints,
-        config=config_to_dict(config),
-        split=dataset.split,
+        keeper=Keeper(experiment.checkpoints, identity, config.train.checkpoint_minutes),
         progress=bar,
+        stop=stop or StopRequest(),
         state=state,
         measures=config.evaluation.instruments,
         request=PartnerLoader(views, config.train, experiment.device) if wants_images else None,

@@ -11,15 +11,15 @@ from typing import Any
 
 from rich.console import Console
 
-from semiseg.config.recipe import config_from_dict
 from semiseg.data.dataset import Dataset, check_same_lists
 from semiseg.evaluation.model import written_classes
 from semiseg.evaluation.same_classes import check_classes_file, check_same_classes
 from semiseg.runtime.files import write_json
 from semiseg.runtime.progress import Progress
 from semiseg.runtime.provenance import provenance
-from semiseg.training.checkpoint import BEST, LAST, load_checkpoint
+from semiseg.training.checkpoint import BEST, LAST, load_checkpoint, load_into
 from semiseg.training.experiment import Experiment, Network, build_experiment
+from semiseg.training.resuming import saved_config
 
 OF_TRAINING = ("hidden", "instruments")
 """Options of the evaluations during training alone."""
@@ -46,8 +46,9 @@ def load_run(
         raise ValueError(f"there is no checkpoint {checkpoint!r}; expected {' or '.join(files)}")
     if not (run / "checkpoints").is_dir():
         raise ValueError(f"{run} is not a run folder: expected {run / 'checkpoints'}; `semiseg train` makes one")
-    state = load_checkpoint(run / "checkpoints" / files[checkpoint])
-    config = config_from_dict(state["config"])
+    path = run / "checkpoints" / files[checkpoint]
+    state = load_checkpoint(path)
+    config = saved_config(state, path)
     device = "cpu" if config.train.device == "cpu" else "auto"
     config = replace(
         config,
@@ -62,7 +63,7 @@ def load_run(
     experiment = build_experiment(config, weights=False, dataset=dataset, network=network)
     check_same_classes(classes, experiment.dataset, run)
     check_same_lists(state["split"], experiment.dataset.split, ("val", "test"), run)
-    experiment.method.load_state_dict(state["method"])
+    load_into(experiment.method, state["method"], path)
     return experiment
 
 

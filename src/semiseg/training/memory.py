@@ -73,13 +73,13 @@ def advice(sizes: Sequence[int], parts: int, why: str, last_good: str = "") -> s
 
 
 @contextlib.contextmanager
-def explained(sizes: Sequence[int], parts: int, last_good: Callable[[], str]) -> Iterator[None]:
+def explained(sizes: Sequence[int], parts: int, last_good: str) -> Iterator[None]:
     """Raises MemoryShortError where memory runs out in here, in a step like the tried one."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         why = "it did fit when the run began, so this device may be smaller, or something else may be using its memory"
-        raise MemoryShortError(advice(sizes, parts, why, last_good())) from error
+        raise MemoryShortError(advice(sizes, parts, why, last_good)) from error
 
 
 @contextlib.contextmanager

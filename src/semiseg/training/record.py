@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.runtime.distributed import rank
-from semiseg.runtime.files import plain, write_atomically
+from semiseg.runtime.files import append_line, plain, write_atomically
 
 METRICS, CONFIG, RESULT = "metrics.jsonl", "config.yaml", "result.json"
 CONFUSIONS = "confusions.npz"
@@ -26,31 +26,53 @@ class Record:
 
     def __init__(self, path: Path, resume_at: int = 0) -> None:
         self.path, self.writes = path, rank() == 0
+        self.back_to(resume_at)
+
+    def back_to(self, step: int) -> None:
+        """Drop what was written after `step`, and a line that was left unfinished; all of it for step 0.
+
+        Raises ValueError where a line before that is damaged: nothing is dropped then.
+        """
         if not self.writes:
             return
-        kept = [entry for entry in read_record(path) if entry["step"] <= resume_at] if resume_at else []
+        kept = [entry for entry in read_record(self.path) if entry["step"] <= step] if step else []
         text = "".join(_line(entry) for entry in kept)
-        write_atomically(path, lambda file: file.write(text.encode()))
+        write_atomically(self.path, lambda file: file.write(text.encode()))
 
     def add(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """Append {kind, step, **values}; `step` counts the optimizer steps that are done."""
-        if not self.writes:
-            return
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(_line({"kind": kind, "step": step, **values}))
+        if self.writes:
+            append_line(self.path, _line({"kind": kind, "step": step, **values}))
 
 
 def read_record(path: Path) -> list[dict[str, Any]]:
-    """The entries of a record, an unfinished last line left out; none if there is no file."""
+    """The entries of a record, an unfinished last line left out; none if there is no file.
+
+    Raises ValueError, naming the file and the line, for any other line that is no entry.
+    """
     if not path.is_file():
         return []
-    entries = []
-    for line in path.read_bytes().splitlines():  # bytes: a line may end in the middle of a character
-        try:
-            entries.append(json.loads(line))
-        except ValueError:
-            break
+    entries, content = [], path.read_bytes()  # bytes: a line may end in the middle of a character
+    *whole, unfinished = content.split(b"\n")
+    for number, line in enumerate([*whole, unfinished], 1):
+        entry = _entry(line)
+        if entry is not None:
+            entries.append(entry)
+        elif number <= len(whole):
+            raise ValueError(
+                f"line {number} of {path} is damaged: expected an object with kind and step, found {line[:60]!r}. Take "
+                "the line out, or restore the file from a copy; what stands in the other lines is kept"
+            )
     return entries
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    good = isinstance(entry, dict) and isinstance(entry.get("kind"), str) and type(entry.get("step")) is int
+    return entry if good else None
 
 
 def _line(entry: dict[str, Any]) -> str:

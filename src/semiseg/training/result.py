@@ -14,8 +14,8 @@ from semiseg.runtime.provenance import provenance
 from semiseg.runtime.timing import process_peak
 from semiseg.training.checkpoint import BEST, load_checkpoint
 from semiseg.training.compilation import uncompiled
+from semiseg.training.keeping import State
 from semiseg.training.record import CONFUSIONS, RESULT
-from semiseg.training.trainer import State
 
 if TYPE_CHECKING:
     from semiseg.training.experiment import Experiment

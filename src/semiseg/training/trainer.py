@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,46 +15,29 @@ import torch
 from semiseg.config.options import OptimOptions, TrainOptions
 from semiseg.evaluation.evaluator import Evaluation
 from semiseg.methods.method import Method
-from semiseg.parts.losses import pixel_count
 from semiseg.parts.partners import WantsImages
 from semiseg.runtime.distributed import (
     average_statistics,
     averaging,
     copy_from_first,
+    gathered,
     is_active,
-    mean_over_ranks,
     rank,
     replicated,
 )
 from semiseg.runtime.precision import precision_context
 from semiseg.runtime.progress import Progress
-from semiseg.training.checkpoint import BEST, LAST, save_checkpoint
+from semiseg.runtime.stopping import Stopped, StopRequest
+from semiseg.training.checkpoint import BEST, LAST
 from semiseg.training.compilation import uncompiled
 from semiseg.training.instruments import gradient_norms, views_of_labels
+from semiseg.training.keeping import RETREATS, Keeper, NonFiniteError, State
 from semiseg.training.memory import explained, probe
 from semiseg.training.optim import Optimizer, learning_rate, set_learning_rate
 from semiseg.training.partners import Partners, Request
 from semiseg.training.record import Record
-from semiseg.types import IGNORE, Clock, LabeledBatch, StepResult, UnlabeledBatch
-
-Batches = Iterator[tuple[LabeledBatch, UnlabeledBatch | None]]
-Results = list[tuple[int, StepResult]]  # each with its step
-
-
-class NonFiniteLossError(ValueError):
-    """A loss, or a weight after a step, became NaN or infinite."""
-
-
-@dataclass
-class State:
-    """The trainer's part of a checkpoint."""
-
-    step: int = 0  # optimizer steps done
-    best: float = -math.inf  # mIoU of the best evaluation so far, in per cent
-    best_step: int = 0
-    seconds: float = 0.0  # spent so far, interruptions left out
-    evaluating: float = 0.0  # of these, spent on evaluations
-    accumulate: int | None = None  # micro-batches per step, where memory asked for more than the options
+from semiseg.training.steps import Batches, Results, Values, micro_batches, sizes
+from semiseg.types import Clock, LabeledBatch, UnlabeledBatch
 
 
 @dataclass
@@ -76,21 +57,20 @@ class Trainer:
     labeled: Iterable[LabeledBatch]  # every labelled image, whole: what `prepare` sees
     evaluate: Callable[[Method], Evaluation]
     record: Record
-    folder: Path  # of the checkpoints
-    config: dict[str, Any]  # goes into every checkpoint
-    split: dict[str, Any]  # likewise: `Dataset.split`
+    keeper: Keeper
     progress: Progress
     state: State = field(default_factory=State)
     probes: bool | None = None  # whether to try if a step fits into memory before the first; None: on a GPU
     measures: bool = False  # whether evaluations have the figures of `instruments`
     request: Request | None = None  # loads what the method asks for; None: the batches have all that there is
+    stop: StopRequest = field(default_factory=StopRequest)
     _partners: Partners | None = None
-    _pending: Results = field(default_factory=list)  # since the last log, on the device
     _measured: dict[str, Any] = field(default_factory=dict)  # of the step before an evaluation
 
     def __post_init__(self) -> None:
         self.probes = self.device.type == "cuda" if self.probes is None else self.probes
         self.method.to(self.device).train()
+        self._values = Values(self.state.rows)
 
     @cached_property
     def _replica(self) -> torch.nn.Module:
@@ -101,12 +81,22 @@ class Trainer:
         return replicated(self.method)
 
     def run(self) -> State:
-        """Train to the last step. Raises NonFiniteLossError and MemoryShortError.
+        """Train to the last step. Raises Stopped, NonFiniteError and MemoryShortError.
 
-        Checkpoints fall behind a line of the record, so that what is averaged in a line does not depend on where a run
-        was interrupted.
+        There is a checkpoint before the first step, so a run that has a record has one to go on from.
         """
-        started = time.monotonic() - self.state.seconds
+        self._began = time.monotonic() - self.state.seconds
+        if self.state.step == 0:
+            self.save(LAST)
+        with self.stop.deferred():
+            while self.state.step < self.train.steps:
+                try:
+                    self._run()
+                except NonFiniteError as error:
+                    self._retreat(error)
+        return self.state
+
+    def _run(self) -> None:
         batches = self.batches(self.state.step)
         for step in range(self.state.step, self.train.steps):
             clock = self.clock(step)
@@ -120,16 +110,46 @@ class Trainer:
                 for every in (self.train.evaluate_every, self.train.checkpoint_every, self.train.log_every)
             )
             self.step(labeled, unlabeled, clock, measure=evaluate and self.measures)
-            self.state.step, self.state.seconds = step + 1, time.monotonic() - started
+            self.state.step, self.state.seconds = step + 1, time.monotonic() - self._began
             if evaluate or checkpoint or log:
                 self.log()
             if evaluate:
                 with self._evaluating():
                     self.evaluation(labeled)
-                self.state.seconds = time.monotonic() - started
-            if evaluate or checkpoint:
+                self.state.seconds = time.monotonic() - self._began
+            signal, late = self._asked(evaluate or checkpoint or log)
+            if evaluate or checkpoint or late or signal:
                 self.save(LAST)
-        return self.state
+            if signal:
+                self.progress.say(f"saved step {step + 1} of {self.train.steps} in {self.keeper.last}")
+                raise Stopped(signal)
+
+    def _asked(self, line: bool) -> tuple[int, bool]:
+        """The signal that asks for the end, or 0, and whether minutes ask for a checkpoint.
+
+        Several processes agree on it, which takes time, so they do where a line of the record is written.
+        """
+        if is_active() and not line:
+            return 0, False
+        asked = gathered((self.stop.number, self.keeper.is_late))
+        return max(signal for signal, _ in asked), asked[0][1]
+
+    def _retreat(self, error: NonFiniteError) -> None:
+        """Go back to the last checkpoint, and on at half the rate. Raises `error` where the options do not say so."""
+        if self.train.on_nonfinite == "stop" or self.state.retreats == RETREATS:
+            raise error
+        lost, retreats, seconds = self.state.step, self.state.retreats + 1, time.monotonic() - self._began
+        self.state = replace(self.keeper.restore(self.method, self.optimizer), retreats=retreats, seconds=seconds)
+        self.optimizer.zero_grad(set_to_none=True)
+        self._values, self._partners = Values(self.state.rows), None
+        self.record.back_to(self.state.step)
+        factor = self.state.rate_factor
+        self.record.add("retreat", self.state.step, {"from": lost, "rate_factor": factor, "reason": error.what})
+        self.progress.say(
+            f"{error.what}: back to step {self.state.step}, and on at {factor:g} of the learning rate "
+            f"(retreat {retreats} of {RETREATS})"
+        )
+        self.save(LAST)
 
     def batch(self, batches: Batches, step: int) -> tuple[LabeledBatch, UnlabeledBatch | None]:
         """The batch of `step`, the next of `batches`, with the partners that the method asked for."""
@@ -164,9 +184,10 @@ class Trainer:
         self, labeled: LabeledBatch, unlabeled: UnlabeledBatch | None, clock: Clock, measure: bool = False
     ) -> None:
         """One optimizer step. Raises MemoryShortError."""
-        set_learning_rate(self.optimizer, learning_rate(clock.step, clock.total_steps, self.optim))
-        with explained(_sizes(labeled, unlabeled), self.accumulate, self._last_good):
-            self._pending += self.passes(labeled, unlabeled, clock, self.accumulate, measure)
+        rate = learning_rate(clock.step, clock.total_steps, self.optim) * self.state.rate_factor
+        set_learning_rate(self.optimizer, rate)
+        with explained(sizes(labeled, unlabeled), self.accumulate, f"The last good checkpoint is {self.keeper.last}"):
+            self._values.add(self.passes(labeled, unlabeled, clock, self.accumulate, measure))
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
             average_statistics(self.method)
@@ -186,7 +207,7 @@ class Trainer:
             lambda parts: self.passes(labeled, unlabeled, largest, parts, self.measures),
             self.method,
             largest,
-            _sizes(labeled, unlabeled),
+            sizes(labeled, unlabeled),
             self.accumulate,
             slots=(2 if self.optim.kind == "adamw" else 1) + is_active(),  # DDP keeps gradients a second time
         )
@@ -215,38 +236,25 @@ class Trainer:
                     with self._evaluating():
                         self._measured = {"gradients": gradient_norms(result.losses, self.method)}
                 (result.loss / parts).backward()
-            losses = {name: loss.detach() for name, loss in result.losses.items()}
-            results.append((clock.step + 1, StepResult(losses, result.stats)))
+            results.append((clock.step + 1, result))
         return results
 
     def log(self) -> None:
-        """Read the values since the last log, all at once, and write their means. Raises NonFiniteLossError."""
-        pending, self._pending = self._pending, []
-        if not pending:
-            return
-        rows = [(step, {**result.losses, **result.stats}, result.losses) for step, result in pending]
-        stacked = torch.stack([value.float() for _, values, _ in rows for value in values.values()])
-        numbers = iter(mean_over_ranks(stacked).tolist())
-        found: dict[str, list[float]] = {}
-        for step, values, losses in rows:
-            read = {name: next(numbers) for name in values}
-            bad = [name for name in losses if not math.isfinite(read[name])]
-            if bad:
-                raise NonFiniteLossError(f"the loss {', '.join(bad)} is not finite at step {step}. {self._what_now()}")
-            for name, number in read.items():
-                found.setdefault(name, []).append(number)
-        means = {name: sum(several) / len(several) for name, several in found.items()}
-        rate = learning_rate(self.state.step - 1, self.train.steps, self.optim)
-        self.record.add("train", self.state.step, {**means, "lr": rate, "seconds": self.state.seconds})
-        self.progress.step(self.state.step, means)
+        """Read the values since the last line of the record, all at once, and write their means.
 
-    def _what_now(self) -> str:
-        repairs = "A smaller --optim.lr, --optim.warmup_steps or --train.precision fp32 are the usual repairs"
-        return f"{self._last_good()}. {repairs}"
+        Raises NonFiniteError.
+        """
+        self._check_values()
+        means = self._values.means()
+        if means:
+            rate = learning_rate(self.state.step - 1, self.train.steps, self.optim) * self.state.rate_factor
+            self.record.add("train", self.state.step, {**means, "lr": rate, "seconds": self.state.seconds})
+            self.progress.step(self.state.step, means)
 
-    def _last_good(self) -> str:
-        good = self.folder / LAST
-        return f"The last good checkpoint is {good}" if good.exists() else "No checkpoint was written before"
+    def _check_values(self) -> None:
+        bad = self._values.bad()
+        if bad is not None:
+            raise self.keeper.not_finite(f"the loss {', '.join(bad[0])} is not finite at step {bad[1]}", self.state)
 
     def evaluation(self, labeled: LabeledBatch) -> None:
         """Score the method, write the scores, the instruments and its health, keep it if it is the best."""
@@ -264,36 +272,7 @@ class Trainer:
             self.save(BEST)
 
     def save(self, name: str) -> None:
-        """Write a checkpoint. Raises NonFiniteLossError instead where a loss or a weight is not finite.
-
-        A gradient can overflow where the loss did not, so the weights are looked at too.
-        """
-        self.log()
-        weights = self.method.state_dict()
-        bad = [key for key, tensor in weights.items() if not tensor.isfinite().all()]
-        if bad:
-            raise NonFiniteLossError(f"{bad[0]} is not finite after step {self.state.step}. {self._what_now()}")
-        state = {
-            "method": weights,
-            "optimizer": self.optimizer.state_dict(),
-            "state": vars(self.state).copy(),
-            "config": self.config,
-            "split": self.split,
-        }
-        if rank() == 0:
-            save_checkpoint(self.folder / name, state)
-
-
-def _sizes(labeled: LabeledBatch, unlabeled: UnlabeledBatch | None) -> list[int]:
-    """Images of each batch of a step."""
-    return [len(batch.image) for batch in (labeled, unlabeled) if batch is not None]
-
-
-def micro_batches(labeled: LabeledBatch, unlabeled: UnlabeledBatch | None, parts: int) -> Batches:
-    """A step's batches in `parts` parts, whose means over labelled pixels divide as the whole's does."""
-    count = None if parts == 1 else pixel_count(labeled.label != IGNORE) / parts
-    chunks = [LabeledBatch(*chunk, pixels=count) for chunk in zip(*(t.chunk(parts) for t in labeled[:3]), strict=True)]
-    others: list[UnlabeledBatch | None] = [None] * parts
-    if unlabeled is not None:
-        others = [unlabeled.each(lambda tensor, n=n: tensor.chunk(parts)[n]) for n in range(parts)]
-    return zip(chunks, others, strict=True)
+        """Write a checkpoint. Raises NonFiniteError instead where a loss or a weight is not finite, and WriteError."""
+        self._check_values()
+        self.state.rows = list(self._values.read())
+        self.keeper.save(name, self.method, self.optimizer, self.state)

@@ -27,8 +27,9 @@ from semiseg.runtime.progress import Progress
 from semiseg.runtime.timing import Call, median_seconds, peak_bytes
 from semiseg.training.compilation import uncompiled
 from semiseg.training.experiment import build_experiment, build_trainer
+from semiseg.training.keeping import State
 from semiseg.training.optim import build_optimizer
-from semiseg.training.trainer import State, micro_batches
+from semiseg.training.steps import micro_batches
 from semiseg.types import SegmentationOutput, StepResult
 
 EXTREMES = ("supervised", "prototype")  # the methods that do least and most beside their passes

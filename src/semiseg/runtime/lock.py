@@ -1,0 +1,56 @@
+"""One process at a time in a run folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from semiseg.runtime.files import remove_temporaries, write_json
+
+LOCK, OWNER = ".lock", ".owner.json"
+"""The file that the system locks, and who holds it: host, process, since when."""
+
+
+@contextlib.contextmanager
+def only_here(folder: Path) -> Iterator[None]:
+    """While in here no other process writes into `folder`; what killed ones left of their writes is removed.
+
+    The system gives the lock up with the process that holds it, however that ends, so none is ever left behind. Raises
+    ValueError where another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ValueError(
+            f"{folder} is in use: {_owner(folder)} trains there. Wait for it, end it, or choose another folder by --run"
+        ) from None
+    try:
+        remove_temporaries(folder)
+        write_json(
+            folder / OWNER, {"host": socket.gethostname(), "process": os.getpid(), "since": time.strftime("%F %T")}
+        )
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            (folder / OWNER).unlink(missing_ok=True)
+            if [each.name for each in folder.iterdir()] == [LOCK]:  # a mistake was made: nothing is left of it
+                (folder / LOCK).unlink()
+                folder.rmdir()
+        lock.release()
+
+
+def _owner(folder: Path) -> str:
+    try:
+        owner = json.loads((folder / OWNER).read_text("utf-8"))
+        return f"process {owner['process']} on {owner['host']}, since {owner['since']},"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"

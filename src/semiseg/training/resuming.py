@@ -1,0 +1,68 @@
+"""Whether a run may go on where its folder says it is, and as what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from semiseg.config.changes import check_same_run
+from semiseg.config.recipe import Config, config_from_dict
+from semiseg.training.checkpoint import BEST, LAST, load_checkpoint
+from semiseg.training.optim import learning_rate
+from semiseg.training.record import METRICS
+
+
+def find_checkpoint(config: Config, resume: bool, longer: bool) -> dict[str, Any] | None:
+    """The checkpoint to go on from; None where the folder holds no run, or one that was refused before its first step.
+
+    With `longer` more train.steps may be asked for than the run was begun for. Raises ValueError where the folder holds
+    a run and `resume` is False, where the run is another, and where its checkpoint is gone or damaged: what is there is
+    never written over.
+    """
+    folder = config.run_folder
+    last, record = folder / "checkpoints" / LAST, folder / METRICS
+    if not last.exists() and not (record.exists() and record.stat().st_size):
+        return None
+    if not resume:
+        raise ValueError(
+            f"{folder} already holds a run: go on with it by --resume, choose another folder by --run, or delete it"
+        )
+    if not last.exists():
+        best = last.with_name(BEST)
+        other = f", or copy {best} there to go on from the best evaluation" if best.exists() else ""
+        raise ValueError(
+            f"{last} is not there, but {record} holds a run, which would be lost: restore it from a copy{other}, "
+            "or train again with another --run"
+        )
+    saved = load_checkpoint(last)
+    before = saved_config(saved, last)
+    if longer and config.train.steps > before.train.steps:
+        before = replace(before, train=replace(before.train, steps=config.train.steps))
+        saved["state"] = {"first_steps": saved["config"]["train"]["steps"]} | {
+            key: value for key, value in saved["state"].items() if value is not None
+        }
+    check_same_run(config, before, folder)
+    return saved
+
+
+def saved_config(saved: Mapping[str, Any], path: Path) -> Config:
+    """The config in the checkpoint `path`. Raises ValueError that names the file where it is none."""
+    try:
+        return config_from_dict(saved["config"])
+    except ValueError as error:
+        raise ValueError(f"{path} was written by another version of semiseg, or is damaged: {error}") from error
+
+
+def where_it_goes_on(config: Config, saved: Mapping[str, Any]) -> str:
+    """A line for the screen: the step, and what a longer schedule changes."""
+    step, steps, before = saved["state"]["step"], config.train.steps, saved["config"]["train"]["steps"]
+    text = f"resumed from step {step} of {steps} ({config.run_folder})"
+    if steps == before:
+        return text
+    rates = [learning_rate(min(step, total - 1), total, config.optim) for total in (before, steps)]
+    return (
+        f"{text}; it was begun for {saved['state']['first_steps']} steps. The schedule is now of {steps}: the learning "
+        f"rate goes on at {rates[1]:.2g} where it was {rates[0]:.2g}, and warm-up keeps its number of steps"
+    )

@@ -1,0 +1,80 @@
+"""Values of the steps since the last line of the record, and batches taken in parts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+
+from semiseg.parts.losses import pixel_count
+from semiseg.runtime.distributed import mean_over_ranks
+from semiseg.types import IGNORE, LabeledBatch, StepResult, UnlabeledBatch
+
+Batches = Iterator[tuple[LabeledBatch, UnlabeledBatch | None]]
+Results = list[tuple[int, StepResult]]  # each with its step
+Row = tuple[int, dict[str, float], list[str]]
+"""Step, its losses and statistics by name, and which of them are losses; of all ranks, their mean."""
+
+
+class Values:
+    """What the steps gave since the last line of the record; on the device until it is read, all at once.
+
+    A checkpoint between two lines holds the rows, so that what is averaged in a line does not depend on where a run was
+    interrupted.
+    """
+
+    def __init__(self, rows: Iterable[Any] = ()) -> None:
+        """`rows` are those of the checkpoint that a run goes on from."""
+        self._rows: list[Row] = [(int(step), dict(values), list(losses)) for step, values, losses in rows]
+        self._unread: Results = []
+
+    def add(self, results: Results) -> None:
+        """Take a step's results, one of each micro-batch."""
+        for step, result in results:
+            losses = {name: loss.detach() for name, loss in result.losses.items()}
+            self._unread.append((step, StepResult(losses, result.stats)))
+
+    def read(self) -> list[Row]:
+        """The rows so far. Waits for the device."""
+        unread, self._unread = self._unread, []
+        values = [{**result.losses, **result.stats} for _, result in unread]
+        if values:
+            stacked = torch.stack([value.float() for each in values for value in each.values()])
+            numbers = iter(mean_over_ranks(stacked).tolist())
+            for (step, result), each in zip(unread, values, strict=True):
+                self._rows.append((step, {name: next(numbers) for name in each}, list(result.losses)))
+        return self._rows
+
+    def bad(self) -> tuple[list[str], int] | None:
+        """Names of the losses that are NaN or infinite in the first step that has such, and that step."""
+        for step, values, losses in self.read():
+            names = [name for name in losses if not math.isfinite(values[name])]
+            if names:
+                return names, step
+        return None
+
+    def means(self) -> dict[str, float]:
+        """The mean of each value over the rows, which are then forgotten; empty where there are none."""
+        found: dict[str, list[float]] = {}
+        for _, values, _ in self.read():
+            for name, number in values.items():
+                found.setdefault(name, []).append(number)
+        self._rows = []
+        return {name: sum(several) / len(several) for name, several in found.items()}
+
+
+def sizes(labeled: LabeledBatch, unlabeled: UnlabeledBatch | None) -> list[int]:
+    """Images of each batch of a step."""
+    return [len(batch.image) for batch in (labeled, unlabeled) if batch is not None]
+
+
+def micro_batches(labeled: LabeledBatch, unlabeled: UnlabeledBatch | None, parts: int) -> Batches:
+    """A step's batches in `parts` parts, whose means over labelled pixels divide as the whole's does."""
+    count = None if parts == 1 else pixel_count(labeled.label != IGNORE) / parts
+    chunks = [LabeledBatch(*chunk, pixels=count) for chunk in zip(*(t.chunk(parts) for t in labeled[:3]), strict=True)]
+    others: list[UnlabeledBatch | None] = [None] * parts
+    if unlabeled is not None:
+        others = [unlabeled.each(lambda tensor, n=n: tensor.chunk(parts)[n]) for n in range(parts)]
+    return zip(chunks, others, strict=True)
