@@ -46,12 +46,21 @@ class Run(os.PathLike[str]):
     def result(self) -> dict[str, Any]:
         """What result.json holds: scores of the best and the last checkpoint, and what they came from.
 
-        Raises ValueError where the run is not finished.
+        Raises ValueError where the run is not finished, or the file is damaged.
         """
         path = self.folder / RESULT
         if not path.is_file():
             raise ValueError(f"{path} is not there: train to the last step, with resume=True where the run was stopped")
-        return json.loads(path.read_text("utf-8"))
+        try:
+            found = json.loads(path.read_text("utf-8"))
+        except (ValueError, RecursionError) as error:
+            found = error
+        if not isinstance(found, dict):
+            why = f": {found}" if isinstance(found, Exception) else ""
+            raise ValueError(
+                f"{path} is damaged, or no result of semiseg{why}. Train again with resume=True to write it"
+            )
+        return found
 
     @cached_property
     def model(self) -> Model:

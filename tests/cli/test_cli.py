@@ -32,7 +32,9 @@ def calls(monkeypatch):
     stands_in = {
         "training.experiment": SimpleNamespace(train=keep("train", Path("runs/x"))),
         "training.finished": SimpleNamespace(evaluate=keep("evaluate", {"miou": 0.5, "classes": {"sky": 0.25}})),
-        "evaluation.segment": SimpleNamespace(predict_images=keep("predict_images", 3), MASKS="masks"),
+        "evaluation.segment": SimpleNamespace(
+            predict_images=keep("predict_images", SimpleNamespace(count=3, failed={})), MASKS="masks"
+        ),
         "studies.demo": SimpleNamespace(demo=keep("demo", Path("out/report.html"))),
         "report": SimpleNamespace(
             write_report=lambda run: run / "report.html",

@@ -59,7 +59,7 @@ def files(folder):
 
 
 def test_nested_names_are_kept_and_every_picture_has_three_files(run, photos, tmp_path):
-    assert predict_images(run, photos, tmp_path / "out", console=QUIET) == 3
+    assert predict_images(run, photos, tmp_path / "out", console=QUIET).count == 3
     names = {"masks": ".png", "overlays": ".jpg", "confidence": ".png"}
     expected = {f"{part}/{name}{names[part]}" for part in PARTS for name in ("a", "Deep/b.c", "Deep/down/d")}
     assert set(files(tmp_path / "out")) == expected
@@ -102,11 +102,11 @@ def test_two_runs_give_the_same_bytes_even_into_the_folder_of_the_pictures(run, 
     predict_images(run, photos, tmp_path / "twice", console=QUIET)
     assert files(tmp_path / "once") == files(tmp_path / "twice")
     for _ in range(2):  # the second time its own masks lie among the pictures
-        assert predict_images(run, photos, photos, console=QUIET) == 3
+        assert predict_images(run, photos, photos, console=QUIET).count == 3
 
 
 def test_a_single_picture(run, photos, tmp_path):
-    assert predict_images(run, photos / "Deep/b.c.JPG", tmp_path / "out", console=QUIET) == 1
+    assert predict_images(run, photos / "Deep/b.c.JPG", tmp_path / "out", console=QUIET).count == 1
     assert set(files(tmp_path / "out")) == {"masks/b.c.png", "overlays/b.c.jpg", "confidence/b.c.png"}
 
 
@@ -151,12 +151,6 @@ def test_names_that_differ_in_the_suffix_only_are_refused_before_anything_is_wri
     with pytest.raises(ValueError, match=r"a\.jpg and .*a\.png .*both become a\.png: rename one"):
         predict_images(run, photos, tmp_path / "out", console=QUIET)
     assert not (tmp_path / "out").exists()
-
-
-def test_an_unreadable_picture_is_named(run, photos, tmp_path):
-    (photos / "cut.jpg").write_bytes((photos / "Deep/b.c.JPG").read_bytes()[:700])
-    with pytest.raises(ValueError, match=r"cut\.jpg cannot be read"):
-        predict_images(run, photos, tmp_path / "out", console=QUIET)
 
 
 def test_no_picture_no_folder_no_run_no_window(run, photos, tmp_path):

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from semiseg.runtime.screen import printable
+
 
 @Parameter(name="*")
 @dataclass(frozen=True)
@@ -61,8 +63,8 @@ def discrimination(run: Path, /, *others: Path, asked: Asked = PLAIN, pixels: st
     for row in analysis.discriminate(runs, folder, **asked.keywords, pixels=most, seed=seed)["rows"]:
         versions = ("raw", "balanced", "unit", "unit_balanced")
         words = [f"{name.replace('_', ', ')} {row[name]['ratio']:.3f}" for name in versions]
-        print(f"{row['label']}: inter / intra {'; '.join(words)}")
-    print(folder / "discrimination.md")
+        print(f"{printable(row['label'])}: inter / intra {'; '.join(words)}")
+    print(printable(folder / "discrimination.md"))
 
 
 def embedding(
@@ -89,7 +91,8 @@ def embedding(
 
     words = None if classes is None else [word.strip() for word in classes.split(",")]
     runs, folder = [run, *others], asked.folder(run)
-    print(*analysis.embed(runs, folder, **asked.keywords, classes=words, pixels=pixels, seed=seed), sep="\n")
+    written = analysis.embed(runs, folder, **asked.keywords, classes=words, pixels=pixels, seed=seed)
+    print(*map(printable, written), sep="\n")
 
 
 def pictures(
@@ -121,5 +124,5 @@ def pictures(
     folder = asked.folder(run)
     for row in analysis.picture([run, *others], folder, **asked.keywords, rule=rule, count=count)["rows"]:
         boundary, inside = row["boundary_iou"]["mean"], row["consistency"]["mean"]
-        print(f"{row['label']}: boundary mIoU {boundary:.2f}, consistency within objects {inside:.2f}")
-    print(folder / f"pictures-{rule}.png")
+        print(f"{printable(row['label'])}: boundary mIoU {boundary:.2f}, consistency within objects {inside:.2f}")
+    print(printable(folder / f"pictures-{rule}.png"))

@@ -4,6 +4,7 @@ Commands that compute import torch inside, so that `--help` answers at once.
 """
 
 import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +16,7 @@ from semiseg.config.layers import flatten
 from semiseg.config.methods import METHOD_OPTIONS
 from semiseg.config.recipe import load_config, shipped_recipes
 from semiseg.runtime.launch import is_first, resolve_devices
+from semiseg.runtime.screen import printable
 
 
 def train(recipe: str, /, *, resume: Annotated[bool, Parameter(group=RUN)] = False, **options: Any) -> None:
@@ -38,7 +40,7 @@ def train(recipe: str, /, *, resume: Annotated[bool, Parameter(group=RUN)] = Fal
     if is_first():
         from semiseg import report
 
-        print(report.write_report(run))
+        print(printable(report.write_report(run)))
 
 
 def compare(
@@ -128,11 +130,13 @@ def evaluate(
 
     evaluation = {key.removeprefix("evaluation."): value for key, value in options.items()}
     scores = runs.evaluate(run, checkpoint=checkpoint, subset=subset, evaluation=evaluation, root=root)
-    print(*(f"{key}: {value}" for key, value in flatten(scores).items()), sep="\n")
+    print(*(printable(f"{key}: {value}") for key, value in flatten(scores).items()), sep="\n")
 
 
-def predict(run: Path, images: Path, /, *, out: Path, window: int | None = None, stride: int | None = None) -> None:
+def predict(run: Path, images: Path, /, *, out: Path, window: int | None = None, stride: int | None = None) -> int:
     """Segment images with a trained run.
+
+    Images that cannot be read are named at the end, and the exit status is then 1.
 
     Parameters
     ----------
@@ -149,8 +153,12 @@ def predict(run: Path, images: Path, /, *, out: Path, window: int | None = None,
     """
     from semiseg.evaluation import segment as inference
 
-    count = inference.predict_images(run, images, out, window=window, stride=stride)
-    print(f"{count} masks in {out / inference.MASKS}")
+    made = inference.predict_images(run, images, out, window=window, stride=stride)
+    print(f"{made.count} masks in {printable(out / inference.MASKS)}")
+    if made.failed:
+        print(f"semiseg: {len(made.failed)} of {len(made.failed) + made.count} images were left out:", file=sys.stderr)
+        print(*map(printable, made.failed.values()), sep="\n", file=sys.stderr)
+    return 1 if made.failed else 0
 
 
 def demo(*, out: Path = Path("runs/demo"), steps: int | None = None, seed: int = 0) -> None:
@@ -185,11 +193,12 @@ def report(run: Path, /, *others: Path, out: Path | None = None) -> None:
     from semiseg import report
 
     if not others and out is None:
-        print(report.write_report(run))
+        print(printable(report.write_report(run)))
     else:
         words = report.summary([run, *others])
-        print(words)
-        print(report.write_comparison([run, *others], out or run / "comparison.html", "Comparison", words))
+        print(printable(words, "\n"))
+        page = report.write_comparison([run, *others], out or run / "comparison.html", "Comparison", words)
+        print(printable(page))
 
 
 def bench(
@@ -258,7 +267,8 @@ def index(folder: Path, /) -> None:
 
 
 def _print_shards(folder: Path, count: int) -> None:
-    print(f"{count} images in {folder}; train with --data.unlabeled_shards {shlex.quote(str(folder))}")
+    where = printable(folder)
+    print(f"{count} images in {where}; train with --data.unlabeled_shards {shlex.quote(where)}")
 
 
 def methods() -> None:

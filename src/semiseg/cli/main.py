@@ -7,6 +7,7 @@ by `--help` or by a mistake in the options.
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import signal
@@ -24,6 +25,7 @@ from semiseg.config.fields import GONE, RENAMED, methods_with, option_types, rep
 from semiseg.config.methods import METHOD_OPTIONS
 from semiseg.runtime.files import WriteError
 from semiseg.runtime.launch import AloneError, first_to_fail, is_first, is_launched_here, launch
+from semiseg.runtime.screen import PrintableFormatter, printable
 
 PIPE_CLOSED = 141  # 128 + SIGPIPE, as of a program that the signal ends
 
@@ -31,11 +33,14 @@ PIPE_CLOSED = 141  # 128 + SIGPIPE, as of a program that the signal ends
 def main(tokens: Sequence[str] | None = None) -> int:
     """Run one command, `tokens` after `semiseg`.
 
-    Returns the exit status: 0, 2 for a mistake, 128 + its number if a signal stopped it (130: Ctrl-C).
+    Returns the exit status: 0, 1 where a part failed, 2 for a mistake, 128 + its number if a signal stopped it (130:
+    Ctrl-C).
     """
     tokens = join_booleans(sys.argv[1:] if tokens is None else tokens)
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(PrintableFormatter())
     try:
-        build_app(tokens)(tokens, exit_on_error=False, print_error=False)
+        status = build_app(tokens)(tokens, exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except AloneError as alone:
         status = launch(main, tokens, alone.devices)
@@ -50,11 +55,11 @@ def main(tokens: Sequence[str] | None = None) -> int:
             return 1
         if not _is_users(error):
             raise
-        print(f"semiseg: error: {_explain(error, tokens)}", file=sys.stderr)
+        print("semiseg: error:", printable(_explain(error, tokens), "\n"), file=sys.stderr)
         if isinstance(error, WriteError):
             _how_to_go_on(tokens)
         return 2
-    return 0
+    return status if isinstance(status, int) else 0  # most commands return nothing
 
 
 def build_app(tokens: Sequence[str] = ()) -> App:

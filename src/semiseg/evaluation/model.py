@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
 from collections.abc import Callable
 from copy import deepcopy
@@ -14,8 +14,6 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import nn
 
 from semiseg.config.options import EvaluationOptions, NetworkOptions
@@ -23,6 +21,9 @@ from semiseg.config.recipe import Config
 from semiseg.config.registry import CUSTOM
 from semiseg.data.dataset import Color, Dataset, Pixels, resized
 from semiseg.data.images import as_pixels
+from semiseg.evaluation.description import REPAIR, Description, read_description
+from semiseg.evaluation.same_classes import class_record
+from semiseg.evaluation.weights import load_weights, packed
 from semiseg.evaluation.windows import predict_image
 from semiseg.networks import NETWORKS, build, check_segmentor, source
 from semiseg.parts.augment import MEAN, STD, as_batch
@@ -62,7 +63,7 @@ class Model:
         `image` is a path, a PIL image or an array (H, W, 3) uint8 in RGB. A model that was scored in windows predicts
         in the same windows, any other takes an image whole. `window` overrules that: overlapping windows of that many
         pixels a side (after the model's scale), `stride` pixels apart (None: three quarters of the window). Raises
-        ValueError where it is no image, or `stride` comes without `window`.
+        ValueError where it is no image, `stride` comes without `window`, or the model gives NaN.
         """
         pixels, options = as_pixels(image), self.windows(window, stride)
         # The same resize as in training, `Prepared`.
@@ -72,6 +73,8 @@ class Model:
         with precision_context(self.precision, device):  # the same as in the scores
             logits = predict_image(self.predictor.headline_alone, batch, size, options)
         confidence, label = next(iter(logits.values()))[0].float().softmax(0).max(0)
+        if not confidence.isfinite().all():
+            raise ValueError("the model gives numbers that are not finite (NaN) for this image: train it again")
         return label.byte().cpu().numpy(), confidence.cpu().numpy()
 
     def windows(self, window: int | None, stride: int | None) -> EvaluationOptions:
@@ -80,22 +83,26 @@ class Model:
             if stride is not None:
                 raise ValueError("--stride is the distance between windows: give --window too")
             return self.evaluation if self.evaluation.protocol == "slide" else EvaluationOptions()
-        return EvaluationOptions(protocol="slide", window=window, stride=stride or max(1, window * 3 // 4))
+        stride = max(1, window * 3 // 4) if stride is None else stride
+        return EvaluationOptions(protocol="slide", window=window, stride=stride)
 
 
 def save_model(folder: Path, predictor: Predictor, config: Config, dataset: Dataset) -> None:
     """Write both files, each atomically."""
     segmentor = next(part for part in predictor.modules() if isinstance(part, Segmentor))
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in predictor.state_dict().items()}
-    write_atomically(folder / WEIGHTS, lambda file: file.write(save(weights)))
+    classes = class_record(dataset.classes, dataset.colors)
+    weights = packed(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in predictor.state_dict().items()}, classes
+    )
+    write_atomically(folder / WEIGHTS, lambda file: file.write(weights))
     write_json(
         folder / DESCRIPTION,
         {
             "network": asdict(config.network) | {"weights": "none"},
             "first_weights": source(config.network),
             **_about(predictor),
-            "classes": list(dataset.classes),
-            "colors": [list(color) for color in dataset.colors],
+            "classes": classes["names"],
+            "colors": classes["colors"],
             "scale": config.data.scale,
             "precision": config.train.precision,
             "evaluation": asdict(config.evaluation),
@@ -103,6 +110,7 @@ def save_model(folder: Path, predictor: Predictor, config: Config, dataset: Data
             "std": list(STD),
             "encoder_mean": _figure(segmentor.pixel_mean),  # to which it takes them itself
             "encoder_std": _figure(segmentor.pixel_std),
+            "weights_sha256": hashlib.sha256(weights).hexdigest(),
         },
     )
 
@@ -115,7 +123,8 @@ def load_model(run: str | os.PathLike[str], *, network: Segmentor | Make | None 
     """The model of a run folder, or in its model/, on the CPU and ready to predict.
 
     `network`: the training's, where it cannot be built from its name; an object, of which a copy gets the weights, or
-    a function that makes one. Raises ValueError that names what is missing or damaged.
+    a function that makes one. Nothing outside the folder is read, whatever its files say. Raises ValueError that names
+    what is missing or wrong.
     """
     folder = Path(run)
     folder = folder / "model" if (folder / "model").is_dir() else folder
@@ -123,48 +132,51 @@ def load_model(run: str | os.PathLike[str], *, network: Segmentor | Make | None 
     for path in (description, weights):
         if not path.is_file():
             raise ValueError(f"{path} is not there; a finished `semiseg train` writes it into its run folder")
-    try:
-        about = json.loads(description.read_text("utf-8"))
-        make = _maker(about["network"], len(about["classes"]), network, folder)
-        predictor = _empty_predictor(make, len(about["classes"]), about)
-        predictor.load_state_dict(load_file(weights))
-        classes, colors = tuple(about["classes"]), tuple((r, g, b) for r, g, b in about["colors"])
-        evaluation = EvaluationOptions(**about["evaluation"])
-        return Model(predictor.eval(), classes, colors, about["scale"], about["precision"], evaluation)
-    except _OtherNetworkError:
-        raise
-    except (KeyError, TypeError, ValueError, SafetensorError, RuntimeError) as error:
-        wrong = "does not hold a model of this version of semiseg, or it is damaged"
-        wrong = wrong if network is None else "does not hold weights of the network that is given"
-        raise ValueError(f"{folder} {wrong}: {error}") from error
+    about = read_description(description)
+    make = _maker(about.network, len(about.classes), network, description)
+    of = None if network is None else "is given"
+    predictor = load_weights(lambda: _empty_predictor(make, about), weights, about, of)
+    assert isinstance(predictor, Predictor)
+    return Model(predictor.eval(), about.classes, about.colors, about.scale, about.precision, about.evaluation)
 
 
-class _OtherNetworkError(ValueError):
-    """A network has to be given, or another one."""
+def written_classes(run: Path) -> dict[str, Any] | None:
+    """The `class_record` of the model in a run folder; None where it has no model yet.
+
+    Raises ValueError where model.json is not what it should be.
+    """
+    path = run / "model" / DESCRIPTION
+    if not path.is_file():
+        return None
+    about = read_description(path)
+    return class_record(about.classes, about.colors)
 
 
-def _maker(options: dict[str, Any], num_classes: int, network: Segmentor | Make | None, folder: Path) -> Make:
+def _maker(options: dict[str, Any], num_classes: int, network: Segmentor | Make | None, path: Path) -> Make:
     """The function that makes the networks of a model, each time a new one."""
     name = options["name"]
     if network is not None:
+        given = network
 
-        def given() -> Segmentor:
-            made = deepcopy(network) if isinstance(network, nn.Module) else network()
-            try:
-                return check_segmentor(made, num_classes)
-            except ValueError as error:
-                raise _OtherNetworkError(str(error)) from None
+        def made() -> Segmentor:
+            return check_segmentor(deepcopy(given) if isinstance(given, nn.Module) else given(), num_classes)
 
-        return given
+        return made
     if name not in NETWORKS:
         which = "of your own, which was given as an object" if name == CUSTOM else f"{name!r}, unknown in this process"
-        raise _OtherNetworkError(
-            f"the model in {folder} has a network {which}: give it as load_model(..., network=...), or add what builds "
-            "it to semiseg.NETWORKS and train under its name"
+        raise ValueError(
+            f"the model in {path.parent} has a network {which}: give it as load_model(..., network=...), or add what "
+            "builds it to semiseg.NETWORKS and train under its name"
         )
-    tuples = {key: tuple(value) for key, value in options.items() if isinstance(value, list)}  # JSON has lists alone
-    named = NetworkOptions(**{**options, **tuples})
-    return lambda: build(named, num_classes)
+
+    def built() -> Segmentor:
+        try:
+            # Whatever the file says: first weights of the encoder would only be replaced.
+            return build(NetworkOptions(**options | {"weights": "none", "checkpoint": False}), num_classes)
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(f"{path} describes a network that cannot be built: {error}. {REPAIR}") from error
+
+    return built
 
 
 def _about(predictor: Predictor) -> dict[str, Any]:
@@ -178,19 +190,18 @@ def _about(predictor: Predictor) -> dict[str, Any]:
     return {"prototypes": prototypes, "headline": predictor.headline, "several": several}
 
 
-def _empty_predictor(make: Make, num_classes: int, about: dict[str, Any]) -> Predictor:
-    several, headline = about.get("several"), about["headline"]
-    if several is None:
-        return _empty_single(make, num_classes, about["prototypes"], headline)
-    members = {name: _empty_single(make, num_classes, about["prototypes"], headline) for name in several["names"]}
-    return JointPredictor(members, several["reported"])
+def _empty_predictor(make: Make, about: Description) -> Predictor:
+    if about.several is None:
+        return _empty_single(make, about)
+    members = {name: _empty_single(make, about) for name in about.several["names"]}
+    return JointPredictor(members, about.several["reported"])
 
 
-def _empty_single(make: Make, num_classes: int, prototypes: dict | None, headline: str) -> Predictor:
+def _empty_single(make: Make, about: Description) -> Predictor:
     with torch.random.fork_rng(devices=[]):
         segmentor = make()
-    if prototypes is None:
-        return Predictor(segmentor, None, headline)
-    per_class, temperature = prototypes["per_class"], prototypes["temperature"]
-    head = PrototypePredictor(num_classes, per_class, segmentor.feature_channels, temperature)
-    return Predictor(segmentor, head, headline)
+    if about.prototypes is None:
+        return Predictor(segmentor, None, about.headline)
+    per_class, temperature = about.prototypes["per_class"], about.prototypes["temperature"]
+    head = PrototypePredictor(len(about.classes), per_class, segmentor.feature_channels, temperature)
+    return Predictor(segmentor, head, about.headline)

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from semiseg.runtime.screen import printable
+
 QUIET_SECONDS = 10.0  # between two plain lines
 
 
@@ -16,23 +18,23 @@ class Progress:
     """Live progress of `total` steps under `title`; use it as a context."""
 
     def __init__(self, title: str, total: int, start: int = 0, console: Console | None = None) -> None:
-        self.title, self.total, self.start = title, total, start
+        self.title, self.total, self.start = printable(title), total, start
         self.console = console or Console()
         self.live = self.console.is_terminal
         self.miou: float | None = None
         self.began = self.last_line = time.monotonic()
         self.bar = Bar(
-            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[figures]}", markup=False),
             console=self.console,
             disable=not self.live,
         )
-        self.task = self.bar.add_task(title, total=total, completed=start, figures="")
+        self.task = self.bar.add_task(self.title, total=total, completed=start, figures="")
 
     def __enter__(self) -> Progress:
         self.bar.start()
@@ -43,11 +45,11 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line of its own."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=not self.live)
+        self.console.print(printable(text, "\n"), markup=False, highlight=False, soft_wrap=not self.live)
 
     def step(self, step: int, values: Mapping[str, float], note: str = "") -> None:
         """Show the step's losses, the share of pseudo-labels kept, the last mIoU, and the time left; before, `note`."""
-        words = [note] if note else []
+        words = [printable(note)] if note else []
         words += [f"{name} {value:.0%}" if name == "kept" else f"{name} {value:.3f}" for name, value in values.items()]
         figures = " ".join(words) + ("" if self.miou is None else f" mIoU {self.miou:.1f}")
         self.bar.update(self.task, completed=step, figures=figures)

@@ -13,6 +13,7 @@ from semiseg.config.options import require
 from semiseg.data import open_dataset
 from semiseg.methods import METHODS
 from semiseg.runtime.launch import started_processes
+from semiseg.runtime.screen import printable
 from semiseg.studies.asked import check_jobs
 from semiseg.studies.comparison import make_comparison
 from semiseg.studies.folders import check, is_finished
@@ -138,4 +139,4 @@ def _conclude(result: Result, out: Path, console: Console) -> None:
 
 def say(console: Console, text: str) -> None:
     """Print a line, whole where it goes into a file."""
-    console.print(text, markup=False, highlight=False, soft_wrap=not console.is_terminal)
+    console.print(printable(text, "\n"), markup=False, highlight=False, soft_wrap=not console.is_terminal)

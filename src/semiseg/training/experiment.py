@@ -22,6 +22,7 @@ from semiseg.data.damage import require_whole
 from semiseg.data.dataset import Dataset, ImageSet, check_same_lists
 from semiseg.data.loading import PartnerLoader, Views, labeled_images, training_batches
 from semiseg.evaluation.evaluator import Evaluation, Evaluator, hidden_labels
+from semiseg.evaluation.same_classes import check_same_classes, class_record
 from semiseg.methods import METHODS, Method, MethodContext
 from semiseg.networks import ViTEncoder, build, check_segmentor, with_shared_statistics
 from semiseg.parts.partners import WantsImages
@@ -38,7 +39,7 @@ from semiseg.training.keeping import Keeper, State
 from semiseg.training.optim import Optimizer, build_optimizer
 from semiseg.training.record import CONFIG, METRICS, Record
 from semiseg.training.result import finish
-from semiseg.training.resuming import check_same_classes, class_record, find_checkpoint, where_it_goes_on
+from semiseg.training.resuming import find_checkpoint, where_it_goes_on
 from semiseg.training.single import check_single_images
 from semiseg.training.trainer import Trainer
 
@@ -245,7 +246,8 @@ def build_trainer(
 
     if config.train.compile:
         compile_networks(experiment.method)
-    identity = {"config": config_to_dict(config), "split": dataset.split, "classes": class_record(dataset)}
+    classes = class_record(dataset.classes, dataset.colors)
+    identity = {"config": config_to_dict(config), "split": dataset.split, "classes": classes}
     wants_images = isinstance(experiment.method, WantsImages)
     return Trainer(
         method=experiment.method,

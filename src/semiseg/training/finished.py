@@ -12,12 +12,14 @@ from typing import Any
 from rich.console import Console
 
 from semiseg.data.dataset import Dataset, check_same_lists
+from semiseg.evaluation.model import written_classes
+from semiseg.evaluation.same_classes import check_classes_file, check_same_classes
 from semiseg.runtime.files import write_json
 from semiseg.runtime.progress import Progress
 from semiseg.runtime.provenance import provenance
 from semiseg.training.checkpoint import BEST, LAST, load_checkpoint, load_into
 from semiseg.training.experiment import Experiment, Network, build_experiment
-from semiseg.training.resuming import check_same_classes, saved_config
+from semiseg.training.resuming import saved_config
 
 OF_TRAINING = ("hidden", "instruments")
 """Options of the evaluations during training alone."""
@@ -36,7 +38,8 @@ def load_run(
 
     `overrides` are EvaluationOptions fields, `root` is where the data are now (None: where they were), `dataset` and
     `network` the objects that the run was given. A run from a GPU is loaded to any device at hand. Raises ValueError
-    where the folder is no run or lacks the checkpoint, or where the validation or test images are not the run's.
+    where the folder is no run or lacks the checkpoint, or where the validation or test images, or the classes and their
+    colours, are not the run's.
     """
     files = {"best": BEST, "last": LAST}
     if checkpoint not in files:
@@ -54,9 +57,12 @@ def load_run(
         train=replace(config.train, device=device, devices=1),
         evaluation=replace(config.evaluation, **(overrides or {})),
     )
+    classes = state.get("classes") or written_classes(run)
+    if dataset is None:
+        check_classes_file(classes, config.data, run)
     experiment = build_experiment(config, weights=False, dataset=dataset, network=network)
+    check_same_classes(classes, experiment.dataset, run)
     check_same_lists(state["split"], experiment.dataset.split, ("val", "test"), run)
-    check_same_classes(state["classes"], experiment.dataset, run)
     load_into(experiment.method, state["method"], path)
     return experiment
 

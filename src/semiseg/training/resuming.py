@@ -9,7 +9,6 @@ from typing import Any
 
 from semiseg.config.changes import check_same_run
 from semiseg.config.recipe import Config, config_from_dict
-from semiseg.data.dataset import Dataset
 from semiseg.training.checkpoint import BEST, LAST, load_checkpoint
 from semiseg.training.optim import learning_rate
 from semiseg.training.record import METRICS
@@ -67,29 +66,3 @@ def where_it_goes_on(config: Config, saved: Mapping[str, Any]) -> str:
         f"{text}; it was begun for {saved['state']['first_steps']} steps. The schedule is now of {steps}: the learning "
         f"rate goes on at {rates[1]:.2g} where it was {rates[0]:.2g}, and warm-up keeps its number of steps"
     )
-
-
-def class_record(dataset: Dataset) -> dict[str, Any]:
-    """The classes as a checkpoint keeps them: {names, colors}."""
-    return {"names": list(dataset.classes), "colors": [list(color) for color in dataset.colors]}
-
-
-def check_same_classes(saved: Mapping[str, Any] | None, dataset: Dataset, folder: Path) -> None:
-    """Refuse classes that are not those of the run in `folder`: an index or a colour would mean another class.
-
-    `saved` is a checkpoint's `class_record`; None in the oldest runs, which cannot be checked. Raises ValueError naming
-    the first class that differs.
-    """
-    if saved is None:
-        return
-    now = class_record(dataset)
-    for what in ("names", "colors"):
-        before, after = ([*values, *[None] * 256][:256] for values in (saved[what], now[what]))
-        for number, (old, new) in enumerate(zip(before, after, strict=True)):
-            if old != new:
-                was, is_ = ("nothing" if value is None else repr(value) for value in (old, new))
-                raise ValueError(
-                    f"the classes are not those of the run in {folder}: the {what[:-1]} of class {number} was {was} "
-                    f"and is {is_} ({len(saved['names'])} classes then, {len(now['names'])} now). Put classes.txt back "
-                    "as it was, or train again with another --run"
-                )

@@ -1,0 +1,34 @@
+"""Text for the screen: names of files and classes are other people's, and a terminal obeys some characters."""
+
+from __future__ import annotations
+
+import logging
+import unicodedata
+
+_OBEYED = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+"""Unicode's kinds of characters that are not drawn: control, format (among them those that turn the writing's
+direction), surrogates (bytes of a name that is no UTF-8), private ones, and separators of lines."""
+
+
+def printable(text: object, kept: str = "") -> str:
+    """`text` as one can print it anywhere: every character that would not be drawn is spelt out, as `\\x1b`.
+
+    `kept` are characters to leave as they are, such as the line feeds of a message of several lines.
+    """
+    return "".join(
+        char if char in kept or unicodedata.category(char) not in _OBEYED else _spelt(char) for char in str(text)
+    )
+
+
+def _spelt(char: str) -> str:
+    if 0xDC80 <= ord(char) <= 0xDCFF:  # how Python keeps a byte that is no UTF-8
+        return f"\\x{ord(char) - 0xDC00:02x}"
+    return char.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+class PrintableFormatter(logging.Formatter):
+    """Warnings as one can print them anywhere."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record's text, whatever names are in it."""
+        return printable(super().format(record), "\n")
