@@ -25,10 +25,13 @@ RECORDED = ("train", "evaluation")
 
 def losses(found: Path, expected: Path) -> list[str]:
     """What differs between two finished run folders, in words; nothing where they are equal to the bit."""
+    problems: list[str] = []
     try:
-        return [*_losses(found, expected)]
+        for problem in _losses(found, expected):
+            problems.append(problem)
     except Exception as error:  # of a damaged folder anything may come
-        return [f"the run folder cannot be read: {type(error).__name__}: {error}"]
+        problems.append(f"the run folder cannot be read: {type(error).__name__}: {error}")
+    return problems
 
 
 def _losses(found: Path, expected: Path) -> Iterator[str]:
