@@ -231,7 +231,7 @@ def check(reader: Reader, content: bytes, folder: Path, findings: Path) -> str |
         wrong = None if is_answer(error, folder) else f"{type(error).__name__}: {error}"
     seconds = time.monotonic() - began
     if wrong is None and seconds > SLOW:
-        wrong = f"{seconds:.0f} s for one input"
+        wrong = f"slow: {seconds:.0f} s for one input"
     if wrong is None:
         return None
     frames = re.findall(r'File "(.*?)", line (\d+)', place)
@@ -249,6 +249,9 @@ def fuzz_here(name: str, seconds: int, out: Path) -> None:
     import atheris
 
     with atheris.instrument_imports(include=INSTRUMENTED):
+        from PIL import Image
+
+        Image.init()  # else the formats are imported later, and not instrumented
         import semiseg.data.masks
         import semiseg.data.sets.folder
         import semiseg.evaluation.model
@@ -269,7 +272,13 @@ def fuzz_here(name: str, seconds: int, out: Path) -> None:
         if found is not None:
             print(f"finding: {found}", flush=True)
 
-    limits = [f"-max_total_time={seconds}", f"-rss_limit_mb={MEMORY}", "-timeout=60", "-max_len=20000"]
+    limits = [
+        f"-max_total_time={seconds}",
+        f"-rss_limit_mb={MEMORY}",
+        "-timeout=120",
+        "-report_slow_units=120",
+        "-max_len=20000",
+    ]
     files = [f"-dict={words}", f"-artifact_prefix={out / 'findings'}/", str(corpus)]
     atheris.Setup(["fuzz", *limits, "-print_final_stats=1", *files], one)
     atheris.Fuzz()

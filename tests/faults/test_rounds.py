@@ -18,8 +18,13 @@ from semiseg.studies.faults.round import Bench
 from semiseg.studies.faults.subject import Subject
 from semiseg.training.checkpoint import load_checkpoint
 
-FAST = {"write": 1, "files": 1}
-"""Rounds of these kinds run in the suite; `-m slow` has all."""
+FAST = ("write", "files")
+"""Of these kinds one round runs in the suite; `-m slow` has three of each."""
+ROUNDS = [
+    pytest.param(kind, seed, marks=[] if kind in FAST and seed == 0 else [pytest.mark.slow])
+    for kind in KINDS
+    for seed in range(3)
+]
 SUBJECT = Subject("supervised", 20)
 
 
@@ -36,20 +41,10 @@ def finished(bench, tmp_path) -> tuple[Path, Path]:
     return tmp_path / "run", alone
 
 
-def same_subject(monkeypatch) -> None:
-    """One run for all rounds: what is left alone is trained once."""
-    monkeypatch.setattr(Subject, "draw", classmethod(lambda cls, rng, devices=1: SUBJECT))
-
-
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize(
-    "kind", [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in KINDS if name not in FAST)]
-)
+@pytest.mark.parametrize(("kind", "seed"), ROUNDS)
 def test_nothing_is_lost(bench, monkeypatch, kind, seed):
-    if kind in FAST:
-        same_subject(monkeypatch)
-    if seed >= FAST.get(kind, 3):
-        pytest.skip("enough of this kind")
+    if kind in FAST:  # one run for all, which is left alone once
+        monkeypatch.setattr(Subject, "draw", classmethod(lambda cls, rng, devices=1: SUBJECT))
     outcome = rounds.run_round(bench, 1000 + seed, [kind])
     if outcome.skipped is not None:
         pytest.skip(outcome.skipped)

@@ -69,9 +69,6 @@ def read_short(folders: tuple[Path, ...], seed: int) -> None:
             view = memoryview(buffer).cast("B")
             return super().readinto(view[: rng.randint(1, max(1, len(view)))])
 
-        def read(self, size: int | None = -1) -> bytes | None:
-            return super().read(size if size is None or size < 2 else rng.randint(1, size))
-
     def opened(file: Any, mode: str = "r", *arguments: Any, **keywords: Any) -> Any:
         if mode == "rb" and isinstance(file, str | os.PathLike) and os.fspath(file).startswith(tops):
             return io.BufferedReader(Short(file), buffer_size=rng.randint(16, 4096))

@@ -42,9 +42,9 @@ def run_rounds(
 ) -> list[Outcome]:
     """Disturb `rounds` runs of the command line `main`, and print a line for each and a table.
 
-    Round i has the seed `seed` + i, which alone decides its kind (of `kinds`; none: all), its run and its moments; so
-    one round is repeated by its seed and the same kinds, as far as moments go by the clock. Folders of rounds in which something was lost
-    are kept, and named. Raises ValueError for an unknown kind or no round.
+    Round i has the seed `seed` + i, which alone decides its kind (of `kinds`; none: all), its run and its moments. So
+    one round is repeated by its seed and the same kinds, as far as moments go by the clock. Folders of rounds in which
+    something was lost are kept, and named. Raises ValueError for an unknown kind or no round.
     """
     require(rounds >= 1, f"rounds is {rounds}; expected 1 or more")
     unknown = [name for name in kinds if name not in KINDS]
