@@ -69,7 +69,7 @@ def kill_a_rank(round_: Round) -> None:
 def _one_of_the_others(round_: Round, process: Running) -> int | None:
     if not Path("/proc").is_dir():
         raise NotPossibleError("this system does not list the processes of a session")
-    moment = round_.moment()
+    moment = round_.moment(0.0, 0.6)
     process.sleep(60, lambda: bool(process.others()))
     process.sleep(moment)
     others = sorted(process.others())
