@@ -27,7 +27,15 @@ from pathlib import Path
 
 SLOW = 10.0  # seconds for one input
 MEMORY = 4096  # MB
-INSTRUMENTED = ["semiseg.config", "semiseg.data", "semiseg.evaluation", "PIL", "yaml", "safetensors"]
+INSTRUMENTED = [
+    "semiseg.config",
+    "semiseg.data",
+    "semiseg.evaluation",
+    "semiseg.networks",
+    "PIL",
+    "yaml",
+    "safetensors",
+]
 SUFFIXES = (".png", ".jpg", ".tif", ".bmp", ".webp")
 
 Reader = Callable[[bytes], None]

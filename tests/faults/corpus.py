@@ -138,12 +138,12 @@ def deep_png(channels: int) -> bytes:
     return png(SIZE[1], SIZE[0], (b"IDAT", zlib.compress(content)), depth=16, color={1: 0, 3: 2, 4: 6}[channels])
 
 
-def tiff(width: int, height: int, samples: int, bits: int, sample_format: int = 1) -> bytes:
-    """An uncompressed little-endian TIFF of `samples` bands in one strip, written by hand."""
+def tiff(width: int, height: int, samples: int, bits: int, sample_format: int = 1, rows: int | None = None) -> bytes:
+    """An uncompressed little-endian TIFF in one strip, of `rows` rows, with the bytes of 40 x 36 pixels of `samples` bands."""
     size = 40 * 36 * samples * bits // 8
     entries = [
         (256, 4, width), (257, 4, height), (258, 3, bits), (259, 3, 1), (262, 3, 2 if samples >= 3 else 1), (273, 4, 8),
-        (277, 3, samples), (278, 4, height), (279, 4, size), (339, 3, sample_format),
+        (277, 3, samples), (278, 4, rows or height), (279, 4, size), (339, 3, sample_format),
     ]  # fmt: skip
     directory = struct.pack("<H", len(entries)) + b"".join(
         struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries
@@ -159,6 +159,7 @@ def pages(kind: str) -> bytes:
 
 
 SOUND = encoded(noise(9))
+PALETTE = encoded(noise(9, channels=1), "BMP")
 PICTURES: dict[str, bytes] = {
     "empty": b"",
     "one byte": b"\x89",
@@ -180,6 +181,12 @@ PICTURES: dict[str, bytes] = {
     "5 bands": tiff(36, 40, 5, 8),
     "12 bands": tiff(36, 40, 12, 8),
     "wild dimensions": tiff(0x7FFFFFFF, 0x7FFFFFFF, 3, 8),
+    # Found by fuzzing.
+    "less than it claims": tiff(36, 4000, 4, 8),
+    "strips for a part of it": tiff(36, 4000, 4, 8, rows=40),
+    "no width": tiff(36, 40, 3, 8).replace(struct.pack("<HHI", 256, 4, 1), struct.pack("<HHI", 255, 4, 1)),
+    "a palette of 65536": PALETTE[:46] + struct.pack("<I", 65536) + PALETTE[50:],
+    "a frame of nothing": b"GIF87a" + struct.pack("<HHBBB", 36, 40, 0x80, 0, 0) + bytes(6) + b"," + bytes(9) + b"\x08;",
 }
 """What may lie where a picture is expected; none can be read as one without changing what it shows."""
 

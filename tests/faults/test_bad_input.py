@@ -15,9 +15,10 @@ from semiseg.cli.main import main
 
 SECONDS = 20  # an answer takes less, also on a busy machine
 WORDS = """
-add|ask|belongs to|between|choose|cut|delete|did you mean|expected|fetch|give|go on|install|join|leave|lower|make|makes
-match|must|name|nearest|needs|put|raise|remove|rename|repair|requires|restore|resume|run|save|share|take|there are|train|try
-unable to convert|unknown command|unused|use|valid|write|writes|at least|available|again|from 0|instead|should
+add|ask|again|at least|available|belongs to|between|choose|cut|delete|did you mean|expected|fetch|from 0|give
+go on|install|instead|join|leave|lower|make|makes|match|must|name|nearest|needs|put|raise|remove|rename|repair
+requires|restore|resume|run|save|share|should|take|there are|train|try|unable to convert|unknown command
+unused|use|valid|write|writes
 """
 REPAIR = re.compile(rf"\b({'|'.join(WORDS.strip().splitlines())})\b", re.IGNORECASE)
 """A message that says what to do has one of these words."""
