@@ -139,7 +139,7 @@ def deep_png(channels: int) -> bytes:
 
 
 def tiff(width: int, height: int, samples: int, bits: int, sample_format: int = 1, rows: int | None = None) -> bytes:
-    """An uncompressed little-endian TIFF in one strip, of `rows` rows, with the bytes of 40 x 36 pixels of `samples` bands."""
+    """An uncompressed TIFF in one strip of `rows` rows, with the bytes of 40 x 36 pixels of `samples` bands."""
     size = 40 * 36 * samples * bits // 8
     entries = [
         (256, 4, width), (257, 4, height), (258, 3, bits), (259, 3, 1), (262, 3, 2 if samples >= 3 else 1), (273, 4, 8),
