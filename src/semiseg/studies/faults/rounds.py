@@ -102,6 +102,8 @@ def _print_table(console: Console, outcomes: Sequence[Outcome]) -> None:
     table = Table("kind", "rounds", "kept", "lost", "skipped", "seeds of lost rounds")
     for name in KINDS:
         own = [outcome for outcome in outcomes if outcome.kind == name]
+        if not own:
+            continue
         counts = [sum(outcome.word == word for outcome in own) for word in ("kept", "lost", "skipped")]
         seeds = " ".join(str(outcome.seed) for outcome in own if outcome.word == "lost")
         table.add_row(name, str(len(own)), *map(str, counts), seeds)
