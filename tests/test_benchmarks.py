@@ -18,11 +18,12 @@ from support.written_runs import CLASSES, write_run
 
 from semiseg.config.options import DataOptions
 from semiseg.costs.bench import pictures, workers
+from semiseg.data.masks import MaskReader
 from semiseg.training.record import read_record
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py"))
-RUN_HERE = {"compared_looks", "curves", "decoders", "many_images", "nuclei_looks", "scaling", "table", "traces"}
+RUN_HERE = {"compared_looks", "curves", "decoders", "fuzz", "many_images", "nuclei_looks", "scaling", "table", "traces"}
 SVG = "{http://www.w3.org/2000/svg}"
 COLORS = {"fluorescence": (40, 40, 40), "bright field": (200, 200, 200), "stained": (220, 90, 160)}
 
@@ -236,3 +237,46 @@ def test_traces_tell_where_two_codes_part(script, tmp_path, monkeypatch, capsys)
     assert "more: recorded in one of the files only" in said
     assert "cutmix: supervised apart from step 2 on, by 1.0e-03 at most" in said
     assert "supervised: equal, every digit" in said
+
+
+@pytest.mark.parametrize("name", ["pictures", "lists", "recipes", "models"])
+def test_what_fuzzing_starts_from_is_read_or_answered(script, tmp_path, name):
+    """The seeds, and each of them with a bit turned and cut short."""
+    target, findings = script("fuzz").TARGETS[name], tmp_path / "findings"
+    place = tmp_path / "place"
+    place.mkdir()
+    reader, seeds = target.reader(place), target.seeds()
+    assert len(seeds) >= 10
+    tried = [*seeds, *(seed[: len(seed) // 2] for seed in seeds)][:: len(seeds) // 10]
+    assert [found for content in tried if (found := script("fuzz").check(reader, content, place, findings))] == []
+
+
+def test_a_finding_is_saved_once_and_an_answer_is_none(script, tmp_path):
+    def reader(content):
+        if content == b"answer":
+            MaskReader(()).read(tmp_path / "gone.png", tmp_path / "gone.png")
+        raise KeyError(content)
+
+    check = script("fuzz").check
+    assert check(reader, b"answer", tmp_path, tmp_path / "findings") is None
+    assert "KeyError" in check(reader, b"one", tmp_path, tmp_path / "findings")
+    assert check(reader, b"two", tmp_path, tmp_path / "findings") is None
+    kept, told = sorted((tmp_path / "findings").iterdir())
+    assert kept.read_bytes() == b"one"
+    assert "Traceback" in told.read_text()
+
+
+def test_without_atheris_fuzzing_says_where_it_is(script, monkeypatch):
+    module = script("fuzz")
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match="uv run --group fuzz"):
+        call(module, monkeypatch, "lists")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris is an optional tool")
+def test_inputs_that_reach_new_lines_are_kept(script, tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as ended:
+        call(script("fuzz"), monkeypatch, "lists", "--minutes", 0.05, "--out", tmp_path)
+    assert ended.value.code in (0, 1)
+    assert re.search(r"lists: 3 s, [\d,]+ inputs, \d+ places reached", capsys.readouterr().out)
+    assert list((tmp_path / "lists/corpus").iterdir())

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from cyclopts import App, Parameter
 from cyclopts.exceptions import CycloptsError, UnknownOptionError
 
-from semiseg.cli import analyse, commands
+from semiseg.cli import analyse, commands, selftest
 from semiseg.cli.options import HELP_ALL, join_booleans, named_config, with_options
 from semiseg.cli.reproduce import reproduce
 from semiseg.config.fields import GONE, RENAMED, methods_with, option_types, repair
@@ -86,6 +86,9 @@ def build_app(tokens: Sequence[str] = ()) -> App:
     for command in (analyse.discrimination, analyse.embedding, analyse.pictures):
         analysis.command(command)
     app.command(analysis)
+    trials = App(name="selftest", help="Try the program on this machine.")
+    trials.command(selftest.faults)
+    app.command(trials)
     return app
 
 

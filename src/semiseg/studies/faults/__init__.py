@@ -1,0 +1,1 @@
+"""Runs that are disturbed on purpose, resumed, and held against the same run left alone."""
