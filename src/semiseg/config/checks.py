@@ -93,7 +93,7 @@ def check_value(name: str, value: object, kind: Any) -> None:
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Annotated:
         check_value(name, value, inner[0])
-        last = name.rpartition(".")[2]
+        last = name.rpartition(".")[2].lstrip("-")
         wrong = [each for each in inner[1:] if isinstance(each, Range) and value not in each]
         require(not wrong, f"{name} is {shown(value)}; expected {', '.join(each.words(last) for each in wrong)}")
     elif origin in (Union, UnionType):

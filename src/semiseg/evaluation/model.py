@@ -80,7 +80,9 @@ class Model:
             if stride is not None:
                 raise ValueError("--stride is the distance between windows: give --window too")
             return self.evaluation if self.evaluation.protocol == "slide" else EvaluationOptions()
-        return EvaluationOptions(protocol="slide", window=window, stride=stride or max(1, window * 3 // 4))
+        return EvaluationOptions(
+            protocol="slide", window=window, stride=max(1, window * 3 // 4) if stride is None else stride
+        )
 
 
 def save_model(folder: Path, predictor: Predictor, config: Config, dataset: Dataset) -> None:
