@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import wraps
+from functools import reduce, wraps
+from operator import or_
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypedDict, Union, Unpack, get_args, get_origin
@@ -67,7 +68,7 @@ def read_exactly(kind: Any) -> Any:
     if origin in (Union, UnionType) and {int, float, Path} & set(inner):  # cyclopts calls it without the None
         return Annotated[kind, Parameter(converter=_read_or_none)]
     if origin in (Union, UnionType):
-        return Union[tuple(map(read_exactly, inner))]  # type: ignore[return-value]
+        return reduce(or_, map(read_exactly, inner))
     return tuple[tuple(map(read_exactly, inner))] if origin is tuple else kind  # type: ignore[misc]
 
 
