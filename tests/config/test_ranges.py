@@ -39,7 +39,7 @@ def without_range(options):
     return [name for name, kind in types_of(options).items() for _, ranges in numbers(kind) if not ranges]
 
 
-@pytest.mark.parametrize("options", {*classes()}, ids=lambda each: each.__name__)
+@pytest.mark.parametrize("options", [*dict.fromkeys(classes())], ids=lambda each: each.__name__)
 def test_every_number_has_a_range(options):
     assert not without_range(options)
 
@@ -127,7 +127,7 @@ def test_the_ends_that_belong_to_a_range_are_taken():
 @pytest.mark.parametrize("name", ["deeplabv3plus", "smp:DeepLabV3", "smp:DeepLabV3Plus", "smp:UPerNet"])
 def test_networks_that_pool_an_image_refuse_a_batch_of_one(name):
     alone = {"network.name": name, "method": "supervised", "train.batch_labeled": 1}
-    with pytest.raises(ConfigError, match="gets 1 labelled image at a time: raise train.batch_labeled or lower"):
+    with pytest.raises(ConfigError, match=r"gets 1 labelled image at a time: raise train\.batch_labeled or lower"):
         load_config("demo", alone)
     load_config("demo", alone | {"method": "mean_teacher", "method.warmup": 0})  # together with the unlabelled
     load_config("demo", alone | {"network.name": "fpn"})
@@ -153,7 +153,7 @@ COMMANDS = [
     ("compare demo --jobs", ["0", "1.5", "1" + "0" * 30]),
     ("compare demo --seeds", ["-1", "1.5", str(2**64)]),
     ("reproduce table1 --scale cpu --plan --seeds", ["-1", "x"]),
-    ("evaluate run --evaluation.images", ["0", "1.5"]),
+    ("evaluate run --evaluation.images", ["1.5"]),
     ("analyse embedding run --seed", ["-1", str(2**32), "1.5"]),
     ("analyse embedding run --pixels", ["0", "1.5"]),
     ("analyse discrimination run --seed", ["-1"]),
@@ -173,7 +173,7 @@ def test_the_command_line_refuses_it_in_one_line(capsys, tmp_path, monkeypatch, 
     out, err = capsys.readouterr()
     assert err.startswith("semiseg: error: ")
     assert err.count("\n") == 1
-    assert option.lstrip("-").rpartition(".")[2] in err
+    assert option.lstrip("-").rpartition(".")[2].rstrip("s") in err
     assert not [*tmp_path.iterdir()]
     assert not out
 

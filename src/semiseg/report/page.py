@@ -101,9 +101,7 @@ def _values(runs: list[Run]) -> dict[str, Any]:
         "finished": all(run.result is not None for run in runs),
         "facts": facts(runs),
         "rows": class_rows(runs),
-        "warnings": [
-            (run.label, text) for run in runs for text in (*run.last_evaluation.get("warnings", []), *doubts(run))
-        ],
+        "warnings": [(run.label, text) for run in runs for text in [*run.warnings, *doubts(run)]],
         "charts": charts(runs),
         "size": (WIDTH, HEIGHT),
         "reliability": reliability(runs),

@@ -17,8 +17,8 @@ LARGEST = 1e18
 """No number of a record is larger, in size."""
 
 Shape = Any
-"""What a value must be: a test of it with its description, `{key: shape}` with `?key` for what may be absent, or
-`[shape]` for each item of a list or value of a mapping."""
+"""What a value must be: a test of it with its description; `{key: shape}`, with `?key` for what may be absent or null,
+and `*` for every key; or `[shape]` for each item of a list."""
 
 
 def _number(value: object) -> bool:
@@ -30,24 +30,18 @@ def _number(value: object) -> bool:
     )
 
 
-def _numbers(value: object) -> bool:
-    """Of a number, nothing for NaN, or lists and mappings of them."""
-    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
-    return value is None or _number(value) if parts is None else all(map(_numbers, parts))
-
-
 _UNREADABLE = (ValueError, OSError, EOFError, KeyError, TypeError, AttributeError, MemoryError, zipfile.BadZipFile)
 """What numpy raises for a file that holds something else."""
 
 Test = tuple[Callable[[Any], bool], str]
 NUMBER: Test = (lambda value: value is None or _number(value), "a number or null")
-NUMBERS: Test = (_numbers, "numbers")
 KNOWN: Test = (_number, "a number")
 STEP: Test = (lambda value: _number(value) and isinstance(value, int) and value >= 0, "a whole number from 0")
 TEXT: Test = (lambda value: isinstance(value, str), "text")
 ANY: Test = (lambda value: isinstance(value, str | type(None)) or _number(value), "text, a number or null")
 
-_SCORED = {"miou": NUMBER, "?iou": [NUMBER]}
+_SCORED = {"miou": NUMBER, "?iou": {"*": NUMBER}}
+_HEADLINE = {"miou": NUMBER, "iou": {"*": NUMBER}}
 _SCORES = {
     "headline": TEXT,
     "miou": NUMBER,
@@ -55,16 +49,23 @@ _SCORES = {
     "?calibration": {"pixels": [STEP], "right": [STEP], "confidence": [NUMBER]},
     **{f"?{name}": _SCORED for name in ("linear", "prototype", "left", "right", "mean")},
 }
-_KEPT = {"?images": NUMBER, "?threshold": NUMBER, "?share": NUMBER, "?accuracy": NUMBER, "?miou": NUMBERS}
+_KEPT = {"?images": NUMBER, "?threshold": NUMBER, "?share": NUMBER, "?accuracy": NUMBER}
 _EVALUATION = {
     **_SCORES,
     "?warnings": [TEXT],
     "?seconds": KNOWN,
     "?pseudo_labels": _KEPT,
-    "?hidden_labels": {**_KEPT, "?precision_by_class": [NUMBER], "?recall_by_class": [NUMBER]},
-    "?gradients": [[NUMBER]],
-    "?labeled_views": [[NUMBER]],
-    "?prototype_usage": NUMBERS,
+    "?hidden_labels": {
+        **_KEPT,
+        "share": NUMBER,
+        "accuracy": NUMBER,
+        "?miou": {"*": NUMBER},
+        "?precision_by_class": {"*": NUMBER},
+        "?recall_by_class": {"*": NUMBER},
+    },
+    "?gradients": {"*": {"*": NUMBER}},
+    "?labeled_views": {"*": {"*": NUMBER}},
+    "?prototype_usage": [[NUMBER]],
     "?prototype_closest": [NUMBER],
     "?prototype_distance": [NUMBER],
     "?prototype_drift": [NUMBER],
@@ -73,10 +74,10 @@ _ENTRY = {"kind": TEXT, "step": STEP}
 _RESULT = {
     "last": {"step": STEP, "val": _SCORES, "?test": _SCORES},
     "?best": {"step": STEP, "?val": _SCORES, "?test": _SCORES},
-    "split": [{"name": TEXT, "sha256": TEXT, "count": STEP}],
+    "split": {"*": {"name": TEXT, "sha256": TEXT, "count": STEP, "?source": TEXT}},
     "seconds": KNOWN,
-    "?versions": [ANY],
-    "?hardware": [ANY],
+    "?versions": {"*": ANY},
+    "?hardware": {"*": ANY},
     "?commit": ANY,
     "?date": ANY,
 }
@@ -108,7 +109,7 @@ def read_entries(path: Path) -> list[dict[str, Any]]:
             break  # empty, or cut short
         entry = _json(Path(place), line, repair)
         _check(entry, _ENTRY, place, repair)
-        shape = _EVALUATION if entry["kind"] == "evaluation" else {f"?{key}": NUMBERS for key in {*entry} - {*_ENTRY}}
+        shape = _EVALUATION if entry["kind"] == "evaluation" else {f"?{key}": NUMBER for key in {*entry} - {*_ENTRY}}
         _check(entry, shape, place, repair)
         _check_headline(entry if entry["kind"] == "evaluation" else None, place, repair)
         entries.append(entry)
@@ -129,7 +130,7 @@ def read_counts(path: Path, predictor: str, classes: int | None = None) -> tuple
         raise ValueError(f"{path} cannot be read as counts of {shown(predictor)} ({kind}): {repair}") from None
     square = counts.ndim == 3 and counts.shape[1] == counts.shape[2] and counts.shape[0] == len(names)
     fits = square and counts.dtype.kind in "iu" and (classes is None or counts.shape[1] == classes)
-    wanted = "N x C x C" if classes is None else f"N x {classes} x {classes}"
+    wanted = "N x C x C" if classes is None else f"N x {classes} x {classes} for the classes in result.json"
     require(fits, f"{path} holds {counts.dtype} of shape {counts.shape}; expected whole numbers, {wanted}: {repair}")
     require(bool((counts >= 0).all()), f"{path} holds negative counts: {repair}")
     return names, counts
@@ -157,16 +158,17 @@ def _check(value: Any, shape: Shape, place: str, repair: str) -> None:
         test, words = shape
         require(test(value), f"{place} is {shown(value)}; expected {words}: {repair}")
     elif isinstance(shape, list):
-        require(isinstance(value, dict | list), f"{place} is {shown(value)}; expected several values: {repair}")
-        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            _check(item, shape[0], f"{place}{_joint(place)}{shown_key(str(key))}", repair)
+        require(isinstance(value, list), f"{place} is {shown(value)}; expected a list: {repair}")
+        for number, item in enumerate(value):
+            _check(item, shape[0], f"{place}{_joint(place)}{number}", repair)
     else:
         require(isinstance(value, dict), f"{place} is {shown(value)}; expected names with values: {repair}")
-        for key, inner in shape.items():
-            name = key.lstrip("?")
+        every = {f"?{key}": shape["*"] for key in value} if "*" in shape else {}
+        for key, inner in (every or {key: each for key, each in shape.items() if key != "*"}).items():
+            name = key[1:] if key.startswith("?") else key
             require(name in value or key != name, f"{place} lacks {name!r}: {repair}")
             if name in value and not (key != name and value[name] is None):
-                _check(value[name], inner, f"{place}{_joint(place)}{name}", repair)
+                _check(value[name], inner, f"{place}{_joint(place)}{shown_key(name)}", repair)
 
 
 def _joint(place: str) -> str:
@@ -179,4 +181,6 @@ def _check_headline(scores: dict[str, Any] | None, place: str, repair: str) -> N
     if scores is not None:
         headline = scores["headline"]
         require(headline in scores, f"{place} lacks the scores of {shown(headline)}: {repair}")
-        _check(scores[headline], {"miou": NUMBER}, f"{place}{_joint(place)}{shown_key(headline)}", repair)
+        _check(scores[headline], _HEADLINE, f"{place}{_joint(place)}{shown_key(headline)}", repair)
+        lengths = {len(values) for values in (scores.get("calibration") or {}).values()}
+        require(len(lengths) < 2, f"{place} has bins of calibration in lists of different lengths: {repair}")

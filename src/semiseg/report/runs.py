@@ -43,6 +43,11 @@ class Run:
         return self.evaluations[-1] if self.evaluations else {}
 
     @property
+    def warnings(self) -> list[str]:
+        """Of the last evaluation."""
+        return self.last_evaluation.get("warnings") or []
+
+    @property
     def step(self) -> int:
         """Steps done, as far as the record knows."""
         return max((entry["step"] for entry in self.entries), default=0)
@@ -93,7 +98,7 @@ class Run:
 
 
 def read_run(folder: Path, label: str | None = None) -> Run:
-    """The run in `folder`, called `label` (None: its method). Raises ValueError where there is none, or a damaged one."""
+    """The run in `folder`, called `label` (None: its method). Raises ValueError for none or a damaged one."""
     if not (folder / CONFIG).is_file():
         raise ValueError(f"{folder} is not a run folder: it has no {CONFIG}; `semiseg train` makes one")
     config = load_config(folder / CONFIG)
