@@ -163,11 +163,12 @@ def _check(value: Any, shape: Shape, place: str, repair: str) -> None:
             _check(item, shape[0], f"{place}{_joint(place)}{number}", repair)
     else:
         require(isinstance(value, dict), f"{place} is {shown(value)}; expected names with values: {repair}")
-        every = {f"?{key}": shape["*"] for key in value} if "*" in shape else {}
-        for key, inner in (every or {key: each for key, each in shape.items() if key != "*"}).items():
-            name = key[1:] if key.startswith("?") else key
-            require(name in value or key != name, f"{place} lacks {name!r}: {repair}")
-            if name in value and not (key != name and value[name] is None):
+        named = {key: shape["*"] for key in value} if "*" in shape else {}
+        for key, inner in (named or shape).items():
+            name = key.removeprefix("?") if key in shape else key
+            optional = name != key
+            require(name in value or optional or name == "*", f"{place} lacks {name!r}: {repair}")
+            if name in value and not (optional and value[name] is None):
                 _check(value[name], inner, f"{place}{_joint(place)}{shown_key(name)}", repair)
 
 
