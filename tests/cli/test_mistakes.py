@@ -9,14 +9,14 @@ import pytest
 from semiseg.cli import main as module
 from semiseg.cli.main import main
 
-PLACES = ["missing", "file", "folder", "folder/new\nline", "new\nline", "\udce9 no utf-8", "x" * 300, "file/below"]
+PLACES = ["missing", "file", "a folder", "a folder/new\nline", "new\nline", "\udce9 no utf-8", "x" * 300, "file/below"]
 LINES = [
     ["train", "PLACE"],
     ["train", "demo", "--run", "file"],
     ["compare", "PLACE"],
     ["estimate", "PLACE"],
     ["evaluate", "PLACE"],
-    ["predict", "PLACE", "folder", "--out", "out"],
+    ["predict", "PLACE", "a folder", "--out", "out"],
     ["report", "PLACE"],
     ["report", "PLACE", "PLACE"],
     ["analyse", "discrimination", "PLACE"],
@@ -32,7 +32,7 @@ LINES = [
 def test_a_place_that_cannot_be_is_told_in_one_line(tmp_path, monkeypatch, capsys, line):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("words\n")
-    (tmp_path / "folder").mkdir()
+    (tmp_path / "a folder").mkdir()
     for place in PLACES if "PLACE" in line else ["-"]:
         assert main([place if word == "PLACE" else word for word in line]) == 2, place
         err = capsys.readouterr().err
