@@ -88,7 +88,7 @@ def describe(kind: Any) -> str:
     return words.get(kind) or f"{kind.__name__}(...)"
 
 
-def check_value(name: str, value: object, kind: Any) -> None:
+def check_value(name: str, value: Any, kind: Any) -> None:
     """Raise ValueError, with what was expected of the option `name`, unless `value` is of the type and in its range."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Annotated:

@@ -67,17 +67,17 @@ class Config:
             )
         self.network.check_crop(self.augment.crop_height, self.augment.crop_width)
         check_value("seed", self.seed, Seed)
-        alone = self.train.batch_labeled == self.train.accumulate and self.train.devices == 1
-        if alone and self.network.name in POOLS_IMAGE and self._warmup_steps > 0:
-            raise ConfigError(
-                f"{self.network.name} normalises a mean over each image across the batch, and gets 1 labelled image at "
-                "a time: raise train.batch_labeled or lower train.accumulate to have at least 2"
-            )
         at_once = self.train.batch_unlabeled // self.train.accumulate
         if at_once < 2 and isinstance(self.method_options, UnlabeledOptions) and self.method_options.needs_partner:
             raise ConfigError(
                 f"{self.method} mixes each unlabelled image with another of its batch, and gets {at_once} at a time: "
                 "raise train.batch_unlabeled or lower train.accumulate to have at least 2"
+            )
+        alone = self.train.batch_labeled == self.train.accumulate and self.train.devices == 1
+        if alone and self.network.name in POOLS_IMAGE and self._warmup_steps > 0:
+            raise ConfigError(
+                f"{self.network.name} normalises a mean over each image across the batch, and gets 1 labelled image at "
+                "a time: raise train.batch_labeled or lower train.accumulate to have at least 2"
             )
 
     @property

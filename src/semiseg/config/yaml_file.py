@@ -93,7 +93,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _parts(node: yaml.Node) -> Iterator[yaml.Node]:
+def _parts(node: Any) -> Iterator[yaml.Node]:
     """The nodes inside one: items, or keys and values."""
     for part in [] if isinstance(node, yaml.ScalarNode) else node.value:
         yield from part if isinstance(part, tuple) else [part]
