@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from semiseg.config.fields import convert, describe, option_help, option_types
+from semiseg.config.checks import describe
+from semiseg.config.fields import convert, option_help, option_types
 from semiseg.config.methods import METHOD_OPTIONS
 from semiseg.config.recipe import load_config
 

@@ -81,7 +81,7 @@ def test_sources_that_cannot_be(root, tmp_path):
     refused(r"data/no is no folder or list", root / "no")
     refused(r"data is no list, and --root is for the pictures of a list", root, root=root)
     refused("give --shard-size or --images, not both", root, images=2, shard_size=10)
-    refused("must be at least 1", root, images=0)
+    refused("--images is 0; expected 1 <= images", root, images=0)
     (root / "empty.txt").write_text("# nothing\n")
     refused(r"empty\.txt has no unlabelled picture: the list is empty", root / "empty.txt")
     (root / "twice.txt").write_text("u0\nu0\n")

@@ -55,7 +55,7 @@ def test_options_and_facts_of_the_experiment_are_keywords():
         (lambda: FixMatch(segmentor(), threshold=1.5), r"method\.threshold is 1\.5"),
         (lambda: FixMatch(segmentor(), prototypes=True), r"prototypes is True; expected .*PrototypesOptions"),
         (lambda: METHODS["cps"](segmentor()), r"CPS trains two networks: give another="),
-        (lambda: Prototypes(3, 4, per_class=0), r"prototypes\.per_class must be at least 1"),
+        (lambda: Prototypes(3, 4, per_class=0), r"prototypes\.per_class is 0; expected 1 <= per_class"),
     ],
 )
 def test_a_wrong_keyword_or_network_is_told(make, message):

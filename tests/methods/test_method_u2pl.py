@@ -208,13 +208,13 @@ def test_only_some_mixes_need_a_partner(mix):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"drop": 1.2}, r"method\.drop is 1\.2; it is a probability"),
-        ({"extremes": 0.6}, r"method\.extremes is a share at either end"),
+        ({"drop": 1.2}, r"method\.drop is 1\.2; expected 0 <= drop <= 1"),
+        ({"extremes": 0.6}, r"method\.extremes is 0\.6; expected 0 <= extremes <= 0\.5"),
         ({"low_rank": 5, "high_rank": 4}, r"method\.low_rank must lie between 0 and method\.high_rank"),
-        ({"queue_size": 0}, r"method\.queue_size must be at least 1"),
-        ({"enqueue": 0}, r"method\.enqueue must be at least 1, or none"),
-        ({"temperature": 0.0}, r"method\.temperature must be positive"),
-        ({"contrastive_weight": -1.0}, r"method\.contrastive_weight cannot be negative"),
+        ({"queue_size": 0}, r"method\.queue_size is 0; expected 1 <= queue_size"),
+        ({"enqueue": 0}, r"method\.enqueue is 0; expected 1 <= enqueue <= 1,000,000,000, or none"),
+        ({"temperature": 0.0}, r"method\.temperature is 0\.0; expected 0 < temperature"),
+        ({"contrastive_weight": -1.0}, r"method\.contrastive_weight is -1\.0; expected 0 <= contrastive_weight"),
         ({"ema_decay": 1.0}, r"method\.ema_decay is 1\.0"),
     ],
 )

@@ -178,7 +178,7 @@ def test_ctrl_c_tells_how_to_go_on(monkeypatch, capsys):
             {"train.devices": 2, "train.accumulate": 3, "train.batch_labeled": 6, "train.batch_unlabeled": 9},
             r"train\.batch_unlabeled \(9\) .* multiple of 6 \(train\.accumulate 3 x 2 devices\): make it 12, or",
         ),
-        ({"train.devices": 0}, r"train\.devices must be at least 1"),
+        ({"train.devices": 0}, r"train\.devices is 0; expected 1 <= devices"),
     ],
 )
 def test_batches_that_cannot_be_shared_are_refused(options, message):

@@ -194,7 +194,10 @@ def train_and_die_at(config, step: int) -> None:
 
 def test_a_run_that_fails_is_named_and_the_others_go_on(recipe, tmp_path):
     """An infinite weight of the loss on unlabelled images, which supervised does not have."""
-    study = study_of(recipe, tmp_path / "out", method__unlabeled_weight="1e39", method__warmup="0")
+    study = study_of(recipe, tmp_path / "out", method__warmup="0")
+    for cell in study.cells:
+        if cell.config.method == "cutmix":  # past the check of its range
+            object.__setattr__(cell.config.method_options, "unlabeled_weight", 1e39)
     printed = io.StringIO()
     result = run_study(study, 2, Console(file=printed, width=400))
     supervised, cutmix = rows_of(result)
@@ -453,7 +456,7 @@ def test_a_run_goes_to_each_gpu_or_to_the_cpu(monkeypatch):
 
 def test_wrong_numbers_are_told_before_anything_is_run(recipe, capsys, tmp_path):
     assert cli.main(["compare", str(recipe), "--jobs", "0", "--out", str(tmp_path / "out")]) == 2
-    assert "--jobs is 0; expected 1 or more" in capsys.readouterr().err
+    assert "--jobs is 0; expected 1 <= jobs <= 1,000, or none" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

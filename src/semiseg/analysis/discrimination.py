@@ -14,7 +14,7 @@ from semiseg.analysis.features import PixelChoice, choose_pixels, pixel_features
 from semiseg.analysis.moments import Moments, at_length_1, traces
 from semiseg.analysis.pages import write_page
 from semiseg.analysis.subjects import Subjects, read_subjects
-from semiseg.config.checks import require
+from semiseg.config.checks import Count, Seed, check_value
 from semiseg.report.texts import figure, headed, markdown_table
 from semiseg.training.experiment import Experiment
 
@@ -56,7 +56,8 @@ def discriminate(
     the four of VERSIONS are each {intra, inter, ratio, total}. Of a sample, a class's weight is still the number of all
     its pixels. Raises ValueError where no pixel is labelled, and as `read_subjects`.
     """
-    require(pixels is None or pixels > 0, f"pixels is {pixels}; expected a number above 0, or none for all")
+    check_value("pixels", pixels, Count | None)
+    check_value("seed", seed, Seed)
     subjects = read_subjects(runs, labels, root=root, subset=subset, checkpoint=checkpoint)
     choice = choose_pixels(subjects.images, len(subjects.dataset.classes), pixels, seed)
     rows, device = [], torch.device("cpu")

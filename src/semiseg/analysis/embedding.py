@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from semiseg.analysis.features import PixelChoice, choose_pixels, pixel_features
 from semiseg.analysis.moments import at_length_1
 from semiseg.analysis.scatter import SAFE, Embedded, draw
 from semiseg.analysis.subjects import Subjects, read_subjects
-from semiseg.config.checks import require
+from semiseg.config.checks import Range, check_value, require
 from semiseg.config.fields import nearest
 from semiseg.runtime.files import write_json
 from semiseg.runtime.progress import Progress
@@ -60,6 +61,8 @@ def embed(
     map to the plane. Raises ValueError for a class that is not there, too many or too few of them, too few pixels, and
     as `read_subjects`.
     """
+    check_value("pixels", pixels, Annotated[int, Range(10, 10**9)])
+    check_value("seed", seed, Annotated[int, Range(0, 2**32 - 1)])  # scikit-learn takes no other
     subjects = read_subjects(runs, labels, root=root, subset=subset, checkpoint=checkpoint)
     chosen, choice = _choose(subjects, classes, pixels, seed)
     found, device = [], torch.device("cpu")
@@ -95,7 +98,6 @@ def _choose(
     absent = [names[number] for number in chosen if not choice.total[number]]
     require(not absent, f"no {subjects.subset} image shows {', '.join(absent)}; name other classes")
     require(len(chosen) > 1, f"{names[chosen[0]]} is the only class; an embedding needs two or more")
-    require(pixels >= 10, f"pixels is {pixels}; expected 10 or more of each class")
     return chosen, choice
 
 

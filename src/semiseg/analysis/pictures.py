@@ -17,7 +17,7 @@ from semiseg.analysis.pages import write_page
 from semiseg.analysis.scores import BAND, SMALLEST
 from semiseg.analysis.subjects import Subjects, read_subjects
 from semiseg.analysis.tally import Tally, tally
-from semiseg.config.checks import require
+from semiseg.config.checks import Count, check_value, require
 from semiseg.config.fields import nearest
 from semiseg.data.dataset import Color, ImageSet, Pixels
 from semiseg.evaluation.segment import colored
@@ -58,7 +58,7 @@ def picture(
     per cent; `images` the drawn images. Raises ValueError for another rule, and as `read_subjects`.
     """
     require(rule in RULES, f"there is no rule {rule!r}; {nearest(rule, RULES)}")
-    require(count > 0, f"count is {count}; expected one image or more")
+    check_value("count", count, Count)
     subjects = read_subjects(runs, labels, root=root, subset=subset, checkpoint=checkpoint)
     tallies, device = {}, torch.device("cpu")
     for label, experiment in subjects.experiments():

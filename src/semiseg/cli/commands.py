@@ -3,6 +3,7 @@
 Commands that compute import torch inside, so that `--help` answers at once.
 """
 
+import os
 import shlex
 import sys
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from semiseg.cli.options import RUN
+from semiseg.config.checks import require
 from semiseg.config.layers import flatten
 from semiseg.config.methods import METHOD_OPTIONS
 from semiseg.config.recipe import load_config, shipped_recipes
@@ -33,6 +35,8 @@ def train(recipe: str, /, *, resume: Annotated[bool, Parameter(group=RUN)] = Fal
         Go on from the last checkpoint of the run folder; with more --train.steps, beyond the end of a finished run.
     """
     config = load_config(recipe, options)
+    folder = config.run_folder
+    require(folder.is_dir() or not os.path.lexists(folder), f"--run is {folder}, which is a file; expected a folder")
     resolve_devices(config.train.devices)  # before the import: whoever only starts the others needs nothing of it
     from semiseg.training import experiment
 

@@ -7,6 +7,8 @@ by `--help` or by a mistake in the options.
 
 from __future__ import annotations
 
+import errno
+import io
 import logging
 import os
 import shlex
@@ -36,6 +38,8 @@ def main(tokens: Sequence[str] | None = None) -> int:
     Returns the exit status: 0, 1 where a part failed, 2 for a mistake, 128 + its number if a signal stopped it (130:
     Ctrl-C).
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no text
     tokens = join_booleans(sys.argv[1:] if tokens is None else tokens)
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(PrintableFormatter())
@@ -49,17 +53,31 @@ def main(tokens: Sequence[str] | None = None) -> int:
         status = 128 + getattr(error, "number", signal.SIGINT)
         return _stopped(tokens, status) if is_first() and not is_launched_here() else status
     except Exception as error:
-        if isinstance(error, BrokenPipeError) and _reader_is_gone():
-            return PIPE_CLOSED
+        if isinstance(error, OSError) and (broken := _broken_output()):
+            return _without_output(broken)
         if not first_to_fail():
+            return 1
+        if _is_killed_loader(error):
+            _say(_LOADER_KILLED)
+            _how_to_go_on(tokens)
             return 1
         if not _is_users(error):
             raise
-        print("semiseg: error:", printable(_explain(error, tokens), "\n"), file=sys.stderr)
+        _say(_explain(error, tokens))
         if isinstance(error, WriteError):
             _how_to_go_on(tokens)
         return 2
     return status if isinstance(status, int) else 0  # most commands return nothing
+
+
+_LOADER_KILLED = (
+    "a process that loads images was killed. SIGKILL often means that the machine ran out of memory: lower "
+    "--train.workers or the batch sizes"
+)
+
+
+def _say(message: str) -> None:
+    print("semiseg: error:", printable(message, "\n"), file=sys.stderr)
 
 
 def build_app(tokens: Sequence[str] = ()) -> App:
@@ -77,14 +95,14 @@ def build_app(tokens: Sequence[str] = ()) -> App:
         app.command(with_options(command, tokens))
     others = (commands.predict, commands.demo, commands.report, commands.bench, commands.methods, commands.recipes)
     for command in others:
-        app.command(command)
+        app.command(with_options(command, tokens))
     data = App(name="data", help="Prepare very many unlabelled images.")
     for command in (commands.shard, commands.index):
-        data.command(command)
+        data.command(with_options(command, tokens))
     app.command(data)
     analysis = App(name="analyse", help="Look into runs as the paper's Table 5 and Fig. 2, 4 and 5 do.")
     for command in (analyse.discrimination, analyse.embedding, analyse.pictures):
-        analysis.command(command)
+        analysis.command(with_options(command, tokens))
     app.command(analysis)
     trials = App(name="selftest", help="Try the program on this machine.")
     trials.command(selftest.faults)
@@ -94,6 +112,8 @@ def build_app(tokens: Sequence[str] = ()) -> App:
 
 def _explain(error: Exception, tokens: Sequence[str]) -> str:
     """The error's message, unless an option is another method's, has a new spelling, or is of one run: then so."""
+    if isinstance(error, OSError) and not isinstance(error, WriteError) and error.strerror and error.filename:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
     if not isinstance(error, UnknownOptionError) or error.token is None:
         return str(error)
     keyword = error.token.keyword or ""
@@ -107,20 +127,37 @@ def _explain(error: Exception, tokens: Sequence[str]) -> str:
     return str(error)
 
 
-def _reader_is_gone() -> bool:
-    """Whether what reads our output, such as `head`, has closed it; from then on the output goes nowhere."""
+def _broken_output() -> OSError | None:
+    """Why nothing can be printed any more; None where it can. Then the error is of another file or pipe."""
     try:
         print(flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False  # the pipe is another, such as one of a process that loads images
+    except OSError as error:
+        return error
+    return None
+
+
+def _without_output(broken: OSError) -> int:
+    """End after the output broke, which `head` does when it has enough, and a full disk. Returns the exit status."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes at its end
+    if isinstance(broken, BrokenPipeError):
+        return PIPE_CLOSED
+    _say(f"the output cannot be written: {broken.strerror}")
+    return 2
+
+
+def _is_killed_loader(error: Exception) -> bool:
+    """Whether torch says that one of its loading processes is gone."""
+    return isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
+
+
+_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE)
+"""Errors without a file's name that no change of the program mends."""
 
 
 def _is_users(error: Exception) -> bool:
     """Whether to spare the traceback: for a mistyped option, what the system says of a file, our own ValueErrors."""
     if isinstance(error, OSError):
-        return isinstance(error, FileNotFoundError) or error.filename is not None
+        return isinstance(error, FileNotFoundError) or error.filename is not None or error.errno in _OF_THE_MACHINE
     if not isinstance(error, ValueError):
         return isinstance(error, CycloptsError)
     *_, (last, _) = traceback.walk_tb(error.__traceback__)

@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import wraps
-from typing import Annotated, Any, TypedDict, Unpack
+from functools import reduce, wraps
+from operator import or_
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, TypedDict, Union, Unpack, get_args, get_origin
 
 from cyclopts import Group, Parameter
+from cyclopts.exceptions import CoercionError
 
-from semiseg.config.fields import attribute_docs, option_help, option_types
+from semiseg.config.fields import attribute_docs, convert, option_help, option_types
 from semiseg.config.methods import METHOD_OPTIONS
 from semiseg.config.recipe import Config, load_config, option_values
 
@@ -39,16 +43,44 @@ RUN = _GROUPS["Run"]
 
 def with_options(command: Command, tokens: Sequence[str]) -> Command:
     """`command` with its **options spelled out where `tokens` are its own: they name recipe, preset and method."""
-    if command.__name__ not in _OPTIONS_OF or tokens[:1] != [command.__name__]:
-        return command
-    options = TypedDict("Options", _OPTIONS_OF[command.__name__](tokens), total=False)  # type: ignore[misc]
 
     @wraps(command)
     def run(*arguments: Any, **typed: Any) -> None:
         command(*arguments, **typed)
 
-    run.__annotations__ = {**command.__annotations__, "options": Unpack[options]}
+    run.__annotations__ = {name: read_exactly(kind) for name, kind in command.__annotations__.items()}
+    if command.__name__ in _OPTIONS_OF and tokens[:1] == [command.__name__]:
+        options = TypedDict("Options", _OPTIONS_OF[command.__name__](tokens), total=False)  # type: ignore[misc]
+        run.__annotations__["options"] = Unpack[options]
     return run
+
+
+def read_exactly(kind: Any) -> Any:
+    """The type `kind` with its whole numbers, numbers and paths read as in a recipe.
+
+    By itself cyclopts rounds 2.7 to a whole number, takes nan for a number, and an empty path for the current folder.
+    """
+    origin, inner = get_origin(kind), get_args(kind)
+    if kind in (int, float, Path):
+        return Annotated[kind, Parameter(converter=_read)]
+    if origin is Annotated:
+        return Annotated[(read_exactly(inner[0]), *inner[1:])]  # type: ignore[return-value]
+    if origin in (Union, UnionType) and {int, float, Path} & set(inner):  # cyclopts calls it without the None
+        return Annotated[kind, Parameter(converter=_read_or_none)]
+    if origin in (Union, UnionType):
+        return reduce(or_, map(read_exactly, inner))
+    return tuple[tuple(map(read_exactly, inner))] if origin is tuple else kind  # type: ignore[misc]
+
+
+def _read_or_none(kind: Any, tokens: Sequence[Any]) -> Any:
+    return None if tokens[0].value.lower() in ("none", "null") else _read(kind, tokens)
+
+
+def _read(kind: Any, tokens: Sequence[Any]) -> Any:
+    try:
+        return convert(tokens[0].value, kind)
+    except ValueError:
+        raise CoercionError(token=tokens[0], target_type=kind) from None
 
 
 def named_config(tokens: Sequence[str], options: Sequence[str] = ("preset", "method")) -> Config:
@@ -140,7 +172,7 @@ def _parameters(
             show_default=_shown(values[key]) if values.get(key) is not None else False,
             group=_GROUPS.get(title, RUN),
         )
-        made[key] = Annotated[types[key], parameter]
+        made[key] = Annotated[read_exactly(types[key]), parameter]
     return made
 
 

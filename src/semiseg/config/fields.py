@@ -8,12 +8,14 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import Field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from semiseg.config.checks import shown
 from semiseg.config.methods import METHOD_OPTIONS
 from semiseg.config.options import SECTIONS
 from semiseg.config.prototypes import PrototypesOptions
@@ -78,9 +80,11 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 
 def check_method(name: object, place: str = "") -> str:
     """`name` if there is such a method. Raises ConfigError with the valid names; `place` opens its message."""
+    if not isinstance(name, str):
+        raise ConfigError(f"{place}method is {shown(name)}; expected the name of one: {', '.join(METHOD_OPTIONS)}")
     if name not in METHOD_OPTIONS:
-        raise ConfigError(f"{place}there is no method {name!r}; {nearest(str(name), METHOD_OPTIONS)}")
-    return str(name)
+        raise ConfigError(f"{place}there is no method {shown(name)}; {nearest(name, METHOD_OPTIONS)}")
+    return name
 
 
 def convert(value: object, kind: Any) -> Any:
@@ -103,28 +107,17 @@ def convert(value: object, kind: Any) -> Any:
         if str(value).lower() in ("true", "false"):
             return str(value).lower() == "true"
     elif kind in (str, Path):
-        if isinstance(value, str | Path):
+        if isinstance(value, str | Path) and (kind is str or str(value)):  # an empty path would be the current folder
             return kind(value)
     elif not isinstance(value, bool):
         if kind is int and isinstance(value, int | str):
             return int(value)
         # YAML 1.1 reads 1e-3 as text; nan would pass every check of the form `x < 0`.
-        if kind is float and isinstance(value, int | float | str) and math.isfinite(float(value)):
-            return float(value)
+        if kind is float and isinstance(value, int | float | str):
+            with suppress(OverflowError):  # a whole number of more than 308 digits
+                if math.isfinite(float(value)):
+                    return float(value)
     raise ValueError(value)
-
-
-def describe(kind: Any) -> str:
-    """What values a type takes, in words."""
-    inner = get_args(kind)
-    if get_origin(kind) in (Union, UnionType):
-        return " or ".join("none" if arg is NoneType else describe(arg) for arg in inner)
-    if get_origin(kind) is Literal:
-        return f"one of {', '.join(map(str, inner))}"
-    if get_origin(kind) is tuple:
-        count = "any number of" if inner[-1] is Ellipsis else len(inner)
-        return f"{count} values, each {describe(inner[0])}"
-    return {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}[kind]
 
 
 def option_help(method: str) -> dict[str, str]:

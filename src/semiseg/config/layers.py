@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from semiseg.config.checks import describe, shown, shown_key
 from semiseg.config.fields import (
     RENAMED,
     ConfigError,
     check_method,
     convert,
-    describe,
     has_prototypes,
     option_types,
     repair,
@@ -74,15 +74,26 @@ class Layer:
         types, checked = option_types(method), {}
         for key, value in self.for_method(method).items():
             if key not in types:
-                raise ConfigError(f"{self.place}{key}: there is no such option; {repair(key, types)}")
+                raise ConfigError(self.place + _unknown(key, value, types))
             try:
                 checked[key] = convert(value, types[key])
             except ValueError:
-                raise ConfigError(f"{self.place}{key} is {value!r}; expected {describe(types[key])}") from None
+                raise ConfigError(f"{self.place}{key} is {shown(value)}; expected {describe(types[key])}") from None
         useless = [key for key in self.values if key.startswith("prototypes.")]
         if useless and checked["prototypes"] is False:
             raise ConfigError(f"{self.place}{useless[0]}: prototypes are turned off here too; leave one of them out")
         return checked
+
+
+def _unknown(key: str, value: object, types: Mapping[str, Any]) -> str:
+    """What is wrong about a key that is no option: a section without its names, an option with names, or the name."""
+    inside = [name.rpartition(".")[2] for name in types if name.startswith(f"{key}.")]
+    if inside:
+        return f"{key} is {shown(value)}; expected `name: value` lines of {', '.join(inside[:3])} and others"
+    outer = key.rpartition(".")[0]
+    if outer in types and outer not in ("method", "prototypes"):
+        return f"{outer} holds {shown_key(key.rpartition('.')[2])}; expected {describe(types[outer])}"
+    return f"{shown_key(key)}: there is no such option; {repair(key, types)}"
 
 
 def _prototypes_section(value: object) -> Flat:
@@ -99,17 +110,17 @@ def mapping_of(value: object, what: str) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{what} is {value!r}; expected `name: value` lines")
+        raise ConfigError(f"{what} is {shown(value)}; expected `name: value` lines")
     return {str(key): item for key, item in value.items()}
 
 
 def flatten(document: Mapping[str, object], prefix: str = "") -> Flat:
-    """Nested mappings as dotted keys; an empty section (`data:` and nothing more) has none."""
+    """Nested mappings as dotted keys; an empty section (`data:` and nothing more, or `{}`) has none."""
     flat: Flat = {}
     for key, value in document.items():
         name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             flat |= flatten(value, f"{name}.")
-        elif value is not None or name not in sections("supervised"):
+        elif value not in (None, {}) or name not in (*sections("supervised"), "data.scenes"):
             flat[name] = value
     return flat

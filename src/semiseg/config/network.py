@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
-from semiseg.config.checks import FREE_ON_RESUME, NOT_COUNTED, require
+from semiseg.config.checks import FREE_ON_RESUME, NOT_COUNTED, Options, Range, ShareBelowOne, require
 from semiseg.config.registry import check_name
 
 SHIPPED = (
@@ -20,16 +20,25 @@ SHIPPED = (
 )
 """The networks that come with semiseg; `smp:` is followed by a name of segmentation-models-pytorch."""
 
+POOLS_IMAGE = ("deeplabv3plus", "smp:DeepLabV3", "smp:DeepLabV3Plus", "smp:UPerNet")
+"""Those whose decoder has a BatchNorm on one value per image, and so needs two images to train on."""
+
 NAMES = list(SHIPPED)
 """These and what is added to NETWORKS."""
 
-Colour = tuple[float, float, float]
+_Value = Annotated[float, Range(0, 255)]  # figures of values up to 255 are refused below, with the repair
+Colour = tuple[_Value, _Value, _Value]
 """One value per channel, RGB."""
+
+_Rate = Annotated[int, Range(1, 2**15)]
+_Block = Annotated[int, Range(0, 999)]
 
 
 @dataclass(frozen=True)
-class NetworkOptions:
+class NetworkOptions(Options):
     """The segmentor: encoder, decoder, and where its first weights come from."""
+
+    section: ClassVar[str] = "network"
 
     name: str = "deeplabv3plus"
     """`deeplabv3plus`, the paper's decoder on any CNN of timm; `fpn`, a lean one; `dpt`, for plain ViTs; or a network
@@ -43,15 +52,15 @@ class NetworkOptions:
     """Input size over the size of the deepest features; 32 leaves the encoder undilated. Of `deeplabv3plus`."""
     multi_grid: bool = True
     """Dilations 4, 8, 16 in the last stage at output stride 8 (ResNets only), as in U2PL and the paper."""
-    channels: int = 256
+    channels: Annotated[int, Range(8, 2**15)] = 256
     """Width of the decoder. Features of `deeplabv3plus` have twice as many channels, and 256 is the paper's; `dpt`'s
     have so many, and 64, 128, 256 go with ViT-S, B, L. `smp:` networks have their own."""
-    aspp_rates: tuple[int, int, int] = (12, 24, 36)
+    aspp_rates: tuple[_Rate, _Rate, _Rate] = (12, 24, 36)
     """Dilations of the three atrous branches. Of `deeplabv3plus`."""
-    layers: tuple[int, int, int, int] | None = None
+    layers: tuple[_Block, _Block, _Block, _Block] | None = None
     """Blocks of the ViT whose tokens `dpt` reads, counted from 0. None: 2 5 8 11 of 12, 4 11 17 23 of 24, else evenly
     spread."""
-    dropout: float = 0.1
+    dropout: ShareBelowOne = 0.1
     """Channel dropout in the decoder's head and classifier; `smp:` networks have their own."""
     aux: bool = False
     """An auxiliary head on the map before the deepest, as U2PL has on Cityscapes."""
@@ -68,15 +77,13 @@ class NetworkOptions:
     third more time, the same numbers."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_name("network.name", self.name, NAMES, "NETWORKS")
         require((self.mean is None) == (self.std is None), "give both network.mean and network.std, or neither")
         if self.mean is not None and self.std is not None:
             check_normalisation("network.mean and network.std", self.mean, self.std)
-        require(self.channels >= 8, "network.channels must be at least 8")
-        require(0 <= self.dropout < 1, "network.dropout: expected 0 <= dropout < 1")
-        require(min(self.aspp_rates) >= 1, f"network.aspp_rates are {self.aspp_rates}; each must be at least 1")
         require(
-            self.layers is None or (min(self.layers) >= 0 and sorted(set(self.layers)) == list(self.layers)),
+            self.layers is None or sorted(set(self.layers)) == list(self.layers),
             f"network.layers are {self.layers}; expected four blocks counted from 0, from shallow to deep",
         )
 

@@ -8,6 +8,7 @@ wins:
 No torch here: `semiseg --help` reads this file and must answer at once.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
@@ -16,10 +17,12 @@ from typing import Any
 import yaml
 
 from semiseg.config import options
+from semiseg.config.checks import Seed, check_value, shown
 from semiseg.config.fields import ConfigError, check_method, has_prototypes, nearest, sections, type_hints
 from semiseg.config.layers import Flat, Layer, flatten, mapping_of
 from semiseg.config.methods import METHOD_OPTIONS, UnlabeledOptions
 from semiseg.config.methods.supervised import SupervisedOptions
+from semiseg.config.network import POOLS_IMAGE
 from semiseg.config.prototypes import PrototypesOptions
 from semiseg.config.yaml_file import read_yaml
 
@@ -63,14 +66,24 @@ class Config:
                 "train.compile and network.checkpoint do not go together: torch cannot compile it; take one"
             )
         self.network.check_crop(self.augment.crop_height, self.augment.crop_width)
-        if self.seed < 0:
-            raise ConfigError(f"seed is {self.seed}; expected a whole number from 0")
+        check_value("seed", self.seed, Seed)
         at_once = self.train.batch_unlabeled // self.train.accumulate
         if at_once < 2 and isinstance(self.method_options, UnlabeledOptions) and self.method_options.needs_partner:
             raise ConfigError(
                 f"{self.method} mixes each unlabelled image with another of its batch, and gets {at_once} at a time: "
                 "raise train.batch_unlabeled or lower train.accumulate to have at least 2"
             )
+        alone = self.train.batch_labeled == self.train.accumulate and self.train.devices == 1
+        if alone and self.network.name in POOLS_IMAGE and self._warmup_steps > 0:
+            raise ConfigError(
+                f"{self.network.name} normalises a mean over each image across the batch, and gets 1 labelled image at "
+                "a time: raise train.batch_labeled or lower train.accumulate to have at least 2"
+            )
+
+    @property
+    def _warmup_steps(self) -> int:
+        """Steps with labelled images only."""
+        return round(getattr(self.method_options, "warmup", 1.0) * self.train.steps)
 
     @property
     def run_folder(self) -> Path:
@@ -95,16 +108,20 @@ def load_config(recipe: str | Path, overrides: Mapping[str, object] | None = Non
     Raises ConfigError for an unknown recipe, option or choice, a wrong type, or a value out of range.
     """
     path = find_recipe(recipe)
-    return _resolve(mapping_of(read_yaml(path), str(path)), f"{path}: ", path.stem, overrides)
+    document = read_yaml(path)
+    if not isinstance(document, Mapping) or not document:
+        kind = "nothing" if not document else "text" if isinstance(document, str) else f"a {type(document).__name__}"
+        raise ConfigError(f"{path} is no recipe: it holds {kind}; expected `name: value` lines")
+    return _resolve(document, f"{path}: ", path.stem, overrides)
 
 
 def find_recipe(recipe: str | Path) -> Path:
     """The file of a recipe: a shipped name first, then a path. Raises ConfigError with the shipped names."""
     shipped = {file.stem: file for file in sorted(RECIPES.glob("*.yaml"))}
     path = shipped.get(str(recipe), Path(recipe))
-    if not path.is_file():
+    if not os.path.exists(path):  # False too for a name that no file can have
         raise ConfigError(
-            f"there is no recipe {str(recipe)!r}, nor a file of that name; {nearest(str(recipe), shipped)}"
+            f"there is no recipe {shown(str(recipe))}, nor a file of that name; {nearest(str(recipe), shipped)}"
         )
     return path
 
@@ -122,7 +139,7 @@ def _resolve(document: Mapping[str, Any], place: str, name: str, overrides: Mapp
         if not presets:
             raise ConfigError(f"{place}this recipe has no presets; leave --preset {preset} out")
         if preset not in presets:
-            raise ConfigError(f"{place}there is no preset {preset!r}; {nearest(preset, presets)}")
+            raise ConfigError(f"{place}there is no preset {shown(preset)}; {nearest(preset, presets)}")
         where = f"{place}presets.{preset}"
         layers.append(Layer.from_document(f"{where}.", mapping_of(presets[preset], where)))
     chosen = [layer.method for layer in layers if layer.method] + [typed.values.get("method")]

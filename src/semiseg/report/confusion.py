@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from semiseg.report.records import read_counts
 from semiseg.report.runs import Run
 from semiseg.training.record import CONFUSIONS
 
@@ -35,9 +36,8 @@ def confusion(run: Run) -> Confusion | None:
     path = run.folder / CONFUSIONS
     if run.result is None or not path.is_file():
         return None
-    with np.load(path) as arrays:
-        counts = arrays[run.result["last"]["val"]["headline"]].sum(0)  # (C, C) int64
     classes = list(run.iou)
+    counts = read_counts(path, run.result["last"]["val"]["headline"], len(classes))[1].sum(0)  # (C, C) int64
     return Confusion(run.label, classes, [_row(name, row, classes) for name, row in zip(classes, counts, strict=True)])
 
 

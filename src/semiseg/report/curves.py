@@ -187,7 +187,7 @@ def _by_class(run: Run, key: str, names: tuple[str, str, str]) -> list[Line]:
         return _spread(run, [key], names)
     series: list[tuple[float, Any]] = [*run.series("evaluation", key)]
     return [
-        Line(name, [(step, values[at]) for step, values in series if values[at] is not None], at)
+        Line(name, [(step, values[at]) for step, values in series if at < len(values) and values[at] is not None], at)
         for at, name in enumerate(run.iou)
     ]
 

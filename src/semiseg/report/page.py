@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from semiseg.report.charts import HEIGHT, WIDTH
 from semiseg.report.confusion import confusion
 from semiseg.report.curves import HUES, bins, charts, reliability
+from semiseg.report.doubts import doubts
 from semiseg.report.pictures import Gallery, gallery
 from semiseg.report.runs import PREDICTORS, Run, check_comparable, number, read_runs, under
 from semiseg.report.texts import distinct, figure
@@ -100,7 +101,7 @@ def _values(runs: list[Run]) -> dict[str, Any]:
         "finished": all(run.result is not None for run in runs),
         "facts": facts(runs),
         "rows": class_rows(runs),
-        "warnings": [(run.label, text) for run in runs for text in run.last_evaluation.get("warnings", [])],
+        "warnings": [(run.label, text) for run in runs for text in [*run.warnings, *doubts(run)]],
         "charts": charts(runs),
         "size": (WIDTH, HEIGHT),
         "reliability": reliability(runs),
@@ -124,14 +125,16 @@ def _state(run: Run) -> str:
 
 
 def class_rows(runs: list[Run]) -> list[tuple[str, list[tuple[str, str, str]]]]:
-    """(class, [(IoU, difference to the first run, its sign) of each run]), and the mean in the last row."""
-    rows = {
-        name: [run.iou.get(name, math.nan) for run in runs] for name in next((run.iou for run in runs if run.iou), {})
-    }
-    rows["mean"] = [run.miou for run in runs]
+    """(class, [(IoU, difference to the first run, its sign) of each run]), and the mean in the last row.
+
+    A class may be called `mean` too: then the last row is `mean of the classes`.
+    """
+    names = list(next((run.iou for run in runs if run.iou), {}))
+    rows = [(name, [run.iou.get(name, math.nan) for run in runs]) for name in names]
+    rows.append(("mean of the classes" if "mean" in names else "mean", [run.miou for run in runs]))
     return [
         (name, [(figure(value), figure(value - first, "+.1f"), sign(value - first)) for value in (first, *others)])
-        for name, (first, *others) in rows.items()
+        for name, (first, *others) in rows
     ]
 
 

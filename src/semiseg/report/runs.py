@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.config.recipe import Config, load_config
-from semiseg.training.record import CONFIG, METRICS, RESULT, read_record
+from semiseg.report.records import read_entries, read_result
+from semiseg.training.record import CONFIG, METRICS, RESULT
 
 Points = list[tuple[float, float]]  # (step, value)
 PREDICTORS = {
@@ -43,6 +43,11 @@ class Run:
         return self.evaluations[-1] if self.evaluations else {}
 
     @property
+    def warnings(self) -> list[str]:
+        """Of the last evaluation."""
+        return self.last_evaluation.get("warnings") or []
+
+    @property
     def step(self) -> int:
         """Steps done, as far as the record knows."""
         return max((entry["step"] for entry in self.entries), default=0)
@@ -73,7 +78,7 @@ class Run:
         """The headline's IoU of `last` by class, per cent."""
         if self.last is None:
             return {}
-        return {name: number(value) for name, value in self.last[self.last["headline"]]["iou"].items()}
+        return {name: number(value) for name, value in self.last[self.last["headline"]].get("iou", {}).items()}
 
     @property
     def seconds(self) -> float:
@@ -93,13 +98,13 @@ class Run:
 
 
 def read_run(folder: Path, label: str | None = None) -> Run:
-    """The run in `folder`, called `label` (None: its method). Raises ValueError where there is none."""
+    """The run in `folder`, called `label` (None: its method). Raises ValueError for none or a damaged one."""
     if not (folder / CONFIG).is_file():
         raise ValueError(f"{folder} is not a run folder: it has no {CONFIG}; `semiseg train` makes one")
     config = load_config(folder / CONFIG)
     result = folder / RESULT
-    document = json.loads(result.read_text("utf-8")) if result.is_file() else None
-    return Run(folder, label or config.method, config, read_record(folder / METRICS), document)
+    document = read_result(result) if result.exists() else None
+    return Run(folder, label or config.method, config, read_entries(folder / METRICS), document)
 
 
 def read_runs(folders: list[Path]) -> list[Run]:

@@ -38,7 +38,7 @@ def figure(value: float | None, form: str = ".1f") -> str:
 
 def distinct(documents: Sequence[Mapping[str, Any]], key: str) -> dict[str, str | None]:
     """Each name and value below `key` of the runs' results, every value where they differ."""
-    found = [document.get(key, {}) for document in documents]
+    found = [document.get(key) or {} for document in documents]
     names = dict.fromkeys(name for each in found for name in each)
     return {name: merged(each.get(name) for each in found) for name in names}
 

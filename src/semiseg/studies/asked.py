@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Annotated
 
+from semiseg.config.checks import Range, check_value
 from semiseg.config.fields import ConfigError, check_method, option_types, repair
 from semiseg.config.methods import METHOD_OPTIONS
 from semiseg.config.recipe import Config, Flat
@@ -54,9 +56,8 @@ def labeled_sets(value: str | Iterable[str] | None, base: Config) -> list[Labele
 
 
 def check_jobs(jobs: int | None) -> None:
-    """Raise ConfigError for a number of runs at a time that cannot be."""
-    if jobs is not None and jobs < 1:
-        raise ConfigError(f"--jobs is {jobs}; expected 1 or more")
+    """Raise ValueError for a number of runs at a time that cannot be."""
+    check_value("--jobs", jobs, Annotated[int, Range(1, 1000)] | None)
 
 
 def check_options(flat: Flat, methods: Iterable[str]) -> None:

@@ -68,9 +68,9 @@ def score_table(runs: list[Run]) -> Table:
     for name in (*(run.label for run in runs), "difference"):
         table.add_column(name, justify="right")
     rows = class_rows(runs)
-    for name, cells in rows:
+    for place, (name, cells) in enumerate(rows):
         style = {"gain": "green", "loss": "red"}.get(cells[-1][2], "none")
         table.add_row(
-            name, *(value for value, _, _ in cells), f"[{style}]{cells[-1][1]}[/]", end_section=name == rows[-2][0]
+            name, *(value for value, _, _ in cells), f"[{style}]{cells[-1][1]}[/]", end_section=place == len(rows) - 2
         )
     return table

@@ -1,49 +1,40 @@
 """Options of AEL."""
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from semiseg.config.checks import NOT_COUNTED, require
-from semiseg.config.methods.shared import TeacherOptions, is_background, require_probability
+from semiseg.config.checks import NOT_COUNTED, Count, Range, Share, ShareBelowOne, Weight, require
+from semiseg.config.methods.shared import TeacherOptions, is_background
 
 
 @dataclass(frozen=True)
 class AELOptions(TeacherOptions):
     """AEL, adaptive equalization learning (Hu et al., NeurIPS 2021)."""
 
-    unlabeled_weight: float = field(default=1.0, metadata=NOT_COUNTED)
+    unlabeled_weight: Weight = field(default=1.0, metadata=NOT_COUNTED)
     """Weight of both consistency losses, on labelled and on mixed unlabelled images."""
-    threshold: float = field(default=0.7, metadata=NOT_COUNTED)
+    threshold: Share = field(default=0.7, metadata=NOT_COUNTED)
     """Confidence from which the teacher's label teaches; 0 on Cityscapes in the original."""
-    gamma: float = 2.0
+    gamma: Annotated[float, Range(0, 100)] = 2.0
     """A pixel weighs as much as its confidence to this power; 0: all alike."""
     equalize: bool = True
     """Leave out pixels at random, the more the surer the student is of their class."""
-    bank_momentum: float = 0.999
+    bank_momentum: ShareBelowOne = 0.999
     """A class's average confidence keeps this share of itself per step that shows the class."""
-    bank_area: float = 0.03
+    bank_area: Share = 0.03
     """An unlabelled image shows a class that the teacher sees on more than this share of it."""
-    box_area: float = 0.03
+    box_area: Share = 0.03
     """The pasted box is that around a region of more than this share of the partner, or a random half of the image."""
-    paste_probability: float = 0.5
+    paste_probability: Share = 0.5
     """Probability that a labelled image gets pixels of another one."""
-    paste_classes: int = 1
+    paste_classes: Count = 1
     """Classes that are pasted then; 3 on Cityscapes in the original."""
-    paste_leave_out: tuple[int, ...] | None = None
+    paste_leave_out: tuple[Annotated[int, Range(0, 254)], ...] | None = None
     """Numbers of the classes that are never pasted. None: the background, where there is one (`background`)."""
     strong: bool = False
     """Jitter and blur the student's unlabelled copy; the original does not."""
     background: bool | None = None
     """Class 0 is the background, what is left between the objects. None: it is if its name is `background`."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("threshold", "bank_area", "box_area", "paste_probability"):
-            require_probability(name, getattr(self, name))
-        require(self.gamma >= 0, "method.gamma cannot be negative")
-        require(
-            0 <= self.bank_momentum < 1, f"method.bank_momentum is {self.bank_momentum}; expected 0 <= momentum < 1"
-        )
-        require(self.paste_classes >= 1, "method.paste_classes must be at least 1; method.paste_probability 0 is off")
 
     def left_out(self, classes: tuple[str, ...]) -> tuple[int, ...]:
         """Which of `classes` are never pasted. Raises ValueError for a number that none of them has."""

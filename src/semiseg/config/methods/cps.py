@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from semiseg.config.checks import NOT_COUNTED
+from semiseg.config.checks import NOT_COUNTED, Weight
 from semiseg.config.methods.shared import PairOptions, PrototypesBeside
 
 
@@ -10,7 +10,7 @@ from semiseg.config.methods.shared import PairOptions, PrototypesBeside
 class CPSOptions(PairOptions, PrototypesBeside):
     """Cross Pseudo Supervision (Chen et al. 2021)."""
 
-    unlabeled_weight: float = field(default=1.0, metadata=NOT_COUNTED)
+    unlabeled_weight: Weight = field(default=1.0, metadata=NOT_COUNTED)
     """Weight of the losses with the other network's labels; the original's is 1 on VOC and 5 on Cityscapes, and 1.5
     and 6 without `cutmix`."""
 

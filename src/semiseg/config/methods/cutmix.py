@@ -3,15 +3,15 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from semiseg.config.checks import NOT_COUNTED
-from semiseg.config.methods.shared import TeacherOptions, require_probability
+from semiseg.config.checks import NOT_COUNTED, Share
+from semiseg.config.methods.shared import TeacherOptions
 
 
 @dataclass(frozen=True)
 class CutMixOptions(TeacherOptions):
     """CutMix-Seg (French et al. 2020)."""
 
-    threshold: float = field(default=0.97, metadata=NOT_COUNTED)
+    threshold: Share = field(default=0.97, metadata=NOT_COUNTED)
     """The batch's loss is scaled by the share of its pixels at or above this confidence."""
     confidence: Literal["batch", "pixel"] = "batch"
     """Average that indicator over the batch as the original does, or mask pixel by pixel."""
@@ -19,7 +19,3 @@ class CutMixOptions(TeacherOptions):
     """Jitter and blur the student's copy."""
 
     always_partner = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_probability("threshold", self.threshold)

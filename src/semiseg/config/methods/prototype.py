@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from semiseg.config.checks import NOT_COUNTED, require
-from semiseg.config.methods.shared import Denominator, MixOptions, require_probability
+from semiseg.config.checks import NOT_COUNTED, Share, ShareBelowOne, require
+from semiseg.config.methods.shared import Denominator, MixOptions
 from semiseg.config.prototypes import PrototypesOptions
 
 
@@ -11,10 +11,10 @@ from semiseg.config.prototypes import PrototypesOptions
 class PrototypeOptions(MixOptions):
     """Prototype-based consistency regularization (Xu et al., NeurIPS 2022)."""
 
-    warmup: float = field(default=0.0125, metadata=NOT_COUNTED)
+    warmup: ShareBelowOne = field(default=0.0125, metadata=NOT_COUNTED)
     """Share of the steps that are supervised only, so that K-means finds features that mean something. The default is
     the releases' one epoch of 80."""
-    threshold: float = field(default=0.8, metadata=NOT_COUNTED)
+    threshold: Share = field(default=0.8, metadata=NOT_COUNTED)
     """Confidence from which a pseudo-label teaches, tau (Table 7)."""
     linear: bool = True
     """The linear predictor's losses after warm-up, on labelled images too. Off: labels come from the teacher's
@@ -26,7 +26,6 @@ class PrototypeOptions(MixOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_probability("threshold", self.threshold)
         require(
             self.linear or self.prototypes is not None,
             "without the linear predictor and without prototypes no loss is left: turn on method.linear or prototypes",

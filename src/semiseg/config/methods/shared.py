@@ -1,18 +1,15 @@
 """What the options of several methods have in common."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from semiseg.config.checks import NOT_COUNTED, require
+from semiseg.config.checks import NOT_COUNTED, Options, Range, Share, ShareBelowOne, Weight, require
 from semiseg.config.prototypes import PrototypesOptions
 
 Mix = Literal["cutmix", "cutout", "classmix", "none"]
 Denominator = Literal["all", "kept", "u2pl"]
-
-
-def require_probability(name: str, value: float) -> None:
-    """Raises ValueError where `method.NAME` is not between 0 and 1."""
-    require(0 <= value <= 1, f"method.{name} is {value}; it is a probability: between 0 and 1")
+Width = Annotated[int, Range(1, 2**15)]
+"""Channels of a layer."""
 
 
 def is_background(first: str, wanted: bool | None) -> bool:
@@ -24,22 +21,21 @@ def is_background(first: str, wanted: bool | None) -> bool:
 
 
 @dataclass(frozen=True)
-class UnlabeledOptions:
+class UnlabeledOptions(Options):
     """What every method that learns from unlabelled images has."""
 
-    warmup: float = field(default=0.0, metadata=NOT_COUNTED)
+    warmup: ShareBelowOne = field(default=0.0, metadata=NOT_COUNTED)
     """Share of the steps that are supervised only."""
-    unlabeled_weight: float = field(default=1.0, metadata=NOT_COUNTED)
+    unlabeled_weight: Weight = field(default=1.0, metadata=NOT_COUNTED)
     """Weight of the losses on unlabelled images."""
 
     def __post_init__(self) -> None:
-        require(0 <= self.warmup < 1, f"method.warmup is {self.warmup}; it is a share of the steps: 0 <= warmup < 1")
-        require(self.unlabeled_weight >= 0, "method.unlabeled_weight cannot be negative")
         prototypes = getattr(self, "prototypes", None)
         require(
             prototypes is None or isinstance(prototypes, PrototypesOptions),
             f"prototypes is {prototypes!r}; expected semiseg.config.prototypes.PrototypesOptions(...), or None for off",
         )
+        super().__post_init__()
 
     always_partner: ClassVar[bool] = False
 
@@ -50,7 +46,7 @@ class UnlabeledOptions:
 
 
 @dataclass(frozen=True)
-class PrototypesBeside:
+class PrototypesBeside(Options):
     """What a method has that the paper's prototypes can be added to."""
 
     prototypes: PrototypesOptions | None = None
@@ -62,7 +58,7 @@ class PrototypesBeside:
 class TeacherOptions(UnlabeledOptions):
     """What every method with an averaged teacher has."""
 
-    ema_decay: float = field(default=0.99, metadata=NOT_COUNTED)
+    ema_decay: ShareBelowOne = field(default=0.99, metadata=NOT_COUNTED)
     """The teacher keeps this share of itself per step; early in a run less, 1 - 1/(step + 1)."""
     teacher_bn: Literal["average", "own"] = "average"
     """BatchNorm statistics of the teacher: averaged like its weights, or its own from train-mode forwards (U2PL)."""
@@ -71,7 +67,6 @@ class TeacherOptions(UnlabeledOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(0 <= self.ema_decay < 1, f"method.ema_decay is {self.ema_decay}; expected 0 <= decay < 1")
         require(
             self.teacher_start == "copy" or self.teacher_bn == "average",
             "method.teacher_start average needs method.teacher_bn average: in the warm-up the teacher sees no image "
@@ -85,14 +80,10 @@ class MixOptions(TeacherOptions):
 
     mix: Mix = "cutmix"
     """Strong augmentation (Table 6)."""
-    mix_probability: float = 0.5
+    mix_probability: Share = 0.5
     """Probability that a batch, or with train.accumulate a part of one, is mixed."""
     strong: bool = False
     """Jitter and blur the student's unlabelled copy too; the paper, and U2PL, do not."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_probability("mix_probability", self.mix_probability)
 
     @property
     def needs_partner(self) -> bool:

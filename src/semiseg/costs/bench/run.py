@@ -8,14 +8,14 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from semiseg.config.checks import Range, check_value, require
 from semiseg.config.layers import flatten
-from semiseg.config.options import require
 from semiseg.costs.bench.data import bench_data
 from semiseg.costs.bench.estimate import bench_estimate
 from semiseg.costs.bench.evaluate import bench_evaluate
@@ -46,6 +46,7 @@ def run(names: Sequence[str], out: Path, device: torch.device, repeats: int, con
     """
     wrong = f"--out {out} is for the JSON, the Markdown goes beside it: choose a name that ends in .json"
     require(out.suffix != ".md", wrong)
+    check_value("--repeats", repeats, Annotated[int, Range(1, 1000)])
     console = console or Console()
     document: dict[str, Any] = {
         "command": shlex.join(["semiseg", *sys.argv[1:]]),

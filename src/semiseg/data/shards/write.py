@@ -14,11 +14,11 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Annotated, BinaryIO
 
 from rich.console import Console
 
-from semiseg.config.options import require
+from semiseg.config.checks import Count, Range, check_value, require
 from semiseg.data.listing import are_there, listed_ids, picture_endings
 from semiseg.data.shards.index import index_shards, member_key, read_members
 from semiseg.data.shards.read import Shards, shard_key, tar_files
@@ -53,7 +53,8 @@ def write_shards(
     pictures, two pictures of one key, and tars in `out` that are not of this sharding.
     """
     require(images is None or shard_size is None, "give --shard-size or --images, not both")
-    require(0 not in (images, shard_size), "--shard-size and --images must be at least 1")
+    check_value("--images", images, Count | None)
+    check_value("--shard-size", shard_size, Annotated[int, Range(1, 2**63 - 1)] | None)
     most = (sys.maxsize, images) if images else (shard_size or SHARD_SIZE, sys.maxsize)
     folder, files = unlabeled_files(source, root)
     keys = _keys(folder, files)
