@@ -42,6 +42,8 @@ def train(recipe: str, /, *, resume: Annotated[bool, Parameter(group=RUN)] = Fal
     if is_first():
         from semiseg import report
 
+        for words in report.doubts_of(run):
+            print(f"Note: {words}")
         print(report.write_report(run))
 
 
