@@ -38,6 +38,7 @@ def calls(monkeypatch):
         "studies.demo": SimpleNamespace(demo=keep("demo", Path("out/report.html"))),
         "report": SimpleNamespace(
             write_report=lambda run: run / "report.html",
+            doubts_of=lambda run: ["no pseudo-label ever taught"],
             write_comparison=keep("write_comparison", Path("all.html")),
             summary=lambda runs: "b against a: +1.0 mIoU",
         ),
@@ -81,7 +82,7 @@ def test_train_hands_on_the_recipe_with_what_was_typed(calls, capsys):
     assert (config.network.aspp_rates, config.run) == ((1, 2, 3), Path("r"))
     assert (config.data.scale, config.network) == (0.5, replace(load_config("camvid").network, aspp_rates=(1, 2, 3)))
     assert kwargs == {"resume": False, "longer": True}
-    assert capsys.readouterr().out == "runs/x/report.html\n"
+    assert capsys.readouterr().out == "Note: no pseudo-label ever taught\nruns/x/report.html\n"
 
 
 def test_train_takes_a_method_with_its_options_and_resumes(calls):

@@ -124,15 +124,6 @@ def test_the_ends_that_belong_to_a_range_are_taken():
         assert kind(allowed.low) in allowed, (method, key)
 
 
-@pytest.mark.parametrize("name", ["deeplabv3plus", "smp:DeepLabV3", "smp:DeepLabV3Plus", "smp:UPerNet"])
-def test_networks_that_pool_an_image_refuse_a_batch_of_one(name):
-    alone = {"network.name": name, "method": "supervised", "train.batch_labeled": 1}
-    with pytest.raises(ConfigError, match=r"gets 1 labelled image at a time: raise train\.batch_labeled or lower"):
-        load_config("demo", alone)
-    load_config("demo", alone | {"method": "mean_teacher", "method.warmup": 0})  # together with the unlabelled
-    load_config("demo", alone | {"network.name": "fpn"})
-
-
 COMMANDS = [
     ("train demo --seed", ["1.5", "-1", str(2**64), "1e3", "nan"]),
     ("train demo --train.steps", ["2.7", "0", "1" + "0" * 30]),

@@ -193,22 +193,22 @@ def train_and_die_at(config, step: int) -> None:
 
 
 def test_a_run_that_fails_is_named_and_the_others_go_on(recipe, tmp_path):
-    """An infinite weight of the loss on unlabelled images, which supervised does not have."""
+    """A weight out of its range, of the loss on unlabelled images, which supervised does not have."""
     study = study_of(recipe, tmp_path / "out", method__warmup="0")
     for cell in study.cells:
-        if cell.config.method == "cutmix":  # past the check of its range
+        if cell.config.method == "cutmix":  # past the check where it is made, not where the run is read
             object.__setattr__(cell.config.method_options, "unlabeled_weight", 1e39)
     printed = io.StringIO()
     result = run_study(study, 2, Console(file=printed, width=400))
     supervised, cutmix = rows_of(result)
     assert (len(supervised.last.by_seed), supervised.missing) == (2, [])
     assert [each.seed for each in cutmix.missing] == [0, 1]
-    assert all("is not finite at step" in each.why for each in cutmix.missing)
+    assert all("unlabeled_weight is 1e+39" in each.why for each in cutmix.missing), cutmix.missing
     assert cutmix.last.mean is cutmix.difference is None
     assert "failed: cutmix, 4 labels, seed 0" in printed.getvalue()
-    assert "cutmix, seed 1, is missing: the loss" in (study.out / "compare.md").read_text()
+    assert "cutmix, seed 1, is missing: " in (study.out / "compare.md").read_text()
     assert "nothing to compare yet" in (study.out / "compare.md").read_text()
-    with pytest.raises(MissingRunsError, match=r"2 of 4 runs did not finish, .* cutmix, seed 0, is missing: the loss"):
+    with pytest.raises(MissingRunsError, match=r"2 of 4 runs did not finish, .* cutmix, seed 0, is missing: "):
         require_all(result)
 
 

@@ -25,7 +25,9 @@ def main(tokens: list[str]) -> int:
     os.environ["FOLDER"] = folder
     training = SimpleNamespace(train=lambda *_, **__: KINDS[kind](int(os.environ["RANK"])))
     sys.modules["semiseg.training.experiment"] = semiseg.training.experiment = training  # pyright: ignore
-    sys.modules["semiseg.report"] = semiseg.report = SimpleNamespace(write_report=lambda _: "the report")  # pyright: ignore
+    sys.modules["semiseg.report"] = semiseg.report = SimpleNamespace(
+        write_report=lambda _: "the report", doubts_of=lambda _: []
+    )  # pyright: ignore
     return cli.main(["train", "demo"])
 
 

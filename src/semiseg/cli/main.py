@@ -77,7 +77,8 @@ _LOADER_KILLED = (
 
 
 def _say(message: str) -> None:
-    print("semiseg: error:", printable(message, "\n"), file=sys.stderr)
+    """The error in one line, whatever stands in the name of a file."""
+    print("semiseg: error:", printable(message), file=sys.stderr)
 
 
 def build_app(tokens: Sequence[str] = ()) -> App:

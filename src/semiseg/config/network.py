@@ -20,9 +20,6 @@ SHIPPED = (
 )
 """The networks that come with semiseg; `smp:` is followed by a name of segmentation-models-pytorch."""
 
-POOLS_IMAGE = ("deeplabv3plus", "smp:DeepLabV3", "smp:DeepLabV3Plus", "smp:UPerNet")
-"""Those whose decoder has a BatchNorm on one value per image, and so needs two images to train on."""
-
 NAMES = list(SHIPPED)
 """These and what is added to NETWORKS."""
 

@@ -22,7 +22,6 @@ from semiseg.config.fields import ConfigError, check_method, has_prototypes, nea
 from semiseg.config.layers import Flat, Layer, flatten, mapping_of
 from semiseg.config.methods import METHOD_OPTIONS, UnlabeledOptions
 from semiseg.config.methods.supervised import SupervisedOptions
-from semiseg.config.network import POOLS_IMAGE
 from semiseg.config.prototypes import PrototypesOptions
 from semiseg.config.yaml_file import read_yaml
 
@@ -73,17 +72,6 @@ class Config:
                 f"{self.method} mixes each unlabelled image with another of its batch, and gets {at_once} at a time: "
                 "raise train.batch_unlabeled or lower train.accumulate to have at least 2"
             )
-        alone = self.train.batch_labeled == self.train.accumulate and self.train.devices == 1
-        if alone and self.network.name in POOLS_IMAGE and self._warmup_steps > 0:
-            raise ConfigError(
-                f"{self.network.name} normalises a mean over each image across the batch, and gets 1 labelled image at "
-                "a time: raise train.batch_labeled or lower train.accumulate to have at least 2"
-            )
-
-    @property
-    def _warmup_steps(self) -> int:
-        """Steps with labelled images only."""
-        return round(getattr(self.method_options, "warmup", 1.0) * self.train.steps)
 
     @property
     def run_folder(self) -> Path:

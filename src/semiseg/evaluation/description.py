@@ -15,7 +15,8 @@ from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
 from torch import nn
 
-from semiseg.config.fields import describe, type_hints
+from semiseg.config.checks import describe
+from semiseg.config.fields import type_hints
 from semiseg.config.options import EvaluationOptions, NetworkOptions
 from semiseg.data.masks import MAX_CLASSES
 from semiseg.parts.augment import MEAN, STD
