@@ -44,13 +44,9 @@ def train(recipe: str, /, *, resume: Annotated[bool, Parameter(group=RUN)] = Fal
     if is_first():
         from semiseg import report
 
-<<<<<<< HEAD
-        print(printable(report.write_report(run)))
-=======
         for words in report.doubts_of(run):
-            print(f"Note: {words}")
-        print(report.write_report(run))
->>>>>>> h-options
+            print("Note:", printable(words))
+        print(printable(report.write_report(run)))
 
 
 def compare(
