@@ -39,13 +39,21 @@ def test_every_score_equals_counting_pixels(prediction, label):
     hits = [int(((prediction == c) & (label == c)).sum()) for c in range(C)]
     shown = [int((label == c).sum()) for c in range(C)]
     said = [int(((prediction == c) & counted).sum()) for c in range(C)]
-    iou = [divided(hits[c], int((((prediction == c) | (label == c)) & counted).sum())) for c in range(C)]
+    union = [int((((prediction == c) | (label == c)) & counted).sum()) if shown[c] else 0 for c in range(C)]
+    iou = [divided(hits[c], union[c]) for c in range(C)]
     np.testing.assert_allclose(found.iou(), iou)
     np.testing.assert_allclose(found.recall(), [divided(hits[c], shown[c]) for c in range(C)])
     np.testing.assert_allclose(found.precision(), [divided(hits[c], said[c]) for c in range(C)])
     np.testing.assert_allclose(found.accuracy(), divided(sum(hits), int(counted.sum())))
     known = [value for value in iou if not math.isnan(value)]
     np.testing.assert_allclose(found.miou(), divided(sum(known), len(known)) if known else math.nan)
+
+
+def test_a_class_that_no_label_shows_has_no_score_and_costs_the_class_it_was_taken_for():
+    label, prediction = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 2, 1, 1])
+    found = of(prediction, label)
+    np.testing.assert_allclose(found.iou(), [2 / 3, 1, *[math.nan] * (C - 2)])
+    np.testing.assert_allclose(found.miou(), 5 / 6)
 
 
 @given(predictions, labels, st.permutations(range(C)))

@@ -93,10 +93,29 @@ def test_what_cannot_be_reported(tmp_path, runs):
 
 
 def test_summary_and_labels(runs, tmp_path):
-    assert summary(runs) == "prototype against supervised: +3.2 mIoU at the last step"
+    words = "prototype against supervised: +3.2 mIoU at the last step"
+    few = (
+        "over 2 validation images: no reliable difference; so few images decide little. It is one run each, so another"
+    )
+    assert summary(runs) == f"{words}, 95 % interval +0.0 to +0.0 {few} seed may lie outside of it"
+    unfinished = write_run(tmp_path / "unfinished", "prototype", finished=False)
+    assert summary([runs[0], unfinished]).endswith("mIoU at the last step; no verdict, as not both runs are finished")
     twice = [*runs, write_run(tmp_path / "again", "prototype")]
     assert [run.label for run in read_runs(runs)] == ["supervised", "prototype"]
     assert [run.label for run in read_runs(twice)] == ["supervised", "ours", "again"]
+
+
+@pytest.mark.parametrize(("better", "verdict"), [(1, "helped"), (0, "hurt")])
+def test_a_verdict_has_its_interval_over_images(runs, better, verdict):
+    """One run is right about half of each class, the other about all; eleven images."""
+    half = np.full((6, 6), 10) + np.eye(6, dtype=int) * 50
+    for number, run in enumerate(runs):
+        counts = np.eye(6, dtype=int) * 100 if number == better else half
+        np.savez(run / "confusions.npz", names=[*"abcdefghijk"], linear=np.stack([counts] * 11))
+    ends = f"{(1 if better else -1) * 100 * (1 - 60 / 160):+.1f}"
+    assert f"95 % interval {ends} to {ends} over 11 validation images: {verdict}. It is one run" in summary(runs)
+    np.savez(runs[0] / "confusions.npz", names=[*"abcdefghijx"], linear=np.stack([half] * 11))
+    assert summary(runs).endswith("no verdict, as they were scored on different images")
 
 
 def test_a_class_without_a_score_has_a_dash(runs):

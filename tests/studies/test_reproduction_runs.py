@@ -15,12 +15,12 @@ from support.pages import OUTSIDE, Page
 import semiseg.analysis
 from semiseg.config.recipe import save_config
 from semiseg.evaluation.metrics import ConfusionMatrix
+from semiseg.evaluation.statistics import paired_interval
 from semiseg.runtime.files import plain
 from semiseg.studies.paper.analysis import analyse
 from semiseg.studies.paper.grid import make_reproduction
 from semiseg.studies.result import Missing, Result, RowResult, Runs
 from semiseg.studies.run import MissingRunsError, require_all, run_study
-from semiseg.studies.statistics import paired_interval
 from semiseg.studies.study import Study
 from semiseg.studies.table import build_result
 from semiseg.studies.views import html, markdown, write_pages

@@ -37,9 +37,13 @@ class ConfusionMatrix:
         return ConfusionMatrix(self.counts + other.counts)
 
     def iou(self) -> np.ndarray:
-        """Intersection over union per class, in [0, 1]; NaN for a class neither shown nor predicted. (C,)"""
-        hits = self.counts.diagonal()
-        return _ratio(hits, self.counts.sum(0) + self.counts.sum(1) - hits)
+        """Intersection over union per class, in [0, 1]; NaN for a class that no label shows. (C,)
+
+        Pixels that are predicted as such a class are wrong for the class that they are of.
+        """
+        hits, shown = self.counts.diagonal(), self.counts.sum(1)
+        union = self.counts.sum(0) + shown - hits
+        return _ratio(hits, np.where(shown > 0, union, 0))
 
     def miou(self) -> float:
         """Mean of `iou` over the classes that have one, in [0, 1]; NaN without any pixel."""

@@ -31,13 +31,20 @@ class Confusion:
     rows: list[list[Cell]]
 
 
-def confusion(run: Run) -> Confusion | None:
-    """The headline's on the validation images after the last step; None for a run that did not keep the counts."""
+def headline_counts(run: Run) -> tuple[np.ndarray, np.ndarray] | None:
+    """Names (N,) of the validation images and the headline's counts (N, C, C) after the last step; None: not kept."""
     path = run.folder / CONFUSIONS
     if run.result is None or not path.is_file():
         return None
-    classes = list(run.iou)
-    counts = read_counts(path, run.result["last"]["val"]["headline"], len(classes))[1].sum(0)  # (C, C) int64
+    return read_counts(path, run.result["last"]["val"]["headline"], len(run.iou))
+
+
+def confusion(run: Run) -> Confusion | None:
+    """The headline's on the validation images after the last step; None for a run that did not keep the counts."""
+    found = headline_counts(run)
+    if found is None:
+        return None
+    classes, counts = list(run.iou), found[1].sum(0)  # (C, C) int64
     return Confusion(run.label, classes, [_row(name, row, classes) for name, row in zip(classes, counts, strict=True)])
 
 

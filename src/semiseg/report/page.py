@@ -9,8 +9,9 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
+from semiseg.evaluation.statistics import paired_interval
 from semiseg.report.charts import HEIGHT, WIDTH
-from semiseg.report.confusion import confusion
+from semiseg.report.confusion import confusion, headline_counts
 from semiseg.report.curves import HUES, bins, charts, reliability
 from semiseg.report.doubts import doubts
 from semiseg.report.pictures import Gallery, gallery
@@ -21,6 +22,7 @@ from semiseg.training.record import CONFIG
 
 REPORT = "report.html"
 LIMIT = 10_000_000  # bytes of a page: what a mail takes
+FEW = 10  # validation images below which a verdict rests on little
 
 SECTIONS = (
     ("classes", "IoU by class"),
@@ -62,10 +64,24 @@ def write_comparison(runs: list[Path], out: Path, title: str, verdict: str) -> P
 
 
 def summary(runs: list[Path]) -> str:
-    """The verdict without a comparison: the last run's mIoU against the first run's."""
+    """The verdict without a comparison: the last run's mIoU against the first run's, with its interval over images.
+
+    Without the counts of both runs on the same images there is no verdict but the figures.
+    """
     read = read_runs(runs)
     first, last = read[0], read[-1]
-    return f"{last.label} against {first.label}: {last.miou - first.miou:+.1f} mIoU at the last step"
+    words = f"{last.label} against {first.label}: {last.miou - first.miou:+.1f} mIoU at the last step"
+    ours, theirs = headline_counts(last), headline_counts(first)
+    if ours is None or theirs is None:
+        return f"{words}; no verdict, as not both runs are finished"
+    if ours[0].tolist() != theirs[0].tolist():
+        return f"{words}; no verdict, as they were scored on different images"
+    found, images = paired_interval(ours[1][None], theirs[1][None]), len(ours[0])
+    few = "; so few images decide little" if images < FEW else ""
+    return (
+        f"{words}, 95 % interval {100 * found.low:+.1f} to {100 * found.high:+.1f} over {images} validation images: "
+        f"{found.verdict}{few}. It is one run each, so another seed may lie outside of it"
+    )
 
 
 def _write(out: Path, runs: list[Run], title: str, verdict: str) -> Path:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from semiseg.evaluation.statistics import DRAWS, HELD
 from semiseg.studies.published import is_blender
 from semiseg.studies.result import Section
-from semiseg.studies.statistics import DRAWS, HELD
 from semiseg.studies.study import Study, Table
 
 _NAMED = 4  # of so many rows, the headline names each

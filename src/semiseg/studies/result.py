@@ -32,7 +32,7 @@ class Difference:
 
     miou: float
     low: float
-    """Ends of the 95 % interval (`semiseg.studies.statistics`)."""
+    """Ends of the 95 % interval (`semiseg.evaluation.statistics`)."""
     high: float
     verdict: str
     """One of the table's two words where the interval lies on one side of 0, or `no reliable difference`."""

@@ -11,12 +11,12 @@ import numpy as np
 
 from semiseg.config.recipe import config_to_dict
 from semiseg.data.splits import PUBLISHED
+from semiseg.evaluation.statistics import paired_interval, spread
 from semiseg.report.texts import distinct, merged
 from semiseg.studies.folders import is_finished, read_counts, read_result
 from semiseg.studies.notes import headline, notes
 from semiseg.studies.published import Published, meaning, published
 from semiseg.studies.result import NOT_YET, Difference, Missing, Result, RowResult, Runs, Scores, Section
-from semiseg.studies.statistics import paired_interval, spread
 from semiseg.studies.study import Cell, Key, Row, Study
 
 
@@ -184,7 +184,7 @@ def _scores(runs: BySeed, which: str) -> Scores:
 
 
 def _iou(runs: Iterable[Outcome]) -> dict[str, float | None]:
-    """Of each class, mean over the runs in which it was shown or predicted."""
+    """Of each class, mean over the runs whose validation images show it."""
     found: dict[str, list[float]] = {}
     for run in runs:
         for name, value in run.result["last"]["val"][run.predictor]["iou"].items():

@@ -87,10 +87,10 @@ def _parts(counts: np.ndarray) -> np.ndarray:
 
 
 def _miou(sums: np.ndarray) -> np.ndarray:
-    """mIoU from summed parts (..., 3C): the mean over the classes that are shown or predicted, NaN without any."""
+    """mIoU from summed parts (..., 3C): the mean over the classes that the labels show, NaN without any."""
     hits, true, predicted = np.split(sums, 3, axis=-1)
     union = true + predicted - hits
-    seen = union > 0
+    seen = true > 0
     iou = np.divide(hits, union, out=np.zeros_like(hits), where=seen)
     count = seen.sum(-1)
     return np.divide(iou.sum(-1), count, out=np.full(count.shape, np.nan), where=count > 0)
