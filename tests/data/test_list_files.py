@@ -101,8 +101,10 @@ def test_nor_a_list_of_pictures_for_shards(root, tmp_path, monkeypatch, kind):
 
 
 def test_a_list_that_nobody_has_is_missing_and_not_forbidden(root):
-    for option in ("gone.txt", "m\0.txt", "classes.txt/l.txt"):
+    for option in ("gone.txt", "classes.txt/l.txt"):
         fails(root, f"no list file {re.escape(repr(option))}: neither", labeled=option)
+    with pytest.raises(ValueError, match=r"data\.labeled is 'm\\x00\.txt'; expected text"):
+        DataOptions(labeled="m\0.txt")
     fails(root, "cannot be read: File name too long", labeled="x" * 5000)
 
 

@@ -159,7 +159,7 @@ def test_a_write_is_cut_and_a_read_is_short(tmp_path):
     written = tmp_path / "written"
     trap = partial(hooks.die_writing, 1, "half", 0.5)
     assert Running(write_ten, [str(written)], tmp_path / "log", trap).end().code == -signal.SIGKILL
-    assert [path.stat().st_size for path in tmp_path.glob(".written*")] == [5]
+    assert [path.stat().st_size for path in tmp_path.glob(".semiseg-*")] == [5]
     assert Running(write_ten, [str(written)], tmp_path / "log", partial(hooks.limit_file_size, 4)).end().code == 27
     assert Running(write_ten, [str(written)], tmp_path / "log").end().code == 0
     ending = Running(read_often, [str(written)], tmp_path / "log", partial(hooks.read_short, (tmp_path,), 1)).end()

@@ -10,8 +10,8 @@ import pytest
 from semiseg.cli.main import main
 from semiseg.report.doubts import doubts
 from semiseg.report.page import class_rows, write_report
-from semiseg.report.records import read_entries
 from semiseg.report.runs import read_run
+from semiseg.training.reading import read_entries
 from tests.support.written_runs import write_run
 
 

@@ -88,6 +88,7 @@ def test_each_run_is_an_ordinary_run_with_its_log(done):
         folder = cell.config.run_folder
         expected = {
             "checkpoints",
+            ".lock",
             "config.yaml",
             "confusions.npz",
             "metrics.jsonl",

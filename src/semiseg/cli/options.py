@@ -23,7 +23,7 @@ from semiseg.config.fields import attribute_docs, convert, option_help, option_t
 from semiseg.config.methods import METHOD_OPTIONS
 from semiseg.config.recipe import Config, load_config, option_values
 
-Command = Callable[..., None]
+Command = Callable[..., int | None]
 
 _CROP = ("augment.crop_height", "augment.crop_width")
 FIRST = {
@@ -45,8 +45,8 @@ def with_options(command: Command, tokens: Sequence[str]) -> Command:
     """`command` with its **options spelled out where `tokens` are its own: they name recipe, preset and method."""
 
     @wraps(command)
-    def run(*arguments: Any, **typed: Any) -> None:
-        command(*arguments, **typed)
+    def run(*arguments: Any, **typed: Any) -> int | None:
+        return command(*arguments, **typed)
 
     run.__annotations__ = {name: read_exactly(kind) for name, kind in command.__annotations__.items()}
     if command.__name__ in _OPTIONS_OF and tokens[:1] == [command.__name__]:

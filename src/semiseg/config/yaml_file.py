@@ -37,7 +37,7 @@ def read_yaml(path: Path) -> Any:
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is no text in UTF-8: expected YAML") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {_words(error)}") from None
+        raise ConfigError(f"{path} is not YAML: {_words(error)}. Mend it there, or give another file") from None
 
 
 def _words(error: yaml.YAMLError) -> str:
@@ -79,7 +79,7 @@ class _Loader(yaml.SafeLoader):
         node = super().compose_node(parent, index)
         _check(not is_alias or id(node) in self.sizes, "an alias inside what it stands for", mark)
         self.sizes.setdefault(id(node), 1 + sum(self.sizes[id(part)] for part in _parts(node)))
-        _check(self.sizes[id(node)] <= MOST, f"more than {MOST:,} values", mark)
+        _check(self.sizes[id(node)] <= MOST, f"more than {MOST:,} values, an alias counted as all it stands for", mark)
         self.depth -= 1
         return node
 

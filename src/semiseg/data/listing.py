@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from semiseg.config.checks import shown
 from semiseg.data.images import IMAGE_SUFFIXES
 from semiseg.data.spelling import by_normal_form, composed, namesake, same_but_for_spelling
 from semiseg.data.texts import explained, is_text_file, text_lines
@@ -141,7 +142,10 @@ def find_list(option: str, root: Path) -> Path:
     for path in (root / option, Path(option)):
         if is_text_file(path):
             return path
-    raise ValueError(f"no list file {option!r}: neither {root / option} nor {Path(option).absolute()} exists")
+    raise ValueError(
+        f"no list file {shown(option)}: neither {root / option} nor {Path(option).absolute()} exists. Write it, or "
+        "give the path of another"
+    )
 
 
 def read_lines(path: Path, is_name: Callable[[str], bool] = lambda _: False) -> list[str]:
@@ -226,15 +230,15 @@ def _only(ids: list[str], line: str, path: Path, folder: Path, endings: Mapping[
         return ids[0]
     if ids and same_but_for_spelling(ids):
         raise ValueError(
-            f"{path} names {line!r}, which may be {' or '.join(map(ascii, ids))} in {folder}: they differ in Unicode "
-            "normalisation alone. Rename one of the files"
+            f"{path} names {shown(line)}, which may be {' or '.join(map(ascii, ids))} in {folder}: they differ in "
+            "Unicode normalisation alone. Rename one of the files"
         )
     if ids:
         raise ValueError(
-            f"{path} names {line!r}, which may be {' or '.join(ids)}; write the path inside {folder.name}/"
+            f"{path} names {shown(line)}, which may be {' or '.join(ids)}; write the path inside {folder.name}/"
         )
     near = namesake(_readings(line)[0], endings)
     hint = f"did you mean {near!r}?" if near else f"a line is a name like {next(iter(endings))!r}."
     raise ValueError(
-        f"{path} names {line!r}, but {folder} has no such image; {hint} Add the image, or take the line out"
+        f"{path} names {shown(line)}, but {folder} has no such image; {hint} Add the image, or take the line out"
     )

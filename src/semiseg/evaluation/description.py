@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import reprlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin
@@ -83,15 +83,17 @@ def read_description(path: Path) -> Description:
     kinds = {key: kind for key, kind in _KINDS.items() if "." not in key}
     found = _section(path, "", document, kinds)
     options = {"network": NetworkOptions, "evaluation": EvaluationOptions}
-    hints = {section: type_hints(kind) for section, kind in options.items()}
+    hints = {
+        section: {each.name: type_hints(kind)[each.name] for each in fields(kind)} for section, kind in options.items()
+    }
     for section in ("prototypes", "several"):
         start = f"{section}."
         hints[section] = {key.removeprefix(start): kind for key, kind in _KINDS.items() if key.startswith(start)}
-    for section, fields in hints.items():
+    for section, kinds in hints.items():
         if section in options:
-            _check_known(path, section, found[section], list(fields))
+            _check_known(path, section, found[section], list(kinds))
         if found.get(section) is not None:
-            found[section] = _section(path, f"{section}.", found[section], fields)
+            found[section] = _section(path, f"{section}.", found[section], kinds)
     _check_together(path, found)
     try:
         found["evaluation"] = EvaluationOptions(**found["evaluation"])

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from semiseg.report.records import read_counts
 from semiseg.report.runs import Run
+from semiseg.training.reading import read_counts
 from semiseg.training.record import CONFUSIONS
 
 FEW = 11  # classes up to which a cell has a decimal

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.config.recipe import Config, load_config
-from semiseg.report.records import read_entries, read_result
+from semiseg.training.reading import read_entries, read_result
 from semiseg.training.record import CONFIG, METRICS, RESULT
 
 Points = list[tuple[float, float]]  # (step, value)

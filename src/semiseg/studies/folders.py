@@ -12,8 +12,8 @@ import numpy as np
 from semiseg.config.changes import changed_options
 from semiseg.config.recipe import load_config
 from semiseg.data.dataset import check_same_lists
-from semiseg.report import records
 from semiseg.studies.study import Cell
+from semiseg.training import reading
 from semiseg.training.record import CONFIG, CONFUSIONS, METRICS, RESULT
 
 _TAIL = 2**16  # bytes, of which a line of the record is a fraction
@@ -43,12 +43,12 @@ def steps_done(cell: Cell) -> int:
 
 def read_result(cell: Cell) -> dict[str, Any]:
     """The result.json of a finished run."""
-    return records.read_result(cell.config.run_folder / RESULT)
+    return reading.read_result(cell.config.run_folder / RESULT)
 
 
 def read_counts(cell: Cell, predictor: str) -> tuple[np.ndarray, np.ndarray]:
     """Names (N,) of the validation images, and a predictor's counts (N, C, C) after the last step."""
-    return records.read_counts(cell.config.run_folder / CONFUSIONS, predictor)
+    return reading.read_counts(cell.config.run_folder / CONFUSIONS, predictor)
 
 
 def check(cell: Cell, split: Mapping[str, Any]) -> None:

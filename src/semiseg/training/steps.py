@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from semiseg.parts.losses import pixel_count
 from semiseg.runtime.distributed import mean_over_ranks
@@ -28,6 +29,7 @@ class Values:
         """`rows` are those of the checkpoint that a run goes on from."""
         self._rows: list[Row] = [(int(step), dict(values), list(losses)) for step, values, losses in rows]
         self._unread: Results = []
+        self.bad = 0.0  # the count that `read` was given last
 
     def add(self, results: Results) -> None:
         """Take a step's results, one of each micro-batch."""
@@ -35,20 +37,25 @@ class Values:
             losses = {name: loss.detach() for name, loss in result.losses.items()}
             self._unread.append((step, StepResult(losses, result.stats)))
 
-    def read(self) -> list[Row]:
-        """The rows so far. Waits for the device."""
+    def read(self, bad: Tensor | None = None) -> list[Row]:
+        """The rows so far. Waits for the device, where there is something new.
+
+        `bad` () counts what is not finite; it is read with them, and goes into `self.bad`.
+        """
         unread, self._unread = self._unread, []
         values = [{**result.losses, **result.stats} for _, result in unread]
         if values:
-            stacked = torch.stack([value.float() for each in values for value in each.values()])
-            numbers = iter(mean_over_ranks(stacked).tolist())
+            first = bad if bad is not None else torch.zeros((), device=next(iter(values[0].values())).device)
+            stacked = torch.stack([first, *(value.float() for each in values for value in each.values())])
+            self.bad, *read = mean_over_ranks(stacked).tolist()
+            numbers = iter(read)
             for (step, result), each in zip(unread, values, strict=True):
                 self._rows.append((step, {name: next(numbers) for name in each}, list(result.losses)))
         return self._rows
 
     def losses(self) -> list[tuple[int, dict[str, float]]]:
-        """The losses of each row, with its step."""
-        return [(step, {name: values[name] for name in losses}) for step, values, losses in self.read()]
+        """The losses of each row that was read, with its step."""
+        return [(step, {name: values[name] for name in losses}) for step, values, losses in self._rows]
 
     def means(self) -> dict[str, float]:
         """The mean of each value over the rows, which are then forgotten; empty where there are none."""

@@ -24,7 +24,6 @@ from semiseg.runtime.distributed import (
     copy_from_first,
     gathered,
     is_active,
-    mean_over_ranks,
     rank,
     replicated,
 )
@@ -259,9 +258,9 @@ class Trainer:
 
     def _check_values(self) -> None:
         """Raise NonFiniteError where a loss, a gradient, a weight or a memory is not finite."""
+        self._values.read(self._watch.count(self.optimizer.state))
         losses = self._values.losses()
-        bad = float(mean_over_ranks(self._watch.count(self.optimizer.state)))
-        if bad or not all(math.isfinite(value) for _, values in losses for value in values.values()):
+        if self._values.bad or not all(math.isfinite(value) for _, values in losses for value in values.values()):
             cause = self._watch.cause(losses, self.optimizer.state)
             raise self.keeper.not_finite(cause, self.state, self.train.precision)
 

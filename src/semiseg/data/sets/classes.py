@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from semiseg.config.checks import shown
 from semiseg.data.dataset import Color
 from semiseg.data.listing import read_lines
 from semiseg.data.masks import MAX_CLASSES, MaskReader
@@ -33,7 +34,9 @@ def read_classes(path: Path) -> MaskReader:
         parts = match.group("red", "green", "blue") if match else None
         colors.append(None if parts is None else (int(parts[0][-9:]), int(parts[1][-9:]), int(parts[2][-9:])))
         if max(colors[-1] or (0,)) > 255 or any(len(part) > 9 for part in parts or ()):
-            raise ValueError(f"{path}: {line!r} has a colour beyond 255; expected `name red green blue`, each 0..255")
+            raise ValueError(
+                f"{path}: {shown(line)} has a colour beyond 255; expected `name red green blue`, each 0..255"
+            )
     ignore_color = None
     if names.count("ignore") == 1:
         place = names.index("ignore")

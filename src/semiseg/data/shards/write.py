@@ -23,7 +23,7 @@ from semiseg.data.listing import are_there, listed_ids, picture_endings
 from semiseg.data.shards.index import index_shards, member_key, read_members
 from semiseg.data.shards.read import Shards, shard_key, tar_files
 from semiseg.data.texts import explained, is_text_file
-from semiseg.runtime.files import write_atomically
+from semiseg.runtime.files import remove_temporaries, write_atomically
 from semiseg.runtime.progress import Progress
 
 SHARD_SIZE = 1_000_000_000  # bytes
@@ -60,6 +60,7 @@ def write_shards(
     keys = _keys(folder, files)
     lengths = [os.stat(f"{folder}/{file}").st_size for file in files]
     parts = {out / f"shard-{number:06d}.tar": part for number, part in enumerate(cut(lengths, *most))}
+    remove_temporaries(out)
     if strange := [path for path in tar_files(out) if path not in parts]:
         raise _of_another(strange[0], source)
     with Progress("shard", len(files), console=console) as bar:

@@ -109,7 +109,8 @@ def read_entries(path: Path) -> list[dict[str, Any]]:
             break  # empty, or cut short
         entry = _json(Path(place), line, repair)
         _check(entry, _ENTRY, place, repair)
-        shape = _EVALUATION if entry["kind"] == "evaluation" else {f"?{key}": NUMBER for key in {*entry} - {*_ENTRY}}
+        values = ANY if entry["kind"] == "retreat" else NUMBER
+        shape = _EVALUATION if entry["kind"] == "evaluation" else {f"?{key}": values for key in {*entry} - {*_ENTRY}}
         _check(entry, shape, place, repair)
         _check_headline(entry if entry["kind"] == "evaluation" else None, place, repair)
         entries.append(entry)
