@@ -184,7 +184,7 @@ def test_a_run_whose_checkpoint_is_gone_is_not_begun_anew(finished, best):
     if not best:
         (checkpoints / "best.pt").unlink()
     there = r"copy .*best\.pt there" if best else r"from a copy, or train again"
-    left_alone(finished, rf"last\.pt is not there, but .*metrics\.jsonl holds a run, which would be lost: .*{there}")
+    left_alone(finished, rf"last\.pt is not there, but .*metrics\.jsonl is of a run, which would be lost: .*{there}")
 
 
 def test_the_best_checkpoint_in_the_place_of_the_last_goes_on_from_there(reference, tmp_path):
@@ -243,6 +243,75 @@ def test_a_checkpoint_of_before_is_taken(finished):
     torch.save(old, last)
     train(longer(finished, 14), resume=True, longer=True, console=tiny_run.QUIET)
     assert load_checkpoint(last)["state"]["first_steps"] == 12
+
+
+def test_what_a_run_left_is_never_lost(finished):
+    """Whatever of it is gone, as long as something is there."""
+    (finished.run_folder / "checkpoints/last.pt").unlink()
+    (finished.run_folder / "metrics.jsonl").unlink()
+    left_alone(finished, r"last\.pt is not there, but .*best\.pt is of a run")
+    (finished.run_folder / "checkpoints/best.pt").unlink()
+    left_alone(finished, r"last\.pt is not there, but .*result\.json is of a run")
+    (finished.run_folder / "result.json").unlink()
+    left_alone(finished, r"last\.pt is not there, but .*model is of a run")
+
+
+def test_a_lost_record_is_said(finished):
+    (finished.run_folder / "metrics.jsonl").unlink()
+    left_alone(finished, r"metrics\.jsonl is not there, the record of the steps before 12: .* or make an empty file")
+    (finished.run_folder / "metrics.jsonl").touch()
+    train(finished, resume=True, console=tiny_run.QUIET)
+
+
+@pytest.mark.parametrize(("twice", "pattern"), [(1, "another train of step 2"), (4, "stands behind step")])
+def test_a_line_that_stands_twice_is_named(finished, twice, pattern):
+    record = finished.run_folder / "metrics.jsonl"
+    lines = record.read_bytes().splitlines(keepends=True)
+    record.write_bytes(b"".join([*lines[:twice], lines[0], *lines[twice:]]))
+    left_alone(finished, rf"line {twice + 1} of .*metrics\.jsonl is damaged: .*{pattern}")
+
+
+def test_resuming_what_is_not_there_is_said(tmp_path, caplog):
+    train(tiny_run.tiny_config(tmp_path / "typo", "supervised", steps=1), resume=True, console=tiny_run.QUIET)
+    assert "there is no run in" in caplog.text
+    assert "it begins at step 0" in caplog.text
+
+
+@pytest.fixture
+def with_best(reference, tmp_path) -> Config:
+    """A copy of a finished run whose best step is not the last."""
+    shutil.copytree(reference("ael")[0], tmp_path / "run")
+    return tiny_run.tiny_config(tmp_path / "run", "ael")
+
+
+@pytest.mark.parametrize(
+    ("change", "pattern"),
+    [
+        (lambda best: best["state"].update(step=4), "its step is 4, the run's best 5"),
+        (lambda best: best["config"].update(seed=9), "seed was 9 and is 3"),
+        (lambda best: best["split"]["labeled"].update(sha256="00"), "the labeled images are not the images of the run"),
+        (lambda best: best["classes"]["names"].reverse(), "are not those of the run"),
+        (lambda best: best["method"].popitem(), "does not fit this method and network"),
+    ],
+)
+def test_the_best_checkpoint_of_another_run_makes_no_model(with_best, change, pattern):
+    path = with_best.run_folder / "checkpoints/best.pt"
+    best = load_checkpoint(path)
+    change(best)
+    torch.save(best, path)
+    before = (with_best.run_folder / "model/model.safetensors").read_bytes()
+    with pytest.raises(ValueError, match=rf"best\.pt.*{pattern}|{pattern}.*best\.pt"):
+        train(with_best, resume=True, console=tiny_run.QUIET)
+    assert (with_best.run_folder / "model/model.safetensors").read_bytes() == before
+
+
+def test_without_its_best_checkpoint_the_last_step_makes_the_model_and_that_is_said(with_best):
+    (with_best.run_folder / "checkpoints/best.pt").unlink()
+    console = Console(file=StringIO(), width=1000)
+    train(with_best, resume=True, console=console)
+    assert "best.pt is not there: the weights of the last step stand for it" in console.file.getvalue()
+    scores = json.loads((with_best.run_folder / "result.json").read_text())
+    assert scores["best"] == scores["last"]
 
 
 # Longer runs ---------------------------------------------------------------------------------------------------------

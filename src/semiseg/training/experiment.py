@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,6 +43,8 @@ from semiseg.training.result import finish
 from semiseg.training.resuming import find_checkpoint, where_it_goes_on
 from semiseg.training.single import check_single_images
 from semiseg.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
 
 Network = Segmentor | Callable[[], Segmentor]
 """A network of one's own: an object, of which copies are trained, or a function that makes one."""
@@ -177,7 +180,10 @@ def train(
         own = {"dataset": dataset, "network": network}
         console = console if rank() == 0 else Console(quiet=True)
         with only_here(config.run_folder) if rank() == 0 else contextlib.nullcontext():
-            return _train(config, find_checkpoint(config, resume, longer), stop, console, own)
+            saved = find_checkpoint(config, resume, longer)
+            if resume and saved is None:
+                log.warning("there is no run in %s to resume: it begins at step 0", config.run_folder)
+            return _train(config, saved, stop, console, own)
 
 
 def _train(

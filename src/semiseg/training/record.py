@@ -52,17 +52,27 @@ def read_record(path: Path) -> list[dict[str, Any]]:
     """
     if not path.is_file():
         return []
-    entries, content = [], path.read_bytes()  # bytes: a line may end in the middle of a character
-    *whole, unfinished = content.split(b"\n")
+    entries: list[dict[str, Any]] = []
+    seen: set[tuple[str, int]] = set()
+    *whole, unfinished = path.read_bytes().split(b"\n")  # bytes: a line may end in the middle of a character
     for number, line in enumerate([*whole, unfinished], 1):
         entry = _entry(line)
-        if entry is not None:
+        if entry is None and number > len(whole):
+            break
+        if entry is None:
+            wrong = f"expected an object with kind and step, found {line[:60]!r}"
+        elif entries and entry["step"] < entries[-1]["step"]:
+            wrong = f"step {entry['step']} stands behind step {entries[-1]['step']}"
+        elif entry["kind"] != "retreat" and (entry["kind"], entry["step"]) in seen:  # two retreats may begin alike
+            wrong = f"there is another {entry['kind']} of step {entry['step']} before it"
+        else:
             entries.append(entry)
-        elif number <= len(whole):
-            raise ValueError(
-                f"line {number} of {path} is damaged: expected an object with kind and step, found {line[:60]!r}. Take "
-                "the line out, or restore the file from a copy; what stands in the other lines is kept"
-            )
+            seen.add((entry["kind"], entry["step"]))
+            continue
+        raise ValueError(
+            f"line {number} of {path} is damaged: {wrong}. Take the line out, or restore the file from a copy; what "
+            "stands in the other lines is kept"
+        )
     return entries
 
 

@@ -12,10 +12,11 @@ from semiseg.runtime.files import write_arrays, write_json
 from semiseg.runtime.progress import Progress
 from semiseg.runtime.provenance import provenance
 from semiseg.runtime.timing import process_peak
-from semiseg.training.checkpoint import BEST, load_checkpoint
+from semiseg.training.checkpoint import BEST, load_into
 from semiseg.training.compilation import uncompiled
 from semiseg.training.keeping import State
 from semiseg.training.record import CONFUSIONS, RESULT
+from semiseg.training.resuming import load_best
 
 if TYPE_CHECKING:
     from semiseg.training.experiment import Experiment
@@ -27,9 +28,12 @@ def finish(experiment: Experiment, state: State, bar: Progress) -> None:
     last = score_sets(experiment)
     scores = {"last": {"step": state.step, **_written(last)}}
     scores["best"] = scores["last"]
-    if state.best_step != state.step:
+    best = experiment.checkpoints / BEST
+    if state.best_step != state.step and not best.exists():
+        bar.say(f"warning: {best} is not there: the weights of the last step stand for it")
+    elif state.best_step != state.step:
         if rank() == 0:
-            experiment.method.load_state_dict(load_checkpoint(experiment.checkpoints / BEST)["method"])
+            load_into(experiment.method, load_best(best, config, dataset, state.best_step), best)
         copy_from_first(experiment.method)
         scores["best"] = {"step": state.best_step, **_written(score_sets(experiment))}
     if rank() > 0:

@@ -7,15 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from semiseg.config.changes import check_same_run
+from semiseg.config.changes import changed_options, check_same_run
 from semiseg.config.recipe import Config, config_from_dict
+from semiseg.data.dataset import Dataset, check_same_lists
+from semiseg.evaluation.same_classes import check_same_classes
 from semiseg.training.checkpoint import BEST, LAST, load_checkpoint
 from semiseg.training.optim import learning_rate
-from semiseg.training.record import METRICS
+from semiseg.training.record import METRICS, RESULT
 
 
 def find_checkpoint(config: Config, resume: bool, longer: bool) -> dict[str, Any] | None:
-    """The checkpoint to go on from; None where the folder holds no run, or one that was refused before its first step.
+    """The checkpoint to go on from; None where the folder holds nothing of a run that took a step.
 
     With `longer` more train.steps may be asked for than the run was begun for. Raises ValueError where the folder holds
     a run and `resume` is False, where the run is another, and where its checkpoint is gone or damaged: what is there is
@@ -23,7 +25,9 @@ def find_checkpoint(config: Config, resume: bool, longer: bool) -> dict[str, Any
     """
     folder = config.run_folder
     last, record = folder / "checkpoints" / LAST, folder / METRICS
-    if not last.exists() and not (record.exists() and record.stat().st_size):
+    traces = [record, last.with_name(BEST), folder / RESULT, folder / "model"]
+    left = next((path for path in traces if path.is_dir() or (path.is_file() and path.stat().st_size)), None)
+    if not last.exists() and left is None:
         return None
     if not resume:
         raise ValueError(
@@ -33,10 +37,15 @@ def find_checkpoint(config: Config, resume: bool, longer: bool) -> dict[str, Any
         best = last.with_name(BEST)
         other = f", or copy {best} there to go on from the best evaluation" if best.exists() else ""
         raise ValueError(
-            f"{last} is not there, but {record} holds a run, which would be lost: restore it from a copy{other}, "
+            f"{last} is not there, but {left} is of a run, which would be lost: restore it from a copy{other}, "
             "or train again with another --run"
         )
     saved = load_checkpoint(last)
+    if not record.is_file():
+        raise ValueError(
+            f"{record} is not there, the record of the steps before {saved['state'].get('step')}: restore it from a "
+            "copy, or make an empty file of that name to go on without it"
+        )
     before = saved_config(saved, last)
     if longer and config.train.steps > before.train.steps:
         before = replace(before, train=replace(before.train, steps=config.train.steps))
@@ -66,3 +75,23 @@ def where_it_goes_on(config: Config, saved: Mapping[str, Any]) -> str:
         f"{text}; it was begun for {saved['state']['first_steps']} steps. The schedule is now of {steps}: the learning "
         f"rate goes on at {rates[1]:.2g} where it was {rates[0]:.2g}, and warm-up keeps its number of steps"
     )
+
+
+def load_best(path: Path, config: Config, dataset: Dataset, step: int) -> Mapping[str, Any]:
+    """The method's weights in the best checkpoint, `path`, of a run whose best evaluation was at `step`.
+
+    Raises ValueError where the file is damaged, or of another run or step.
+    """
+    best = load_checkpoint(path)
+    theirs = saved_config(best, path)
+    other = changed_options(config, replace(theirs, train=replace(theirs.train, steps=config.train.steps)))
+    if best["state"].get("step") != step:
+        other.append(f"its step is {best['state'].get('step')}, the run's best {step}")
+    if other:
+        raise ValueError(
+            f"{path} is not of this run: {', '.join(other[:5])}. Restore it from a copy, or delete it: then --resume "
+            "takes the weights of the last step"
+        )
+    check_same_lists(best["split"], dataset.split, best["split"], path)
+    check_same_classes(best["classes"], dataset, path)
+    return best["method"]
