@@ -296,7 +296,7 @@ def masks() -> list[Case]:
     def everywhere(values):
         return lambda place: [save_mask(path, values) for path in (place.data / "masks").iterdir()]
 
-    cases.append(Case("masks from 1", everywhere((1, 2, 3)), TRAIN, (r"masks/\w\d\.png", r"3")))
+    cases.append(Case("masks from 1", everywhere((1, 2, 3)), TRAIN, ("masks", r"1 to 3", "count from 1")))
     cases.append(Case("masks of 0 and 255 for three classes", everywhere((0, 254)), TRAIN, (r"254",)))
 
     def unknown_without_classes(place: Place) -> None:
@@ -587,7 +587,6 @@ MODELS: dict[str, Callable[[Place], object]] = {
     **{f"without {key}": described(lambda about, key=key: about.pop(key)) for key in DESCRIPTIONS},
     **{f"with {key} a number": described(lambda about, key=key: about.update({key: -3})) for key in DESCRIPTIONS},
     "with weights from the hub": network(weights="hub", encoder="resnet18"),
-    "with weights from a file": network(weights="/etc/passwd"),
     "with an unknown network": network(name="magic"),
     "with an unknown encoder": network(encoder="magic"),
     "with another encoder": network(encoder="test_vit"),
@@ -829,7 +828,7 @@ def names() -> list[Case]:
         Case("two images of one name", twins, TRAIN, (r"(u0|l0)\.\w+ and ", r"Rename|rename")),
         Case("predict two images of one name", photo_twins, PREDICT, (r"a\.jpg", r"rename")),
         Case("a name that is no utf-8", not_utf8, TRAIN, (), (0, 2)),
-        Case("a list in another normal form", listed_decomposed, TRAIN, (r"normal|NFC|NFD|decompos|spelled",), (0, 2)),
+        Case("a list in another normal form", listed_decomposed, TRAIN, (), (0,)),
         Case("no images", no_images, TRAIN, (r"images",)),
         Case("a line break in a name", line_break, TRAIN, (), (0, 2)),
         Case("markup in a name", hostile, TRAIN, (), (0, 2)),

@@ -22,13 +22,13 @@ def require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def shown(value: object) -> str:
-    """`value` in a message: its repr, in one line and cut to LONGEST characters."""
+def shown(value: object, longest: int = LONGEST) -> str:
+    """`value` in a message: its repr, in one line and cut to `longest` characters."""
     try:
         text = repr(value)
     except ValueError:  # Python writes no number of more than some thousand digits
         text = "a number of very many digits"
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+    return text if len(text) <= longest else f"{text[:longest]}…"
 
 
 def shown_key(key: str) -> str:

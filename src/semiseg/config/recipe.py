@@ -109,7 +109,7 @@ def find_recipe(recipe: str | Path) -> Path:
     path = shipped.get(str(recipe), Path(recipe))
     if not os.path.exists(path):  # False too for a name that no file can have
         raise ConfigError(
-            f"there is no recipe {shown(str(recipe))}, nor a file of that name; {nearest(str(recipe), shipped)}"
+            f"there is no recipe {shown(str(recipe), 1000)}, nor a file of that name; {nearest(str(recipe), shipped)}"
         )
     return path
 

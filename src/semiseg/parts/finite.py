@@ -149,7 +149,9 @@ class FiniteWatch:
             ("optimizer", names.get(id(weight), "?"), value)
             for weight, values in optimizer.items()
             for value in values.values()
-            if isinstance(value, Tensor) and value.is_floating_point()
+            if isinstance(value, Tensor)
+            and value.is_floating_point()
+            and value.device == weight.device  # no step count
         ]
         weights: list[Named] = [("weight", name, weight) for name, weight in self.weights.items()]
         return [*remembered, *weights, *self.state, *self.memory]

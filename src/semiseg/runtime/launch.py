@@ -139,7 +139,8 @@ def _process(rank: int, main: Callable[[Sequence[str]], int], tokens: Sequence[s
     # torch sends SIGINT when the parent is gone, and Ctrl-C sends it to all. Where a run is under way it saves and
     # stops; before that, there is nothing to tidy up, and a process that waits for others could not.
     for number in SIGNALS:
-        signal.signal(number, signal.SIG_DFL)
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup ignores the end of a terminal
+            signal.signal(number, signal.SIG_DFL)
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
     parent = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     elastic = {"TORCHELASTIC_USE_AGENT_STORE": True, "TORCHELASTIC_RESTART_COUNT": 0}  # the store is the parent's

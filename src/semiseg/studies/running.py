@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import cycle, islice
 from multiprocessing import connection
@@ -17,6 +16,7 @@ from rich.console import Console
 
 from semiseg.runtime.launch import GRACE
 from semiseg.runtime.progress import Progress
+from semiseg.runtime.stopping import StopRequest
 from semiseg.studies.folders import is_finished, log_of, steps_done
 from semiseg.studies.study import Cell
 from semiseg.studies.worker import ERROR, train_into
@@ -97,7 +97,7 @@ class _Pool:
 
     def run(self) -> dict[str, str]:
         """Start what waits wherever a place is free, until all have ended; returns why runs failed, by their name."""
-        with self.bar:
+        with self.bar, StopRequest():
             try:
                 while self.waiting or self.running:
                     for place, environment in enumerate(self.places):
@@ -144,12 +144,13 @@ class _Pool:
 
 
 def _end(processes: Sequence[BaseProcess]) -> None:
-    """End the processes with all that they started. A run may be killed at any moment."""
+    """End the processes with all that they started; a run that is asked to saves its step first."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         for process in processes:
             if process.exitcode is None and process.pid is not None:
-                with suppress(ProcessLookupError):  # not yet its own session, or just ended
+                try:
                     os.killpg(process.pid, number)
-                process.kill() if number == signal.SIGKILL else process.terminate()
+                except ProcessLookupError:  # not yet its own session, or just ended
+                    process.kill() if number == signal.SIGKILL else process.terminate()
         for process in processes:
             process.join(GRACE)

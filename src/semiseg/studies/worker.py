@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Mapping
 from multiprocessing import connection
@@ -18,7 +19,7 @@ from rich.console import Console
 
 from semiseg.config.recipe import Config
 from semiseg.report import write_report
-from semiseg.runtime.launch import STOPPED
+from semiseg.runtime.launch import GRACE, STOPPED
 from semiseg.training import experiment
 
 ERROR = "semiseg: error: "
@@ -52,6 +53,8 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     connection.wait([parent.sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)  # a training saves its step
+    time.sleep(GRACE)
     os.killpg(0, signal.SIGKILL)
 
 

@@ -20,6 +20,9 @@ PARTS = ("method", "optimizer", "state", "config", "split", "classes")
 """The keys of a checkpoint: state dicts of the method and the optimizer, the trainer's state, the config, the identity
 of the lists of images, and the classes: {names, colors}. The oldest checkpoints lack the last."""
 
+_END, _END_BYTES = b"PK\x05\x06", 22
+"""The last record of a zip archive without a comment, and its length."""
+
 _REPAIR = "Restore it from a copy, or delete the run folder and train again"
 
 
@@ -38,8 +41,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} is not there; training writes {LAST} before its first step and {BEST} at its first evaluation"
         )
     try:
-        with zipfile.ZipFile(path) as archive:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             wrong = archive.testzip()
+            file.seek(-_END_BYTES, 2)
+            if not file.read().startswith(_END):
+                raise ValueError("there is more behind its end")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damage shows in whatever a wrong byte makes of the archive or the pickle in it
         reason = str(error).partition("\n")[0] or type(error).__name__

@@ -21,7 +21,7 @@ class Record:
     """The record of a run, open for appending.
 
     `resume_at` drops what an interrupted run wrote after that step, and a line it left unfinished: the resumed run
-    writes them again. A run that starts at step 0 starts with an empty record. Of several processes the first writes.
+    writes them again. Of several processes the first writes.
     """
 
     def __init__(self, path: Path, resume_at: int = 0) -> None:
@@ -29,13 +29,13 @@ class Record:
         self.back_to(resume_at)
 
     def back_to(self, step: int) -> None:
-        """Drop what was written after `step`, and a line that was left unfinished; all of it for step 0.
+        """Drop what was written after `step`, and a line that was left unfinished.
 
         Raises ValueError where a line before that is damaged: nothing is dropped then.
         """
         if not self.writes:
             return
-        kept = [entry for entry in read_record(self.path) if entry["step"] <= step] if step else []
+        kept = [entry for entry in read_record(self.path) if entry["step"] <= step]
         text = "".join(_line(entry) for entry in kept)
         write_atomically(self.path, lambda file: file.write(text.encode()))
 
@@ -63,7 +63,7 @@ def read_record(path: Path) -> list[dict[str, Any]]:
             wrong = f"expected an object with kind and step, found {line[:60]!r}"
         elif entries and entry["step"] < entries[-1]["step"]:
             wrong = f"step {entry['step']} stands behind step {entries[-1]['step']}"
-        elif entry["kind"] != "retreat" and (entry["kind"], entry["step"]) in seen:  # two retreats may begin alike
+        elif entry["kind"] in ("train", "evaluation") and (entry["kind"], entry["step"]) in seen:
             wrong = f"there is another {entry['kind']} of step {entry['step']} before it"
         else:
             entries.append(entry)

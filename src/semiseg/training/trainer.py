@@ -142,7 +142,8 @@ class Trainer:
         if self.train.on_nonfinite == "stop" or self.state.retreats == RETREATS:
             raise error
         lost, retreats, seconds = self.state.step, self.state.retreats + 1, time.monotonic() - self._began
-        self.state = replace(self.keeper.restore(self.method, self.optimizer), retreats=retreats, seconds=seconds)
+        kept = {"retreats": retreats, "seconds": seconds, "first_steps": self.state.first_steps}
+        self.state = replace(self.keeper.restore(self.method, self.optimizer), **kept)
         self.optimizer.zero_grad(set_to_none=True)
         self._values, self._partners = Values(self.state.rows), None
         self._watch = FiniteWatch(self.method, self.method.context.classes)

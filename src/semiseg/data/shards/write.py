@@ -80,7 +80,10 @@ def unlabeled_files(source: Path, root: Path | None = None) -> tuple[Path, list[
     with explained(source):
         is_folder = source.is_dir()
     is_list = not is_folder and is_text_file(source)
-    require(is_folder or is_list, f"{source} is no folder or list: nothing is there")
+    require(
+        is_folder or is_list,
+        f"{source} is no folder or list: nothing is there. Give the folder of the pictures, or a list of them",
+    )
     require(root is None or is_list, f"{source} is no list, and --root is for the pictures of a list")
     folder = source if is_folder else root or source.parent
     with explained(folder):
