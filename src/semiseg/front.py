@@ -124,7 +124,7 @@ def train(
 
 def whole_names(options: Mapping[str, Any], method: str) -> dict[str, Any]:
     """Options by their dotted names, from those by the last part. Raises ConfigError where none, or several, end so."""
-    method = str(options.get("method", method))
+    method = str(options.get("method") or method)
     types = option_types(method)
     return {_whole_name(name, types): _plain(value) for name, value in options.items()}
 

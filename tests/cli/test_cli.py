@@ -438,7 +438,8 @@ def test_a_full_disk_tells_how_to_go_on(monkeypatch, capsys):
     failing(monkeypatch, write_error(Path("runs/x/last.pt"), OSError(28, "No space left on device")))
     assert main(["train", "folder"]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("semiseg: error: runs/x/last.pt cannot be written: No space left on device (")
+    assert error.startswith("semiseg: error: runs/x/last.pt cannot be written: No space left on device. What it held")
+    assert " MB are free in " in error
     assert "semiseg train folder --resume\n" in error
 
 

@@ -39,9 +39,9 @@ def out(root, tmp_path):
     return tmp_path / "shards"
 
 
-def batches(dataset, start=0, **train):
+def batches(dataset, start=0, on_error="stop", **train):
     options = TrainOptions(**({"steps": 7, "batch_labeled": 2, "batch_unlabeled": 3, "workers": 0} | train))
-    data = DataOptions(dataset="scenes")
+    data = DataOptions(dataset="scenes", on_error=on_error)
     keys = {"seed": 1, "start": start, "use_unlabeled": True, "device": torch.device("cpu")}
     return list(training_batches(dataset, data, AUGMENT, options, **keys))
 
@@ -269,3 +269,33 @@ def test_images_without_masks_stay_out_beside_shards(root, tmp_path):
 
 def test_a_key_is_a_path_without_dots_in_its_name():
     assert [shard_key(name) for name in ("a", "x.y/a.b", "a.b.c")] == ["a", "x.y/a_b", "a_b_c"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_next_picture_takes_the_place_of_a_damaged_one_where_that_is_asked(root, out, monkeypatch, workers):
+    """Every batch has the images of the whole shards but for the damaged one, wherever the run begins."""
+    dataset, image, damaged = opened(root, unlabeled_shards=out), Shards.image, 2
+    expected = [each.index.tolist() for _, each in batches(dataset)]
+    assert any(damaged in indices for indices in expected)
+
+    def spoiled(self, place):
+        if place == damaged:
+            raise ValueError("shard-000000.tar: c.png cannot be read as a picture")
+        return image(self, place)
+
+    monkeypatch.setattr(Shards, "image", spoiled)
+    with pytest.raises(ValueError, match="cannot be read as a picture"):
+        batches(dataset, workers=workers)
+    for start in (0, 3):
+        found = [each.index.tolist() for _, each in batches(dataset, start, on_error="skip", workers=workers)]
+        replaced = [[damaged + 1 if place == damaged else place for place in indices] for indices in expected]
+        assert found == replaced[start:]
+
+
+def test_shards_full_of_damage_stop_all_the_same(root, out, monkeypatch):
+    def gone(self, place):
+        raise ValueError(f"{place} cannot be read")
+
+    monkeypatch.setattr(Shards, "image", gone)
+    with pytest.raises(ValueError, match="cannot be read"):
+        batches(opened(root, unlabeled_shards=out), on_error="skip")

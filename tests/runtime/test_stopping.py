@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from semiseg.runtime import stopping
 from semiseg.runtime.stopping import SIGNALS, Stopped, StopRequest
 
 
@@ -36,7 +37,16 @@ def test_a_signal_stops_at_once_outside_and_waits_inside(number, capfd):
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_the_same_signal_twice_stops_at_once_but_the_warning_does_not(number):
+def test_the_same_signal_from_several_at_once_is_one(number):
+    with StopRequest() as request, request.deferred():
+        for _ in range(3):
+            send(number)
+        assert request.number == number
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_the_same_signal_again_stops_at_once_but_the_warning_does_not(number, monkeypatch):
+    monkeypatch.setattr(stopping, "AGAIN", 0.0)
     with StopRequest() as request, request.deferred():
         send(number)
         if number == signal.SIGUSR1:

@@ -131,7 +131,7 @@ def _explain(error: Exception, tokens: Sequence[str]) -> str:
 def _broken_output() -> OSError | None:
     """Why nothing can be printed any more; None where it can. Then the error is of another file or pipe."""
     try:
-        print(flush=True)
+        sys.stdout.flush()
     except OSError as error:
         return error
     return None

@@ -27,6 +27,7 @@ from semiseg.config.registry import check_name
 
 Side = Annotated[int, Range(32, 2**15)]
 """Pixels of a side that a network can look at."""
+MOST_VISITS = 16  # windows over a pixel, along each side
 Spread = Annotated[float, Range(0, 10)]
 """Of a colour factor about 1; above 1 the lowest factor is 0."""
 
@@ -251,7 +252,7 @@ class EvaluationOptions(Options):
     """Side of a window, or of the centre crop, pixels."""
     stride: Annotated[int, Range(1, 2**15)] = 513
     """Pixels between two windows."""
-    windows_at_once: Count = 4
+    windows_at_once: Annotated[int, Range(1, 256)] = 4
     """Windows of an image that are predicted as one batch."""
     images: Count | None = None
     """Score only the first so many validation images during training; the final scores take all. None: all."""
@@ -265,6 +266,11 @@ class EvaluationOptions(Options):
         require(
             self.stride <= self.window,
             f"evaluation: the stride is {self.stride} and the window {self.window}; expected 0 < stride <= window",
+        )
+        require(
+            self.protocol != "slide" or self.window <= MOST_VISITS * self.stride,
+            f"evaluation.stride is {self.stride} for windows of {self.window} pixels; expected at least a "
+            f"{MOST_VISITS}th of the window",
         )
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -91,6 +92,15 @@ class _Loader(yaml.SafeLoader):
                 _check(key.value not in seen, f"{shown(key.value)} stands more than once: join them", key.start_mark)
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+# Whole numbers in tens alone: YAML 1.1 reads 010 as eight, and 1:30 as ninety.
+_WHOLE = "tag:yaml.org,2002:int"
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != _WHOLE]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_WHOLE, re.compile(r"[-+]?(0|[1-9][0-9_]*)$"), list("-+0123456789"))
 
 
 def _parts(node: Any) -> Iterator[yaml.Node]:

@@ -18,6 +18,7 @@ from itertools import chain
 import numpy as np
 from rich.console import Console
 
+from semiseg.config.checks import shown
 from semiseg.data.dataset import Dataset, ImageSet, Pixels, Prepared, split_record
 from semiseg.data.files import FileSet
 from semiseg.data.names import Names
@@ -32,6 +33,7 @@ Damage = dict[str, dict[int, str]]  # list -> place in it -> what is wrong
 SHOWN = 5  # damaged files in a message
 NAMED = 1000  # images left out whose names the split's record holds
 MAX_SKIPPED = 0.5  # share of a list
+_SAID: set[str] = set()
 _AT_ONCE = 500  # images that wait for a thread
 _QUIET = 1000  # images that are looked at without a progress line
 
@@ -83,10 +85,10 @@ def without_damaged(dataset: Dataset, console: Console | None = None) -> Dataset
         split[name]["skipped"] = skipped[:NAMED]
         if name == "unlabeled" and dataset.hidden is not None:
             kept["hidden"] = Kept(dataset.hidden, rest)
-        log.warning(
-            "%d of the %d %s images are left out (data.on_error: skip): %s. The first: %s",
-            *(len(places), len(images), name, _shown(skipped), next(iter(places.values()))),
-        )
+        said = f"{len(places)} of the {len(images)} {name} images are left out (data.on_error: skip): {_shown(skipped)}"
+        if said not in _SAID:  # a report opens the dataset once more
+            log.warning("%s. The first: %s", said, next(iter(places.values())))
+            _SAID.add(said)
     _refuse(damage, dataset)
     return replace(dataset, split=split, **kept)
 
@@ -174,4 +176,4 @@ def _refuse(damage: Mapping[str, Mapping[int, str]], dataset: Dataset, why: str 
 
 
 def _shown(names: Sequence[str]) -> str:
-    return ", ".join(map(ascii, names[:SHOWN])) + (", ..." if len(names) > SHOWN else "")
+    return ", ".join(map(shown, names[:SHOWN])) + (", ..." if len(names) > SHOWN else "")

@@ -6,6 +6,7 @@ whether the method takes unlabelled images.
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,7 +20,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from semiseg.config.options import AugmentOptions, DataOptions, TrainOptions
-from semiseg.data.dataset import Dataset, ImageSet
+from semiseg.data.dataset import Dataset, ImageSet, Pixels
 from semiseg.data.order import Order, Stream
 from semiseg.parts.augment import as_batch, normalise, weak_view
 from semiseg.runtime.distributed import own_slots
@@ -29,6 +30,9 @@ from semiseg.types import LabeledBatch, UnlabeledBatch
 WholeImage = tuple[str, Tensor, Tensor | None]  # name, image (1, 3, H, W) float32 normalised, label (H, W) int64
 Step = tuple[LabeledBatch, UnlabeledBatch | None]
 
+log = logging.getLogger(__name__)
+
+_TRIES = 10  # damaged images after one another that are passed over
 LOAD_AHEAD = 4  # whole images that wait decoded
 LOAD_THREADS = 2
 PARTNER_THREADS = 4
@@ -104,9 +108,11 @@ class StepKeys:
 class Views(TorchDataset):
     """Weak views by key; what a worker process receives a copy of."""
 
-    def __init__(self, dataset: Dataset, augment: AugmentOptions, pad_label: int, seed: int) -> None:
+    def __init__(
+        self, dataset: Dataset, augment: AugmentOptions, pad_label: int, seed: int, skip: bool = False
+    ) -> None:
         self.labeled, self.unlabeled = dataset.labeled, dataset.unlabeled
-        self.augment, self.pad_label, self.seed = augment, pad_label, seed
+        self.augment, self.pad_label, self.seed, self.skip = augment, pad_label, seed, skip
 
     def __getitem__(self, key: ViewKey) -> Sample | ValueError:
         try:
@@ -120,7 +126,19 @@ class Views(TorchDataset):
         labeled = key.stream == Stream.LABELED_VIEW
         images = self.labeled if labeled else self.unlabeled
         mask = images.mask(key.position) if labeled else None
-        return Sample(*weak_view(images.image(key.position), mask, self.augment, self.pad_label, rng), key.position)
+        position, image = (key.position, images.image(key.position)) if labeled else self._unlabeled(key.position)
+        return Sample(*weak_view(image, mask, self.augment, self.pad_label, rng), position)
+
+    def _unlabeled(self, position: int) -> tuple[int, Pixels]:
+        """An unlabelled image, or with `skip` the next that can be read: those in shards were not looked at before."""
+        for place in range(position, position + _TRIES):
+            try:
+                return place % len(self.unlabeled), self.unlabeled.image(place % len(self.unlabeled))
+            except ValueError as error:
+                if not self.skip or place == position + _TRIES - 1:
+                    raise
+                log.warning("left out (data.on_error: skip), with the next image in its place: %s", error)
+        raise AssertionError("one of them returns or raises")
 
 
 def training_batches(
@@ -141,7 +159,7 @@ def training_batches(
     cannot be read.
     """
     loader = DataLoader(
-        Views(dataset, augment, data.pad_label, seed),
+        Views(dataset, augment, data.pad_label, seed, data.on_error == "skip"),
         batch_sampler=StepKeys(dataset, train, seed, start, use_unlabeled),
         num_workers=train.workers,
         collate_fn=collate,

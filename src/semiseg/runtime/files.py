@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import math
@@ -28,12 +29,10 @@ class WriteError(OSError):
 
 def write_error(path: Path, error: OSError) -> WriteError:
     """`error`, met while `path` was written, in words."""
-    return WriteError(
-        error.errno,
-        f"{path} cannot be written: {error.strerror or error} ({_free_space(path)}). What it held before is kept. "
-        "Make room there, or choose another place; then give the command again",
-        str(path),
-    )
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    repair = f"Make room there ({_free_space(path)}), or choose" if full else "Choose"
+    text = f"{path} cannot be written: {error.strerror or error}. What it held before is kept. {repair} another place"
+    return WriteError(error.errno, f"{text}; then give the command again", str(path))
 
 
 def _free_space(path: Path) -> str:
@@ -52,20 +51,20 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """
     temporary = path.with_name(_TEMPORARY.format(secrets.token_hex(8)))
     try:
-        with _failures_of(path):
+        with failures_of(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             raw = _Raw(temporary, "xb")  # "x" follows no link that was put there
         try:
             with io.BufferedWriter(raw) as file:
                 write(file)
                 file.flush()
-                with _failures_of(path):
+                with failures_of(path):
                     os.fsync(file.fileno())
         except Exception as error:
             if raw.failed is not None:  # and not a file that `write` reads
                 raise write_error(path, raw.failed) from error
             raise
-        with _failures_of(path):
+        with failures_of(path):
             temporary.replace(path)
     except BaseException:  # a full disk, or Ctrl-C: half a file is of no use
         with contextlib.suppress(OSError):
@@ -74,7 +73,8 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 @contextlib.contextmanager
-def _failures_of(path: Path) -> Iterator[None]:
+def failures_of(path: Path) -> Iterator[None]:
+    """An OSError in here is one of writing `path`, and becomes a WriteError."""
     try:
         yield
     except OSError as error:
@@ -96,7 +96,7 @@ class _Raw(io.FileIO):
 
 def append_line(path: Path, line: str) -> None:
     """Append a line to a text file. Raises WriteError where the disk does not take it."""
-    with _failures_of(path), path.open("a", encoding="utf-8") as file:
+    with failures_of(path), path.open("a", encoding="utf-8") as file:
         file.write(line)
 
 

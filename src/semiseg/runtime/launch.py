@@ -137,9 +137,10 @@ def _process(rank: int, main: Callable[[Sequence[str]], int], tokens: Sequence[s
     global _launched_here
     _launched_here = True
     # torch sends SIGINT when the parent is gone, and Ctrl-C sends it to all. Where a run is under way it saves and
-    # stops; before that, there is nothing to tidy up, and a process that waits for others could not.
+    # stops; before that, there is nothing to tidy up, and a process that waits for others could not. What nohup ignores
+    # stays ignored, but not SIGINT, without which it would outlive the parent.
     for number in SIGNALS:
-        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup ignores the end of a terminal
+        if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
     parent = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
@@ -175,7 +176,8 @@ def _wait(processes: Sequence[BaseProcess]) -> int:
                 "last checkpoint, add --resume",
                 file=sys.stderr,
             )
-    return 2 if 2 in codes else 1
+    stopped = [code for code in codes if code is not None and code > 128]  # a signal that this process did not get
+    return stopped[0] if stopped else 2 if 2 in codes else 1
 
 
 def _end(processes: Sequence[BaseProcess]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from semiseg.runtime.files import remove_temporaries, write_json
+from semiseg.runtime.files import failures_of, remove_temporaries, write_error, write_json
 
 LOCK, OWNER = ".lock", ".owner.json"
 """The file that the system locks, and who holds it: host, process, since when."""
@@ -25,7 +25,8 @@ def only_here(folder: Path) -> Iterator[None]:
     The system gives the lock up with the process that holds it, however that ends, so none is ever left behind. Raises
     ValueError where another process holds it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with failures_of(folder / LOCK):
+        folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, timeout=0)
     try:
         lock.acquire()
@@ -33,6 +34,10 @@ def only_here(folder: Path) -> Iterator[None]:
         raise ValueError(
             f"{folder} is in use: {_owner(folder)} trains there. Wait for it, end it, or choose another folder by --run"
         ) from None
+    except NotImplementedError as error:
+        raise ValueError(f"{folder} is on a disk that knows no locks: choose another folder by --run") from error
+    except OSError as error:
+        raise write_error(folder / LOCK, error) from error
     try:
         remove_temporaries(folder)
         write_json(

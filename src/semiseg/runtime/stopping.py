@@ -6,12 +6,16 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name))
 """Ctrl-C, the end of a job, a closed terminal, and the warning of SLURM (`--signal=USR1@60`)."""
 WARNING = getattr(signal, "SIGUSR1", None)
+
+
+AGAIN = 1.0  # seconds after which the same signal asks anew: launchers and schedulers send one several times
 
 
 class Stopped(KeyboardInterrupt):
@@ -25,12 +29,14 @@ class Stopped(KeyboardInterrupt):
 class StopRequest:
     """While in this context the SIGNALS raise Stopped; inside `deferred` they only set `number`.
 
-    A signal that comes twice raises Stopped at once, also there: the person has no patience. The warning never does.
+    A signal that comes again after AGAIN seconds raises Stopped at once, also there: the person has no patience. The
+    warning never does.
     Signals that the process was told to ignore, as by nohup, stay ignored, and outside the main thread nothing changes.
     """
 
     def __init__(self) -> None:
         self.number = 0  # of the first signal that came; 0: none
+        self._since = 0.0
         self._deferred = False
 
     def __enter__(self) -> StopRequest:
@@ -55,8 +61,9 @@ class StopRequest:
             self._deferred = False
 
     def _take(self, number: int, _: FrameType | None) -> None:
-        again = number == self.number and number != WARNING
-        self.number = self.number or number
+        again = number == self.number and number != WARNING and time.monotonic() - self._since > AGAIN
+        if not self.number:
+            self.number, self._since = number, time.monotonic()
         if again or not self._deferred:
             raise Stopped(number)
         with contextlib.suppress(OSError):  # no print: the signal may have come in the middle of one

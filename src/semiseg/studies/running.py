@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -14,7 +15,7 @@ from multiprocessing.process import BaseProcess
 import torch
 from rich.console import Console
 
-from semiseg.runtime.launch import GRACE
+from semiseg.runtime.launch import GRACE, PATIENCE
 from semiseg.runtime.progress import Progress
 from semiseg.runtime.stopping import StopRequest
 from semiseg.studies.folders import is_finished, log_of, steps_done
@@ -74,7 +75,7 @@ def run_cells(
     """Run the unfinished cells; returns why runs failed, by their name. `title` stands before the progress.
 
     `after_each` is called with these after each run. Others go on where one fails. None outlives this call, nor this
-    process: Ctrl-C ends all.
+    process: a signal to stop is passed on to all, which save and end.
     """
     return _Pool(cells, places, after_each, console, title).run()
 
@@ -145,12 +146,13 @@ class _Pool:
 
 def _end(processes: Sequence[BaseProcess]) -> None:
     """End the processes with all that they started; a run that is asked to saves its step first."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
+    for number, seconds in ((signal.SIGTERM, PATIENCE), (signal.SIGKILL, GRACE)):
         for process in processes:
             if process.exitcode is None and process.pid is not None:
                 try:
                     os.killpg(process.pid, number)
                 except ProcessLookupError:  # not yet its own session, or just ended
                     process.kill() if number == signal.SIGKILL else process.terminate()
+        end = time.monotonic() + seconds
         for process in processes:
-            process.join(GRACE)
+            process.join(max(0.0, end - time.monotonic()))

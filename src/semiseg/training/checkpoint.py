@@ -23,7 +23,11 @@ of the lists of images, and the classes: {names, colors}. The oldest checkpoints
 _END, _END_BYTES = b"PK\x05\x06", 22
 """The last record of a zip archive without a comment, and its length."""
 
-_REPAIR = "Restore it from a copy, or delete the run folder and train again"
+
+def _repair(path: Path) -> str:
+    best = path.with_name(BEST)
+    other = f", copy {best} there to go on from the best evaluation" if path.name == LAST and best.exists() else ""
+    return f"Restore it from a copy{other}, or train again with another --run"
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -48,16 +52,16 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
                 raise ValueError("there is more behind its end")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damage shows in whatever a wrong byte makes of the archive or the pickle in it
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ValueError(f"{path} is damaged, or no checkpoint of semiseg: {reason}. {_REPAIR}") from error
+        reason = str(error).partition("\n")[0][:200] or type(error).__name__
+        raise ValueError(f"{path} is damaged, or no checkpoint of semiseg: {reason}. {_repair(path)}") from error
     if wrong is not None:
-        raise ValueError(f"{path} is damaged: the checksum of {wrong} in it is another. {_REPAIR}")
+        raise ValueError(f"{path} is damaged: the checksum of {wrong} in it is another. {_repair(path)}")
     parts = {"classes": None} | state if isinstance(state, dict) else {}
     if set(parts) != set(PARTS) or not all(isinstance(parts[part], dict) for part in PARTS[:-1]):
-        raise ValueError(f"{path} is no checkpoint of semiseg: expected a dict of {', '.join(PARTS)}. {_REPAIR}")
+        raise ValueError(f"{path} is no checkpoint of semiseg: expected a dict of {', '.join(PARTS)}. {_repair(path)}")
     bad = next(not_finite({part: parts[part] for part in ("method", "optimizer")}), None)
     if bad is not None:
-        raise ValueError(f"{path} holds numbers that are not finite, in {bad}. {_REPAIR}")
+        raise ValueError(f"{path} holds numbers that are not finite, in {bad}. {_repair(path)}")
     return parts
 
 
@@ -79,5 +83,5 @@ def load_into(target: Any, state: Mapping[str, Any], path: Path) -> None:
     except (RuntimeError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(
-            f"{path} does not fit this method and network: {type(error).__name__}: {reason}. {_REPAIR}"
+            f"{path} does not fit this method and network: {type(error).__name__}: {reason}. {_repair(path)}"
         ) from error

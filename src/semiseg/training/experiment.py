@@ -236,7 +236,7 @@ def build_trainer(
     config, dataset = experiment.config, experiment.dataset
     evaluator = experiment.evaluator(dataset.val)
     hidden = hidden_labels(evaluator, dataset) if experiment.method.uses_unlabeled else None
-    views = Views(dataset, config.augment, config.data.pad_label, config.seed)
+    views = Views(dataset, config.augment, config.data.pad_label, config.seed, config.data.on_error == "skip")
 
     def batches(start: int) -> Any:
         options = (config.data, config.augment, config.train)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +44,11 @@ class State:
     @classmethod
     def read(cls, values: Mapping[str, Any], path: Path) -> State:
         """The state in the checkpoint `path`. Raises ValueError where a value is missing or of another kind."""
-        kinds = {name: type(value) for name, value in vars(cls()).items() if value is not None}
-        wrong = [name for name, kind in kinds.items() if not isinstance(values.get(name, kind()), (kind, int))]
-        if "step" not in values or wrong or values.keys() - {each.name for each in fields(cls)}:
+        wrong = [name for name in values if name not in _FITS or not _FITS[name](values[name])]
+        if "step" not in values or wrong:
             raise ValueError(
-                f"{path} is no checkpoint of this version of semiseg: its state is {dict(values)!r:.300}; expected "
-                f"{', '.join(kinds)}. Restore it from a copy, or train again with another --run"
+                f"{path} is no checkpoint of this version of semiseg: of its state {', '.join(wrong) or 'the step'} is "
+                "not what it should be. Restore it from a copy, or train again with another --run"
             )
         return cls(**values)
 
@@ -57,6 +56,33 @@ class State:
     def rate_factor(self) -> float:
         """What is left of the learning rate after the retreats."""
         return 0.5**self.retreats
+
+
+def _counts(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _measures(value: object) -> bool:
+    return type(value) in (int, float) and 0 <= value < math.inf  # type: ignore[operator]
+
+
+def _is_row(row: object) -> bool:
+    whole = isinstance(row, list | tuple) and len(row) == 3 and _counts(row[0])
+    return whole and isinstance(row[1], dict) and set(row[2]) <= set(row[1])
+
+
+_FITS: dict[str, Callable[[Any], bool]] = {
+    "step": _counts,
+    "best": lambda value: value == -math.inf or (_measures(value) and value <= 100),
+    "best_step": _counts,
+    "seconds": _measures,
+    "evaluating": _measures,
+    "accumulate": lambda value: value is None or (_counts(value) and value > 0),
+    "rows": lambda value: isinstance(value, list) and all(map(_is_row, value)),
+    "retreats": lambda value: _counts(value) and value <= RETREATS,
+    "first_steps": lambda value: value is None or (_counts(value) and value > 0),
+}
+"""Field of State -> whether a value from a file can be it."""
 
 
 @dataclass

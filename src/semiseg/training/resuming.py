@@ -9,9 +9,10 @@ from typing import Any
 
 from semiseg.config.changes import changed_options, check_same_run
 from semiseg.config.recipe import Config, config_from_dict
-from semiseg.data.dataset import Dataset, check_same_lists
+from semiseg.data.dataset import LIST_NAMES, Dataset, check_same_lists
 from semiseg.evaluation.same_classes import check_same_classes
 from semiseg.training.checkpoint import BEST, LAST, load_checkpoint
+from semiseg.training.keeping import State
 from semiseg.training.optim import learning_rate
 from semiseg.training.record import METRICS, RESULT
 
@@ -41,17 +42,21 @@ def find_checkpoint(config: Config, resume: bool, longer: bool) -> dict[str, Any
             "or train again with another --run"
         )
     saved = load_checkpoint(last)
+    state, before = State.read(saved["state"], last), saved_config(saved, last)
+    lists = [saved["split"].get(name) for name in LIST_NAMES if name != "test"]
+    if state.step > before.train.steps or not all(isinstance(each, dict) and "sha256" in each for each in lists):
+        raise ValueError(
+            f"{last} is damaged: its step is {state.step} of {before.train.steps}, with the lists "
+            f"{', '.join(saved['split']) or 'of nothing'}. Restore it from a copy, or train again with another --run"
+        )
     if not record.is_file():
         raise ValueError(
-            f"{record} is not there, the record of the steps before {saved['state'].get('step')}: restore it from a "
-            "copy, or make an empty file of that name to go on without it"
+            f"{record} is not there, the record of the steps before {state.step}: restore it from a copy, or make an "
+            "empty file of that name to go on without it"
         )
-    before = saved_config(saved, last)
     if longer and config.train.steps > before.train.steps:
         before = replace(before, train=replace(before.train, steps=config.train.steps))
-        saved["state"] = {"first_steps": saved["config"]["train"]["steps"]} | {
-            key: value for key, value in saved["state"].items() if value is not None
-        }
+        saved["state"]["first_steps"] = state.first_steps or saved["config"]["train"]["steps"]
     check_same_run(config, before, folder)
     return saved
 

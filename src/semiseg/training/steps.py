@@ -44,8 +44,8 @@ class Values:
         """
         unread, self._unread = self._unread, []
         values = [{**result.losses, **result.stats} for _, result in unread]
-        if values:
-            first = bad if bad is not None else torch.zeros((), device=next(iter(values[0].values())).device)
+        if values or (bad is not None and not self._rows):
+            first = torch.zeros((), device=next(iter(values[0].values())).device) if bad is None else bad
             stacked = torch.stack([first, *(value.float() for each in values for value in each.values())])
             self.bad, *read = mean_over_ranks(stacked).tolist()
             numbers = iter(read)

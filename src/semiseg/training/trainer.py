@@ -41,6 +41,8 @@ from semiseg.training.record import Record
 from semiseg.training.steps import Batches, Results, Values, micro_batches, sizes
 from semiseg.types import Clock, LabeledBatch, UnlabeledBatch
 
+TOGETHER = 5  # steps after which several processes ask each other whether one of them is to stop
+
 
 @dataclass
 class Trainer:
@@ -120,19 +122,19 @@ class Trainer:
                 with self._evaluating():
                     self.evaluation(labeled)
                 self.state.seconds = time.monotonic() - self._began
-            signal, late = self._asked(evaluate or checkpoint or log)
+            signal, late = self._asked(evaluate or checkpoint or log or (step + 1) % TOGETHER == 0)
             if evaluate or checkpoint or late or signal:
                 self.save(LAST)
             if signal:
                 self.progress.say(f"saved step {step + 1} of {self.train.steps} in {self.keeper.last}")
                 raise Stopped(signal)
 
-    def _asked(self, line: bool) -> tuple[int, bool]:
+    def _asked(self, together: bool) -> tuple[int, bool]:
         """The signal that asks for the end, or 0, and whether minutes ask for a checkpoint.
 
-        Several processes agree on it, which takes time, so they do where a line of the record is written.
+        Several processes agree on it, which takes time, so they do only `together`.
         """
-        if is_active() and not line:
+        if is_active() and not together:
             return 0, False
         asked = gathered((self.stop.number, self.keeper.is_late))
         return max(signal for signal, _ in asked), asked[0][1]
@@ -144,6 +146,8 @@ class Trainer:
         lost, retreats, seconds = self.state.step, self.state.retreats + 1, time.monotonic() - self._began
         kept = {"retreats": retreats, "seconds": seconds, "first_steps": self.state.first_steps}
         self.state = replace(self.keeper.restore(self.method, self.optimizer), **kept)
+        if len(set(gathered(self.state.step))) > 1:
+            raise ValueError(f"the processes read different files {self.keeper.last}: start them again") from error
         self.optimizer.zero_grad(set_to_none=True)
         self._values, self._partners = Values(self.state.rows), None
         self._watch = FiniteWatch(self.method, self.method.context.classes)
