@@ -13,10 +13,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from semiseg.data.dataset import Color, Pixels
-from semiseg.data.images import decoded, image_size
+from semiseg.data.images import Decoded, Pixels, decoded, handed_over, image_size
 from semiseg.types import IGNORE
+
+Color = tuple[int, int, int]
 
 MAX_CLASSES = IGNORE
 """A mask has one byte per pixel, and one of its values means "ignore"."""
@@ -53,8 +55,15 @@ class MaskReader:
 
     def values(self, path: Path) -> NDArray[np.integer]:
         """What the file says, before it is held against the classes: (H, W) integers."""
-        pixels = _read_pixels(path)
-        return pixels if pixels.ndim == 2 else self._decode_colors(pixels.astype(np.uint8, copy=False), path)
+        return self._understood(decoded(path), f"mask {path}")
+
+    def picture_values(self, mask: Image.Image, what: str) -> NDArray[np.integer]:
+        """The same of a PIL image, as `handed_over` takes it; `what` opens the error's message."""
+        return self._understood(handed_over(mask, what), what)
+
+    def _understood(self, mask: Decoded, what: str) -> NDArray[np.integer]:
+        pixels = _stored(mask, what)
+        return pixels if pixels.ndim == 2 else self._decode_colors(pixels.astype(np.uint8, copy=False), what)
 
     def to_classes(self, values: NDArray[np.integer], path: Path) -> Pixels:
         """Class indices of `values`, (H, W) uint8; `path` is for the error."""
@@ -65,11 +74,11 @@ class MaskReader:
         _refuse(values, ~known, path, f"0..{len(self.classes) - 1} ({', '.join(self.classes)}) or {IGNORE} (ignore)")
         return values.astype(np.uint8)
 
-    def _decode_colors(self, pixels: Pixels, path: Path) -> Pixels:
+    def _decode_colors(self, pixels: Pixels, what: str) -> Pixels:
         if self.colors is None:
             raise ValueError(
-                f"mask {path} is a colour picture, and no colours are known for the classes. Save it with one channel "
-                "of class indices, or give each line of classes.txt its colour, as in `road 128 64 128`"
+                f"{what} is a colour picture, and no colours are known for the classes. Save it with one channel of "
+                "class indices, or give each line of classes.txt its colour, as in `road 128 64 128`"
             )
         colors = self.colors if self.ignore_color is None else (*self.colors, self.ignore_color)
         classes = np.array([*range(len(self.colors)), IGNORE], dtype=np.uint8)
@@ -82,7 +91,7 @@ class MaskReader:
             foreign = np.unique(codes[unknown])
             shown = ", ".join(f"({code >> 16} {code >> 8 & 255} {code & 255})" for code in foreign[:5])
             raise ValueError(
-                f"mask {path} holds {len(foreign)} colour(s) that no class has, at {unknown.sum()} pixels: {shown}. "
+                f"{what} holds {len(foreign)} colour(s) that no class has, at {unknown.sum()} pixels: {shown}. "
                 "Add them to classes.txt (`ignore r g b` names the colour of pixels to leave out), and save masks "
                 "without smoothing or JPEG"
             )
@@ -102,19 +111,19 @@ def looks_binary(masks: Iterable[frozenset[int]]) -> bool:
     return IGNORE in seen
 
 
-def _read_pixels(path: Path) -> NDArray[np.integer]:
+def _stored(mask: Decoded, what: str) -> NDArray[np.integer]:
     """(H, W) indices, or (H, W, 3) colours. Bilevel masks are 1 where they are shown white; alpha is left out."""
-    picture, stored = decoded(path)
+    picture, stored = mask.picture, mask.layout
     if picture.mode in ("RGB", "RGBA"):
         return np.asarray(picture.convert("RGB"))
     if picture.mode not in ("1", "L", "P") and not picture.mode.startswith("I"):
         raise ValueError(
-            f"mask {path} has {picture.mode!r} pixels; expected one channel of class indices, or RGB. "
+            f"{what} has {picture.mode!r} pixels; expected one channel of class indices, or RGB. "
             "Save it as an 8-bit grey or palette PNG"
         )
     if stored.white_is_zero and picture.mode not in ("1", "P"):
         raise ValueError(
-            f"mask {path} is a TIFF whose 0 is white, so that its indices count down. Save it as a PNG, or with the "
+            f"{what} is a TIFF whose 0 is white, so that its indices count down. Save it as a PNG, or with the "
             "tag PhotometricInterpretation 1 (black is zero)"
         )
     pixels = np.asarray(picture)
