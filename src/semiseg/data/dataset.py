@@ -197,7 +197,9 @@ def _check_classes(classes: Sequence[str], colors: Sequence[Color] | None) -> No
     if colors is None:
         return
     if len(colors) != len(names):
-        raise ValueError(f"there are {len(colors)} colours and {len(names)} classes; expected one colour for each class")
+        raise ValueError(
+            f"there are {len(colors)} colours and {len(names)} classes; expected one colour for each class"
+        )
     for place, color in enumerate(colors):
         parts = np.asarray(color)
         if parts.shape != (3,) or not np.issubdtype(parts.dtype, np.integer) or parts.min() < 0 or parts.max() > 255:

@@ -8,13 +8,12 @@ at most twice Pillow's `MAX_IMAGE_PIXELS`, 178,956,970 pixels.
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +30,7 @@ from semiseg.data.formats import (
     kind_of,
     lacking,
     layout,
+    orientation_of,
     tiff_size,
     why_unknown,
 )
@@ -49,7 +49,6 @@ _TURNS = {  # EXIF orientation -> what puts the stored pixels upright
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that swap height and width
-_PROFILES = ("Raw profile type APP1", "Raw profile type xmp")  # of a PNG, beside exif's: EXIF or XMP, as hexadecimals
 _TURNING_CHUNKS = (b"eXIf", b"Raw profile type ", b"XML:com.adobe.xmp")  # of a PNG, not compressed
 _READABLE = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}  # modes that have an RGB of 8 bits
 _KINDS = {
@@ -103,12 +102,13 @@ def handed_over(picture: Image.Image, what: str) -> Decoded:
 
 def _png_head(picture: Image.Image) -> bytes:
     """The first bytes of the PNG that a PIL image was opened from; none where they are out of reach."""
-    file, head = getattr(picture, "fp", None), b""
+    file: Any = getattr(picture, "fp", None)
+    head = b""
     with suppress(Exception):  # closed, for it is decoded
-        place = file.tell()  # pyright: ignore[reportOptionalMemberAccess]
-        file.seek(0)  # pyright: ignore[reportOptionalMemberAccess]
-        head = file.read(HEAD)  # pyright: ignore[reportOptionalMemberAccess]
-        file.seek(place)  # pyright: ignore[reportOptionalMemberAccess]
+        place = file.tell()
+        file.seek(0)
+        head = file.read(HEAD)
+        file.seek(place)
     if not head:
         with suppress(Exception), _file(getattr(picture, "filename", "")) as again:
             head = again.read(HEAD)
@@ -157,7 +157,7 @@ def image_size(path: Path) -> tuple[int, int]:
             content = path.read_bytes()
             if not any(chunk in content for chunk in _TURNING_CHUNKS):
                 return height, width
-        return (width, height) if _orientation(picture) in _SIDEWAYS else (height, width)
+        return (width, height) if orientation_of(picture) in _SIDEWAYS else (height, width)
 
 
 @contextmanager
@@ -243,31 +243,8 @@ def _upright(picture: Image.Image) -> Image.Image:
     # Pillow turns a TIFF as its tag says, and forgets the tag.
     done = isinstance(picture, TiffImageFile) and ExifTags.Base.Orientation in picture.tag_v2
     picture.load()
-    turn = None if done else _TURNS.get(_orientation(picture))
+    turn = None if done else _TURNS.get(orientation_of(picture))
     return picture if turn is None else picture.transpose(turn)
-
-
-def _orientation(picture: Image.Image) -> int:
-    """EXIF's, else XMP's, which only newer versions of Pillow look up in every format."""
-    orientation = picture.getexif().get(ExifTags.Base.Orientation)
-    if orientation is not None:
-        return orientation
-    profiles = [_profile(picture.info[name]) for name in _PROFILES if name in picture.info]
-    for profile in profiles:
-        if profile.startswith(b"Exif\0\0"):
-            exif = Image.Exif()
-            exif.load(profile)
-            orientation = exif.get(ExifTags.Base.Orientation)
-    for xmp in (picture.info.get("XML:com.adobe.xmp"), picture.info.get("xmp"), *profiles):
-        xmp = xmp.encode() if isinstance(xmp, str) else xmp
-        match = re.search(rb'tiff:Orientation(?:="|>)([0-9])', xmp) if isinstance(xmp, bytes) else None
-        orientation = int(match[1]) if orientation is None and match is not None else orientation
-    return 1 if orientation is None else orientation
-
-
-def _profile(text: str) -> bytes:
-    """The bytes in a raw profile: a line with its name, one with its length, and hexadecimals."""
-    return bytes.fromhex("".join(text.split("\n")[3:]))
 
 
 def _check_tiff(picture: Image.Image, stored: Layout, what: str) -> None:

@@ -7,7 +7,7 @@ photograph's is: a mask means what every viewer shows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,9 @@ MAX_CLASSES = IGNORE
 
 # PIL stretches grey of 2 and 4 bits to 0..255; an index has to be shrunk back.
 _STRETCH = {2: 85, 4: 17}
+
+
+_LARGE = 0.05  # share of a mask's pixels; where no class 1 is, no border of it is ignored either
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,30 @@ class MaskReader:
                 "without smoothing or JPEG"
             )
         return classes[place]
+
+
+def check_one_meaning(masks: Mapping[str, Mapping[int, float]]) -> str | None:
+    """Whether the masks of a two-class dataset agree on what 255 means: class 1 in some, and ignored in others?
+
+    Each mask is given as file -> value -> share of its pixels. A mask without a 1 of which 255 has a part is read
+    otherwise beside one with a 1 than alone. Raises ValueError where they are at least half of all masks and others
+    hold a 1. Returns a warning where they are fewer, and None where there is no doubt.
+    """
+    ones = [file for file, shares in masks.items() if 1 in shares]
+    without = [file for file, shares in masks.items() if 1 not in shares and shares.get(IGNORE, 0) >= _LARGE]
+    if not ones or not without:
+        return None
+    what = (
+        f"{len(without)} of {len(masks)} masks hold no 1, and {IGNORE} at {_LARGE:.0%} of their pixels or more, such "
+        f"as {without[0]}; {len(ones)} hold a 1, such as {ones[0]}"
+    )
+    if 2 * len(without) < len(masks):
+        return f"{what}. {IGNORE} is ignored in all of them: where it stands for class 1, write 1"
+    raise ValueError(
+        f"{what}. {IGNORE} would be ignored in all of them, though it seems to be class 1 in most. If it is class 1, "
+        f"write {IGNORE} for each 1, or 1 for each {IGNORE}, so that all masks have the same values. If it is to be "
+        f"ignored, say so in classes.txt, with a colour for each class and a line `ignore {IGNORE} {IGNORE} {IGNORE}`"
+    )
 
 
 def looks_binary(masks: Iterable[frozenset[int]]) -> bool:
