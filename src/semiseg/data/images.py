@@ -87,7 +87,7 @@ def handed_over(picture: Image.Image, what: str) -> Decoded:
     there. A copy, or a conversion, is known by its mode alone. Of several pages the current one is taken. Raises
     ValueError as `decoded` does; `what` opens the message.
     """
-    stored, lacks, is_tiff = Layout(), None, isinstance(picture, TiffImageFile)
+    stored, lacks = Layout(), None
     with _named(what):
         if isinstance(picture, TiffImageFile):
             stored, lacks = layout(picture, b""), lacking(picture.tag_v2)
@@ -97,7 +97,14 @@ def handed_over(picture: Image.Image, what: str) -> Decoded:
         raise _damaged(what, lacks)
     check_layout(stored, what)
     with _named(what):
-        return Decoded(_upright(picture), stored, is_tiff)
+        if not isinstance(picture, TiffImageFile):
+            return Decoded(_upright(picture), stored, is_tiff=False)
+        # Pillow maps the pixels of some files by name into the size that they have when turned, which mixes them up.
+        name, picture.filename = picture.filename, ""
+        try:
+            return Decoded(_upright(picture), stored, is_tiff=True)
+        finally:
+            picture.filename = name
 
 
 def _png_head(picture: Image.Image) -> bytes:
