@@ -152,7 +152,7 @@ def test_a_difference_is_told_in_both_directions(change):
 @pytest.mark.parametrize(("old", "new"), [("\u00e9t\u00e9", "e\u0301te\u0301"), ("\u212b", "\u00c5")])
 def test_names_that_look_the_same_are_told_by_their_code_points(old, new):
     records = [{"names": ["a", name], "colors": [[0, 0, 0], [1, 1, 1]]} for name in (old, new)]
-    assert f"class 1, was {ascii(old)} and is {ascii(new)}" in class_difference(*records)
+    assert f"class 1, was {old!a} and is {new!a}" in class_difference(*records)
     assert "was 'été' and is 'hiver'" in class_difference(
         *({"names": [name, "b"], "colors": [[0, 0, 0], [1, 1, 1]]} for name in ("été", "hiver"))
     )

@@ -128,7 +128,8 @@ def check_one_meaning(masks: Mapping[str, Mapping[int, float]]) -> str | None:
 def looks_binary(masks: Iterable[frozenset[int]]) -> bool:
     """Whether the masks of a two-class dataset, each given by its set of values, say 255 for class 1.
 
-    They do if no mask holds anything but 0 and 255. A single 1 anywhere means that 255 is IGNORE, as elsewhere.
+    They do if no mask holds anything but 0 and 255. A single 1 anywhere means that 255 is IGNORE, as elsewhere:
+    `check_one_meaning` tells whether that is in doubt.
     """
     seen: set[int] = set()
     for values in masks:
