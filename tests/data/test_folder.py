@@ -174,14 +174,18 @@ def test_0_and_255_are_two_classes_only_if_no_mask_says_otherwise(root, caplog):
         dataset = opened(root)
     assert dataset.classes == ("class_0", "class_1")
     assert set(np.unique(dataset.labeled.mask(0))) == {0, 1}
+    assert dataset.binary
     assert len([record for record in caplog.records if "255 is read as class 1" in record.message]) == 1
 
     caplog.clear()
     (root / "classes.txt").write_text("background\ncell\n")
     (root / "val.txt").write_text("m9\n")
+    for index in range(10):
+        save_mask(root / f"masks/m{index}.png", [*[0] * 47, 255])
     save_mask(root / "masks/m9.png", [0, 1])  # even one that only validates
     dataset = opened(root)
     assert set(np.unique(dataset.labeled.mask(0))) == {0, 255}
+    assert not dataset.binary
     assert not caplog.records
 
 
@@ -258,9 +262,65 @@ def test_classes_that_no_mask_shows_are_named(root, caplog):
 
 def test_gaps_among_derived_classes_are_noticed(root, caplog):
     for index in range(10):
-        save_mask(root / f"masks/m{index}.png", [0, 20])
+        save_mask(root / f"masks/m{index}.png", [0, 1, 2, 5])
     opened(root)
-    assert "19 of 21 classes are in no labelled or validation mask (class_1, class_2" in caplog.text
+    assert "2 of 6 classes are in no labelled or validation mask (class_3, class_4)" in caplog.text
+
+
+# What 255 means -------------------------------------------------------------------------------------------------------
+
+
+def border(share):
+    """Values of a mask of 48 pixels with a 0, and 255 at that share."""
+    return [*[255] * round(48 * share), *[0] * (48 - round(48 * share))]
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("ones", [[0, 1], [0, 1, 255], [1]])
+@pytest.mark.parametrize("count", [1, 5])
+def test_masks_of_0_and_255_beside_masks_with_a_1_are_refused(root, named, ones, count):
+    if named:
+        (root / "classes.txt").write_text("background\ncell\n")
+    for index in range(10):
+        save_mask(root / f"masks/m{index}.png", ones if index < count else [0, 255])
+    fails(
+        root,
+        rf"{10 - count} of 10 masks hold no 1, and 255 at 5% .* such as \S+m\d\.png; {count} hold a 1, such as "
+        r"\S+m\d\.png\. 255 would be ignored .*write 255 for each 1, or 1 for each 255.*`ignore 255 255 255`",
+    )
+
+
+def test_of_such_masks_the_line_ignore_says_what_255_means(root):
+    (root / "classes.txt").write_text("background 0 0 0\ncell 255 0 0\nignore 255 255 255\n")
+    for index in range(10):
+        save_mask(root / f"masks/m{index}.png", [0, 255] if index else [0, 1, 255])
+    (root / "val.txt").write_text("m0\n")
+    dataset = opened(root)
+    assert not dataset.binary
+    assert set(np.unique(dataset.labeled.mask(0))) == {0, 255}
+
+
+def test_ignored_pixels_where_255_is_rare_or_thin_are_no_contradiction(root, caplog):
+    for index in range(10):
+        save_mask(root / f"masks/m{index}.png", border(0.03) if index % 2 else [0, 1, 255])
+    assert not opened(root).binary
+    assert caplog.text == ""
+
+
+def test_a_few_masks_that_may_mean_255_otherwise_are_named(root, caplog):
+    for index in range(10):
+        save_mask(root / f"masks/m{index}.png", [0, 255] if index < 3 else [0, 1])
+    assert not opened(root).binary
+    assert "3 of 10 masks hold no 1, and 255 at 5%" in caplog.text
+    assert "where it stands for class 1, write 1" in caplog.text
+
+
+def test_of_more_classes_255_has_one_meaning(root, caplog):
+    (root / "classes.txt").write_text("a\nb\nc\n")
+    for index in range(10):
+        save_mask(root / f"masks/m{index}.png", [0, 255] if index % 2 else [0, 1, 2])
+    assert not opened(root).binary
+    assert "255" not in caplog.text
 
 
 def test_masks_that_belong_to_no_image_are_noticed(root, caplog):

@@ -5,6 +5,8 @@ import socket
 import stat
 import struct
 import time
+from contextlib import suppress
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from PIL import Image, PngImagePlugin
 from support.picture_files import chunk, deep_png, noise, png, tiff, tiff_of
 
 from semiseg.data import images
+from semiseg.data.dataset import Dataset
 from semiseg.data.images import as_pixels, decoded, image_size, read_image
 from semiseg.data.masks import MaskReader
 
@@ -54,6 +57,15 @@ def raw_profile(orientation):
     return f"\nexif\n{len(data):8}\n{data.hex()}\n"
 
 
+def app1(orientation, key="APP1"):
+    """EXIF, or XMP, as older versions of it write them."""
+    data = exif_of(orientation).tobytes()
+    if key == "xmp" or orientation % 2:
+        data = b"http://ns.adobe.com/xap/1.0/\0" + xmp_of(orientation).encode()
+    lines = "\n".join(data.hex()[place : place + 72] for place in range(0, 2 * len(data), 72))
+    return f"\n{key}\n{len(data):8}\n{lines}\n"
+
+
 def late_exif(path, picture, orientation):
     """A PNG whose EXIF stands behind its pixels."""
     picture.save(path)
@@ -90,6 +102,12 @@ WRITERS = {
         True,
         lambda p, im, o: im.save(p, pnginfo=text("Raw profile type exif", raw_profile(o), zip=True)),
     ),
+    "png app1": (".png", True, lambda p, im, o: im.save(p, pnginfo=text("Raw profile type APP1", app1(o), zip=True))),
+    "png xmp profile": (
+        ".png",
+        True,
+        lambda p, im, o: im.save(p, pnginfo=text("Raw profile type xmp", app1(o, "xmp"))),
+    ),
     "png xmp": (".png", True, lambda p, im, o: im.save(p, pnginfo=itxt("XML:com.adobe.xmp", xmp_of(o)))),
     "tiff": (".tif", True, lambda p, im, o: im.save(p, tiffinfo={274: o})),
     "tiff lzw": (".tif", True, lambda p, im, o: im.save(p, tiffinfo={274: o}, compression="tiff_lzw")),
@@ -107,7 +125,10 @@ def test_every_orientation_of_every_format_is_upright_with_its_size(tmp_path, wr
     upright = np.kron(noise(3, 5, 3), np.ones((8, 8, 1), np.uint8))
     path = tmp_path / f"photo{ending}"
     save(path, Image.fromarray(stored_as(upright, orientation)), orientation)
-    for read in (read_image(path), read_image("photo", path.read_bytes()), as_pixels(Image.open(path))):
+    loaded = Image.open(path)
+    loaded.load()
+    given = (as_pixels(Image.open(path)), as_pixels(loaded))
+    for read in (read_image(path), read_image("photo", path.read_bytes()), *given):
         np.testing.assert_allclose(read, upright, atol=0 if exact else 30)
     assert image_size(path) == (24, 40)
 
@@ -153,23 +174,116 @@ def test_a_mask_that_does_not_fit_the_upright_photograph_is_refused(tmp_path, wr
     assert MaskReader(CLASSES).read(tmp_path / "mask.png", photo).shape == (5, 3)
 
 
+@pytest.mark.parametrize("loaded", [True, False])
+@pytest.mark.parametrize(
+    "writer", [name for name, (ending, exact, _) in WRITERS.items() if exact and ending != ".webp"]
+)
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("mode", ["L", "P"])
+def test_a_pair_of_pil_images_is_turned_as_its_files_are(tmp_path, writer, orientation, mode, loaded):
+    ending, _, save = WRITERS[writer]
+    indices = noise(3, 5, 1)[..., 0] % 6
+    picture = Image.fromarray(stored_as(indices, orientation))
+    if mode == "P":
+        picture.putpalette(bytes(range(7, 25)))
+    save(tmp_path / f"mask{ending}", picture, orientation)
+    save(tmp_path / f"photo{ending}", picture.convert("RGB"), orientation)
+    image, mask = pair = [Image.open(tmp_path / f"{name}{ending}") for name in ("photo", "mask")]
+    if loaded and ending == ".tif" and orientation > 4:  # which Pillow mixes up where it maps the file
+        pair = [Image.open(BytesIO((tmp_path / f"{name}.tif").read_bytes())) for name in ("photo", "mask")]
+        image, mask = pair
+    for each in pair if loaded else ():
+        each.load()
+    np.testing.assert_array_equal(own([(image, mask)]).mask(0), indices)
+
+
+def own(items, classes=CLASSES, **options):
+    return Dataset.from_items(classes, labeled=items, val=(), **options).labeled
+
+
+@pytest.mark.parametrize("way", ["opened", "from memory", "decoded"])
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_a_pil_mask_of_few_bits_is_not_stretched(tmp_path, bits, way):
+    indices = np.arange(8, dtype=np.uint8) % 2**bits
+    packed = int("".join(f"{value:0{bits}b}" for value in indices), 2).to_bytes(bits, "big")
+    (tmp_path / "mask.png").write_bytes(png(8, [packed], bits))
+    mask = Image.open(BytesIO(png(8, [packed], bits)) if way == "from memory" else tmp_path / "mask.png")
+    if way == "decoded":
+        mask.load()
+    classes = [f"c{number}" for number in range(16)]
+    np.testing.assert_array_equal(own([(Image.new("RGB", (8, 1)), mask)], classes).mask(0), [indices])
+
+
+def test_a_pil_mask_of_colours_is_read_by_them_or_refused():
+    mask = Image.fromarray(np.array([[COLORS[3], COLORS[1]]], np.uint8))
+    item = [(Image.new("RGB", (2, 1)), mask)]
+    np.testing.assert_array_equal(own(item, colors=COLORS).mask(0), [[3, 1]])
+    with pytest.raises(ValueError, match="labeled mask 0 is a colour picture, and no colours are known"):
+        own(item).mask(0)
+    with pytest.raises(ValueError, match=r"labeled mask 0 has 'LA' pixels; expected one channel"):
+        own([(item[0][0], mask.convert("LA"))]).mask(0)
+
+
+@pytest.mark.parametrize(
+    ("classes", "colors", "message"),
+    [
+        ([], None, "the classes are 0 of them; expected 2 to 255 names"),
+        (["a"], None, "the classes are 1 of them"),
+        ([f"c{number}" for number in range(256)], None, "the classes are 256 of them"),
+        ("road", None, "the classes are one text"),
+        (["a", " "], None, "none of them empty"),
+        (["a", 1], None, "expected 2 to 255 names"),
+        (["a", "b", "a"], None, "the classes have 'a' and 'a'; expected a name of its own"),
+        (["\u00e9", "e\u0301"], None, r"the classes have '\\xe9' and 'e\\u0301'"),
+        (["a", "b"], [(0, 0, 0)], "there are 1 colours and 2 classes"),
+        (["a", "b"], [(0, 0, 0), (0, 0, 0)], r"the colour \(0, 0, 0\) is given more than once"),
+        (["a", "b"], [(0, 0, 0), (0, 0, 256)], r"the colour of class 1 is \(0, 0, 256\); expected red, green and blue"),
+        (["a", "b"], [(0, 0, 0), (0, 0)], r"the colour of class 1 is \(0, 0\)"),
+        (["a", "b"], [(0.5, 0, 0), (0, 0, 1)], r"the colour of class 0 is \(0\.5, 0, 0\)"),
+        (["a", "b"], ["red", (0, 0, 1)], "the colour of class 0 is 'red'"),
+    ],
+)
+def test_classes_of_ones_own_are_checked_when_the_dataset_is_made(classes, colors, message):
+    with pytest.raises(ValueError, match=message):
+        own((), classes, colors=colors)
+
+
+def test_255_classes_of_ones_own_are_taken():
+    assert own((), [f"c{number}" for number in range(255)]).names == []
+
+
 # Bits and bands -------------------------------------------------------------------------------------------------------
 
 
-def refused(tmp_path, content, message, ending=".tif", names=tuple(READERS)):
+def refused(tmp_path, content, message, ending=".tif", names=tuple(READERS), handed=False):
     path = tmp_path / f"odd{ending}"
     path.write_bytes(content)
+    for image in handed_over_ways(path) if handed else ():
+        with pytest.raises(ValueError, match=rf"my picture.*{message}"):
+            as_pixels(image, "my picture")
+        with pytest.raises(ValueError, match=rf"labeled image 0.*{message}"):
+            own([(image, np.zeros((1, 1), np.uint8))]).image(0)
     for name in names:
         with pytest.raises(ValueError, match=rf"odd\{ending}.*{message}"):
             READERS[name](path)
     return path
 
 
+def handed_over_ways(path):
+    """The picture as a caller may hand it over, where Pillow opens it: as it is, decoded, from memory."""
+    with suppress(OSError, SyntaxError):
+        yield Image.open(path)
+        yield Image.open(BytesIO(path.read_bytes()))
+        loaded = Image.open(path)
+        loaded.load()
+        yield loaded
+
+
 @pytest.mark.parametrize("bands", [2, 3, 4])
 def test_png_colours_of_16_bits_are_refused(tmp_path, bands):
-    path = refused(tmp_path, deep_png(noise(4, 6, bands, np.uint16)), "has . channels of 16 bits; expected 8", ".png")
-    with pytest.raises(ValueError, match=r"my picture has \d channels of 16 bits"):
-        as_pixels(Image.open(path), "my picture")
+    refused(
+        tmp_path, deep_png(noise(4, 6, bands, np.uint16)), "has . channels of 16 bits; expected 8", ".png", handed=True
+    )
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -178,7 +292,12 @@ def test_png_colours_of_16_bits_are_refused(tmp_path, bands):
 @pytest.mark.parametrize("bands", [3, 4])
 def test_tiff_colours_of_other_numbers_are_refused(tmp_path, kind, bands, planar, order):
     content = tiff_of(noise(4, 6, bands).astype(kind), planar=planar, order=order)
-    refused(tmp_path, content, rf"has {bands} channels of {8 * np.dtype(kind).itemsize} .*bits; expected 8 bits")
+    refused(
+        tmp_path,
+        content,
+        rf"has {bands} channels of {8 * np.dtype(kind).itemsize} .*bits; expected 8 bits",
+        handed=True,
+    )
 
 
 @pytest.mark.parametrize("planar", [False, True])
@@ -186,19 +305,21 @@ def test_tiff_colours_of_other_numbers_are_refused(tmp_path, kind, bands, planar
 @pytest.mark.parametrize(("bands", "tags"), [(2, {}), (5, {}), (6, {}), (12, {}), (3, {"photometric": 1})])
 def test_more_bands_than_colours_are_refused(tmp_path, bands, tags, kind, planar):
     content = tiff_of(noise(4, 6, bands).astype(kind), planar=planar, **tags)
-    refused(tmp_path, content, rf"has {bands} bands .*expected one \(grey\) or three.*Save the bands you mean")
+    refused(
+        tmp_path, content, rf"has {bands} bands .*expected one \(grey\) or three.*Save the bands you mean", handed=True
+    )
 
 
 @pytest.mark.parametrize("extra", [(0,), (0, 0), (1, 0), (2, 0), (0, 0, 0)])
 def test_declared_extra_bands_are_refused(tmp_path, extra):
     content = tiff_of(noise(4, 6, 3 + len(extra)), photometric=2, tag_338=extra)
-    refused(tmp_path, content, f"has {3 + len(extra)} bands")
+    refused(tmp_path, content, f"has {3 + len(extra)} bands", handed=True)
 
 
 @pytest.mark.parametrize("tags", [{}, {"tag_338": 1}, {"tag_338": 2}])
 def test_a_fourth_band_is_alpha_only_if_it_looks_it(tmp_path, tags):
     pixels = noise(8, 8, 4)
-    refused(tmp_path, tiff_of(pixels, **tags), "calls alpha.*near infrared", names=["image"])
+    refused(tmp_path, tiff_of(pixels, **tags), "calls alpha.*near infrared", names=["image"], handed=True)
     pixels[..., 3] = 255
     (tmp_path / "alpha.tif").write_bytes(tiff_of(pixels, **tags))
     np.testing.assert_array_equal(read_image(tmp_path / "alpha.tif"), pixels[..., :3])
@@ -206,7 +327,13 @@ def test_a_fourth_band_is_alpha_only_if_it_looks_it(tmp_path, tags):
 
 @pytest.mark.parametrize("kind", ["uint16", "int16", "uint32", "int32", "float32"])
 def test_photographs_of_one_deep_channel_are_refused(tmp_path, kind):
-    refused(tmp_path, tiff_of(noise(4, 6, 1).astype(kind)), "expected 8 bits.*Save it as 8-bit", names=["image"])
+    refused(
+        tmp_path,
+        tiff_of(noise(4, 6, 1).astype(kind)),
+        "expected 8 bits.*Save it as 8-bit",
+        names=["image"],
+        handed=True,
+    )
 
 
 @pytest.mark.parametrize("kind", ["float16", "float64"])
@@ -216,10 +343,13 @@ def test_numbers_that_no_decoder_knows_are_named(tmp_path, kind):
 
 def test_signed_pixels_are_refused_and_signed_masks_keep_their_sign(tmp_path):
     pixels = np.array([[0, 1, 2], [-1, 3, 4]], np.int8)
-    path = refused(tmp_path, tiff_of(pixels), "signed 8-bit pixels", names=["image"])
+    path = refused(tmp_path, tiff_of(pixels), "signed 8-bit pixels", names=["image"], handed=True)
     np.testing.assert_array_equal(READERS["mask"](path), pixels)
     with pytest.raises(ValueError, match="holds -1 at 1 pixels"):
         MaskReader(CLASSES).read(path, path)
+    for mask in handed_over_ways(path):
+        with pytest.raises(ValueError, match="labeled mask 0 has the value -1"):
+            own([(Image.new("RGB", (3, 2)), mask)]).mask(0)
 
 
 @pytest.mark.parametrize("kind", ["uint8", "uint16", "int8", "int16", "int32", "uint32"])
@@ -249,6 +379,9 @@ def test_tiff_masks_of_few_bits_are_not_stretched(tmp_path, bits):
 @pytest.mark.parametrize("kind", ["uint8", "uint16"])
 def test_masks_whose_0_is_white_are_refused(tmp_path, kind):
     refused(tmp_path, tiff_of(noise(4, 6, 1).astype(kind), photometric=0), "0 is white", names=["mask"])
+    for mask in handed_over_ways(tmp_path / "odd.tif"):
+        with pytest.raises(ValueError, match="labeled mask 0 is a TIFF whose 0 is white"):
+            own([(Image.new("RGB", (6, 4)), mask)]).mask(0)
 
 
 SHOWN = {  # mode -> (pixel, what is seen of it)

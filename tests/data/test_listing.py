@@ -17,7 +17,9 @@ from semiseg.data.files import FileSet, ImageFiles
 from semiseg.data.images import IMAGE_SUFFIXES
 from semiseg.data.listing import are_there, file_names, files_below, listed_ids, picture_endings
 from semiseg.data.names import Names
+from semiseg.data.shards.write import unlabeled_files
 from semiseg.data.splits import image_id
+from semiseg.evaluation.pictures import find_images
 
 TREE = [
     "b.jpg", "a.JPG", "a-b/x.png", "a/x.png", "a/y/z.tiff", "a.b/x.webp", "a/b.c.jpeg", "Z.bmp", "ä.tif",
@@ -35,8 +37,9 @@ def plant(root, files):
 
 def twin_endings(folder):
     """The pictures by asking pathlib about each."""
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
-    paths = [path.relative_to(folder) for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
+    paths = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
+    paths = [path for path in paths if not any(part.startswith(".") for part in path.parts)]
+    paths = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
     return [(path.with_suffix("").as_posix(), path.suffix) for path in paths]
 
 
@@ -45,7 +48,86 @@ def test_pictures_are_found_in_the_order_of_their_paths(tmp_path):
     found = list(picture_endings(tmp_path).items())
     assert found == twin_endings(tmp_path)
     assert ("a/y/z", ".tiff") in found
-    assert len(found) == 11
+    assert len(found) == 10
+
+
+HIDDEN = [".ipynb_checkpoints", ".thumbnails", ".Trash", "__MACOSX", "@eaDir"]
+
+
+@pytest.mark.parametrize("hidden", HIDDEN)
+@pytest.mark.parametrize("place", ["images", "images/a/b", "masks"])
+def test_hidden_folders_are_passed_over_everywhere(tmp_path, caplog, hidden, place):
+    filled(tmp_path)
+    plant(tmp_path, [f"{place}/{hidden}/{name}" for name in ("m0.jpg", "deep/m1-checkpoint.png", "m2.gif", "m3")])
+    dataset = opened(tmp_path)
+    assert sum(map(len, dataset.image_sets.values())) == 15
+    assert sorted(find_images(tmp_path / "images")) == sorted(id_ for id_ in picture_endings(tmp_path / "images"))
+    assert unlabeled_files(tmp_path)[1] == [f"u{number}.png" for number in range(5)]
+    assert caplog.text == ""
+
+
+def test_a_hidden_folder_that_is_named_itself_is_read(tmp_path):
+    filled(tmp_path / ".data")
+    assert len(opened(tmp_path / ".data").labeled) == 8
+    assert len(find_images(tmp_path / ".data/images")) == 15
+
+
+OTHERS = [
+    "a.gif",
+    "a.HEIC",
+    "b.heif",
+    "b.jfif",
+    "b.jp2",
+    "b.dng",
+    "b.cr2",
+    "b.nef",
+    "b.psd",
+    "b.avif",
+    "DSC0001",
+    "b.png ",
+]
+SIDECARS = [
+    *(
+        "readme.txt",
+        "README",
+        "LICENSE",
+        ".DS_Store",
+        "Thumbs.db",
+        "m0.json",
+        "m0.xml",
+        "m0.xmp",
+        "m0.jpg.aux",
+        "m0.tfw",
+    ),
+    *("data.csv", "desktop.ini", "notes.md", ".hidden", "list.txt"),
+]
+FINDERS = {"images": picture_endings, "predict": find_images, "shard": unlabeled_files}
+
+
+@pytest.mark.parametrize("find", FINDERS.values(), ids=FINDERS)
+@pytest.mark.parametrize("other", OTHERS)
+def test_pictures_of_other_formats_are_counted_and_named(tmp_path, caplog, find, other):
+    plant(tmp_path, ["a.png", "in/b.jpg", f"in/{other}", f"x{other}", *SIDECARS])
+    find(tmp_path)
+    (record,) = caplog.records
+    assert record.message.startswith(f"2 file(s) in {tmp_path} are left out")
+    assert repr(other) in record.message
+
+
+@pytest.mark.parametrize("find", FINDERS.values(), ids=FINDERS)
+def test_what_is_no_picture_needs_no_word(tmp_path, caplog, find):
+    plant(tmp_path, ["a.png", *SIDECARS])
+    find(tmp_path)
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("find", FINDERS.values(), ids=FINDERS)
+def test_a_folder_of_other_pictures_alone_says_which(tmp_path, find):
+    plant(tmp_path, ["a.heic", "b.heic"])
+    with pytest.raises(
+        ValueError, match=r"\.webp\. 2 file\(s\) in .* 'a\.heic', 'b\.heic'\. If they are pictures, save"
+    ):
+        find(tmp_path)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)

@@ -56,14 +56,19 @@ def test_genuine_sets_of_many_classes_are_taken(tmp_path, classes, masks, per_ma
         check_derived([*zipf(classes, masks, per_mask, seed)], tmp_path)
 
 
-@pytest.mark.parametrize("values", [(0, 1), (0, 20), (0, FEW - 1), (1, 2, 3), (0, 5, 255)])
+@pytest.mark.parametrize("values", [(0, 1), (0, 3), (0, 2, 255), (1, 2, 3), (0, 2, 4), range(0, FEW, 2)])
 def test_a_few_classes_are_taken_whichever_appear(tmp_path, values):
     check_derived([dict.fromkeys(values, 1 / len(values))], tmp_path)
 
 
 @pytest.mark.parametrize(
     ("values", "levels"),
-    [((0, 128), "0 -> 0, 128 -> 1"), ((0, 128, 255), "0 -> 0, 128 -> 1"), ((0, 85, 170), "0 -> 0, 85 -> 1, 170 -> 2")],
+    [
+        ((0, 128), "0 -> 0, 128 -> 1"),
+        ((0, 128, 255), "0 -> 0, 128 -> 1, 255 -> 2"),
+        ((0, 127, 255), "0 -> 0, 127 -> 1, 255 -> 2"),
+        ((0, 85, 170), "0 -> 0, 85 -> 1, 170 -> 2"),
+    ],
 )
 def test_grey_levels_are_recognised(tmp_path, values, levels):
     filled(tmp_path)
@@ -72,6 +77,40 @@ def test_grey_levels_are_recognised(tmp_path, values, levels):
     fails(tmp_path, rf"no .*classes\.txt.*look like grey levels.*Write the classes' indices instead \({levels}\)")
     (tmp_path / "classes.txt").write_text("a\nb\nc\n")
     fails(tmp_path, rf"classes\.txt names 3 classes, 0 to 2.*grey levels.*\({levels}\)")
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("values", [(0, 127, 255), (0, 64, 128, 192, 255), (40, 80, 255)])
+def test_255_may_be_the_last_of_the_grey_levels(tmp_path, values, named):
+    filled(tmp_path)
+    if named:
+        (tmp_path / "classes.txt").write_text("".join(f"class{number}\n" for number in range(len(values))))
+    for index in range(10):
+        save_mask(tmp_path / f"masks/m{index}.png", values)
+    last = len(values) - 1
+    fails(
+        tmp_path,
+        rf"255 -> {last}\); 255 may be a class here: give it its index, {last}, too\. Left as it is, it is ign",
+    )
+
+
+def test_255_beside_a_grey_level_for_every_class_is_ignored(tmp_path):
+    filled(tmp_path)
+    (tmp_path / "classes.txt").write_text("a\nb\n")
+    for index in range(10):
+        save_mask(tmp_path / f"masks/m{index}.png", (0, 127, 255))
+    fails(tmp_path, r"\(0 -> 0, 127 -> 1\); 255 is ignored")
+
+
+@pytest.mark.parametrize("values", [(0, 5), (0, 20), (0, 10, 20), (0, FEW - 1), (0, 5, 255), range(0, 100, 5), (2, 60)])
+def test_classes_that_are_mostly_never_shown_are_not_derived(tmp_path, values):
+    count = max({*values} - {255}) + 1
+    levels = {value for value in values if value != 255}
+    pattern = (
+        rf"make {count} classes, of which {count - len(levels)} hardly .*grey levels.* If there are {count} classes"
+    )
+    with pytest.raises(ValueError, match=pattern):
+        check_derived([dict.fromkeys(values, 1 / len(values))], tmp_path)
 
 
 def test_what_is_said_of_a_smoothed_folder(tmp_path):

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support.folders import opened, save_image, save_mask
 from support.tiny_run import QUIET, tiny_config
 
 from semiseg.cli.main import main
 from semiseg.config.options import DataOptions
 from semiseg.evaluation.model import load_model
-from semiseg.evaluation.same_classes import class_difference
+from semiseg.evaluation.same_classes import check_same_classes, class_difference, class_record
 from semiseg.evaluation.segment import predict_images
 from semiseg.training.experiment import train
 from semiseg.training.finished import evaluate
@@ -146,6 +147,70 @@ def test_a_difference_is_told_in_both_directions(change):
     assert class_difference(RECORD, RECORD) is None
     assert class_difference(other, other) is None
     assert class_difference(RECORD, other) != class_difference(other, RECORD) is not None
+
+
+@pytest.mark.parametrize(("old", "new"), [("\u00e9t\u00e9", "e\u0301te\u0301"), ("\u212b", "\u00c5")])
+def test_names_that_look_the_same_are_told_by_their_code_points(old, new):
+    records = [{"names": ["a", name], "colors": [[0, 0, 0], [1, 1, 1]]} for name in (old, new)]
+    assert f"class 1, was {old!a} and is {new!a}" in class_difference(*records)
+    assert "was 'été' and is 'hiver'" in class_difference(
+        *({"names": [name, "b"], "colors": [[0, 0, 0], [1, 1, 1]]} for name in ("été", "hiver"))
+    )
+
+
+# What 255 means -------------------------------------------------------------------------------------------------------
+
+ONES_AND_255 = {True: [0, 255], False: [0, 1, 255]}  # whether 255 is class 1 -> values of each mask
+MEANING = {True: r"255 in masks was class 1 \('b'\), for they held only 0 and 255, and is ignored",
+           False: r"255 in masks was ignored, and is class 1 \('b'\), for all hold only 0 and 255"}  # fmt: skip
+
+
+def fill(root: Path, binary: bool) -> Path:
+    for number in range(6):
+        save_image(root / f"images/m{number}.png")
+        save_mask(root / f"masks/m{number}.png", ONES_AND_255[binary])
+    (root / "classes.txt").write_text("a\nb\n")
+    save_image(root / "images/u.png")
+    return root
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("saved", ["now", "of old", "none"])
+def test_masks_in_which_255_means_something_else_are_refused(tmp_path, before, saved):
+    dataset, other = (opened(fill(tmp_path / str(binary), binary)) for binary in (before, not before))
+    assert (dataset.binary, other.binary) == (before, not before)
+    record = class_record(dataset.classes, dataset.colors, dataset.binary if saved == "now" else None)
+    record = None if saved == "none" else json.loads(json.dumps(record))
+    check_same_classes(record, dataset, tmp_path)
+    if saved != "now":
+        check_same_classes(record, other, tmp_path)
+        return
+    with pytest.raises(
+        ValueError, match=rf"the masks are not those of the run in .*: {MEANING[before]}.* class indices"
+    ):
+        check_same_classes(record, other, tmp_path)
+
+
+@pytest.mark.parametrize("binary", ["yes", 1, None, []])
+def test_a_saved_meaning_of_255_that_is_none_is_refused(tmp_path, binary):
+    dataset = opened(fill(tmp_path, True))
+    record = class_record(dataset.classes, dataset.colors) | {"binary": binary}
+    with pytest.raises(ValueError, match="the saved classes are none: binary is"):
+        check_same_classes(record, dataset, tmp_path)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_run_refuses_masks_in_which_255_means_something_else(tmp_path, before):
+    data = DataOptions(root=fill(tmp_path / "data", before))
+    config = tiny_config(tmp_path / "run", "supervised", data=data, steps=1)
+    train(config, console=QUIET)
+    evaluate(tmp_path / "run", console=QUIET)
+    fill(tmp_path / "data", not before)
+    with pytest.raises(ValueError, match=MEANING[before]):
+        evaluate(tmp_path / "run", console=QUIET)
+    (tmp_path / "run/result.json").unlink()
+    with pytest.raises(ValueError, match=MEANING[before]):
+        train(config, resume=True, console=QUIET)
 
 
 @pytest.mark.parametrize(

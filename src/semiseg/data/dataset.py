@@ -11,15 +11,18 @@ from typing import Any, Protocol
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from semiseg.data.images import Pixels as Pixels
 from semiseg.data.images import as_pixels, described
+from semiseg.data.masks import MAX_CLASSES, MaskReader
+from semiseg.data.masks import Color as Color
+from semiseg.data.spelling import by_normal_form
 from semiseg.types import IGNORE
 
 # OpenCV's own threads do not survive the fork that starts a worker: one that resized here first would hang there.
 cv2.setNumThreads(0)
 
-Color = tuple[int, int, int]
 LIST_NAMES = ("labeled", "unlabeled", "val", "test")
 
 
@@ -53,8 +56,8 @@ class Items(Protocol):
 class ItemSet(ImageSet):
     """Images, or pairs of image and mask, of one's own; each is looked at when it is read."""
 
-    def __init__(self, name: str, items: Items, num_classes: int) -> None:
-        self.name, self.items, self.num_classes = name, items, num_classes
+    def __init__(self, name: str, items: Items, reader: MaskReader) -> None:
+        self.name, self.items, self.reader = name, items, reader
         self.names = [f"{name}-{index:06d}" for index in range(len(items))]
         self.has_masks = name != "unlabeled"
 
@@ -68,13 +71,15 @@ class ItemSet(ImageSet):
         if not self.has_masks:
             raise ValueError("unlabeled images have no masks")
         image, mask = self._pair(index)
-        mask, what = np.asarray(mask), f"{self.name} mask {index}"
+        what = f"{self.name} mask {index}"
+        # An array of a PIL image would lose its orientation, and stretch indices of 2 and 4 bits.
+        mask = self.reader.picture_values(mask, what) if isinstance(mask, Image.Image) else np.asarray(mask)
         size = as_pixels(image, f"{self.name} image {index}").shape[:2]
         if mask.shape != size or not np.issubdtype(mask.dtype, np.integer):
             raise ValueError(f"{what} is {described(mask)}; expected whole numbers of the image's shape {size}")
-        wrong = mask[((mask < 0) | (mask >= self.num_classes)) & (mask != IGNORE)]
+        wrong = mask[((mask < 0) | (mask >= len(self.reader.classes))) & (mask != IGNORE)]
         if len(wrong):
-            expected = f"0..{self.num_classes - 1} or {IGNORE} (ignore)"
+            expected = f"0..{len(self.reader.classes) - 1} or {IGNORE} (ignore)"
             raise ValueError(f"{what} has the value {wrong[0]}; expected {expected}")
         return mask.astype(np.uint8)
 
@@ -133,6 +138,7 @@ class Dataset:
     test: ImageSet | None
     split: dict[str, dict[str, Any]]  # list -> {name, sha256, count, source, file_sha256}: written in every result.json
     hidden: ImageSet | None = None  # the unlabelled images with the masks that some may have: see `data.hidden`
+    binary: bool = False  # masks hold 0 and 255, and 255 is class 1; else 255 is IGNORE
 
     @classmethod
     def from_items(
@@ -148,22 +154,28 @@ class Dataset:
         """A dataset of one's own images, in memory or read when they are asked for.
 
         Args:
-            classes: their names.
+            classes: their names, 2 to 255.
             labeled: pairs (image, mask): a list, or any object with `__len__` and `__getitem__` that gives the same
                 item whenever it is asked for it, by several processes too. An image is a path, a PIL image or an array
-                (H, W, 3) uint8 in RGB; a mask an array (H, W) of whole numbers, 0..C-1 or IGNORE.
+                (H, W, 3) uint8 in RGB; a mask an array (H, W) of whole numbers, 0..C-1 or IGNORE, or a PIL image of
+                indices, or of `colors`, which is read as a mask's file is.
             val: such pairs, to be scored on.
             unlabeled: images.
             test: further pairs, scored once at the end.
-            colors: RGB of each class. None: the colours of PASCAL VOC.
+            colors: RGB of each class, all different. None: the colours of PASCAL VOC.
 
-        The lists are told apart by their lengths only: whether the images of a resumed run are the same, you know.
+        The lists are told apart by their lengths only: whether the images of a resumed run are the same, you know. A
+        PIL image is held against the rules for files as far as PIL still knows its file: `handed_over` says how far.
+        Raises ValueError for classes or colours that are not right; an item is looked at when it is read.
         """
+        _check_classes(classes, colors)
+        plain = None if colors is None else tuple((int(red), int(green), int(blue)) for red, green, blue in colors)
+        reader = MaskReader(tuple(classes), plain)
         lists = {"labeled": labeled, "unlabeled": unlabeled, "val": val} | ({} if test is None else {"test": test})
-        sets = {name: ItemSet(name, items, len(classes)) for name, items in lists.items()}
+        sets = {name: ItemSet(name, items, reader) for name, items in lists.items()}
         return cls(
-            classes=tuple(classes),
-            colors=palette(len(classes)) if colors is None else tuple(colors),
+            classes=reader.classes,
+            colors=palette(len(classes)) if plain is None else plain,
             **{name: sets.get(name) for name in LIST_NAMES},  # pyright: ignore
             split={name: split_record(images, "your own") for name, images in sets.items()},
         )
@@ -172,6 +184,30 @@ class Dataset:
     def image_sets(self) -> dict[str, ImageSet]:
         """The image sets by list name; `test` only where there is one."""
         return {name: images for name in LIST_NAMES if (images := getattr(self, name)) is not None}
+
+
+def _check_classes(classes: Sequence[str], colors: Sequence[Color] | None) -> None:
+    names = [] if isinstance(classes, str) else list(classes)
+    if not all(isinstance(name, str) and name.strip() for name in names) or not 2 <= len(names) <= MAX_CLASSES:
+        given = "one text" if isinstance(classes, str) else f"{len(names)} of them"
+        raise ValueError(f"the classes are {given}; expected 2 to {MAX_CLASSES} names, none of them empty")
+    twice = [several for several in by_normal_form(names).values() if len(several) > 1]
+    if twice:
+        raise ValueError(f"the classes have {' and '.join(map(ascii, twice[0]))}; expected a name of its own for each")
+    if colors is None:
+        return
+    if len(colors) != len(names):
+        raise ValueError(
+            f"there are {len(colors)} colours and {len(names)} classes; expected one colour for each class"
+        )
+    for place, color in enumerate(colors):
+        parts = np.asarray(color)
+        if parts.shape != (3,) or not np.issubdtype(parts.dtype, np.integer) or parts.min() < 0 or parts.max() > 255:
+            raise ValueError(f"the colour of class {place} is {color!r}; expected red, green and blue, each 0..255")
+    known = [tuple(map(int, color)) for color in colors]
+    same = next((color for color in known if known.count(color) > 1), None)
+    if same is not None:
+        raise ValueError(f"the colour {same} is given more than once; expected another for each class")
 
 
 def split_record(

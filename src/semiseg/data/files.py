@@ -115,7 +115,8 @@ def file_dataset(
         split[name] = split_record(sets[name], named.name, named.source, named.file_sha256)
     unlabeled = sets["unlabeled"]
     hidden = FileSet("hidden", unlabeled.names, unlabeled.images, MaskFiles(unlabeled.names, mask_path), reader)
-    return Dataset(reader.classes, colors, sets["labeled"], unlabeled, sets["val"], sets.get("test"), split, hidden)
+    listed = sets["labeled"], unlabeled, sets["val"], sets.get("test")
+    return Dataset(reader.classes, colors, *listed, split=split, hidden=hidden, binary=reader.binary)
 
 
 def _is_file(path: Path) -> bool:

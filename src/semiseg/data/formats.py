@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
-from PIL import Image
+from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
@@ -33,6 +34,7 @@ _KINDS = (  # (place, bytes there, kind)
     (0, b"version https://git-lfs", "a Git LFS pointer: `git lfs pull` fetches the picture"),
 )  # fmt: skip
 
+_PROFILES = ("Raw profile type APP1", "Raw profile type xmp")  # of a PNG, beside exif's: EXIF or XMP, as hexadecimals
 _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _PAGE_KIND = 256, 257, 258, 262, 254  # TIFF tags
 _BANDS, _EXTRA_BANDS, _NUMBERS = 277, 338, 339
 _STRIPS, _STRIP_HEIGHT, _TILE_WIDTH, _TILE_HEIGHT, _TILES, _PLANES = 273, 278, 322, 323, 324, 284
@@ -88,6 +90,29 @@ def tiff_layout(tags: Mapping[int, Any]) -> Layout:
         floating=bool(numbers & {3, 5, 6}),
         white_is_zero=photometric == 0,
     )
+
+
+def orientation_of(picture: Image.Image) -> int:
+    """EXIF's orientation, 1..8, else XMP's, which only newer versions of Pillow look up in every format."""
+    orientation = picture.getexif().get(ExifTags.Base.Orientation)
+    if orientation is not None:
+        return orientation
+    profiles = [_profile(picture.info[name]) for name in _PROFILES if name in picture.info]
+    for profile in profiles:
+        if profile.startswith(b"Exif\0\0"):
+            exif = Image.Exif()
+            exif.load(profile)
+            orientation = exif.get(ExifTags.Base.Orientation)
+    for each in (picture.info.get("XML:com.adobe.xmp"), picture.info.get("xmp"), *profiles):
+        xmp = each.encode() if isinstance(each, str) else each
+        match = re.search(rb'tiff:Orientation(?:="|>)([0-9])', xmp) if isinstance(xmp, bytes) else None
+        orientation = int(match[1]) if orientation is None and match is not None else orientation
+    return 1 if orientation is None else orientation
+
+
+def _profile(text: str) -> bytes:
+    """The bytes in a raw profile: a line with its name, one with its length, and hexadecimals."""
+    return bytes.fromhex("".join(text.split("\n")[3:]))
 
 
 def tiff_size(tags: Mapping[int, Any]) -> tuple[int, int]:

@@ -8,13 +8,12 @@ at most twice Pillow's `MAX_IMAGE_PIXELS`, 178,956,970 pixels.
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +27,10 @@ from semiseg.data.formats import (
     check_layout,
     check_pages,
     count_pages,
+    kind_of,
     lacking,
     layout,
+    orientation_of,
     tiff_size,
     why_unknown,
 )
@@ -48,7 +49,7 @@ _TURNS = {  # EXIF orientation -> what puts the stored pixels upright
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that swap height and width
-_TURNING_CHUNKS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")  # of a PNG, not compressed
+_TURNING_CHUNKS = (b"eXIf", b"Raw profile type ", b"XML:com.adobe.xmp")  # of a PNG, not compressed
 _READABLE = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}  # modes that have an RGB of 8 bits
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -64,6 +65,7 @@ class Decoded(NamedTuple):
 
     picture: Image.Image  # whole and upright, in the file's own mode
     layout: Layout
+    is_tiff: bool
 
 
 def decoded(path: Path | str, content: bytes | None = None) -> Decoded:
@@ -75,7 +77,49 @@ def decoded(path: Path | str, content: bytes | None = None) -> Decoded:
     for bands or bits that would be left out.
     """
     with _opened(path, content) as (picture, stored), _named(path):
-        return Decoded(_upright(picture), stored)
+        return Decoded(_upright(picture), stored, isinstance(picture, TiffImageFile))
+
+
+def handed_over(picture: Image.Image, what: str) -> Decoded:
+    """A PIL image of a caller, upright, held against the rules for files as far as its layout is still known.
+
+    A TIFF's is while the object is the one that was opened, and a PNG's until it is decoded, or while its file is
+    there. A copy, or a conversion, is known by its mode alone. Of several pages the current one is taken. Raises
+    ValueError as `decoded` does; `what` opens the message.
+    """
+    stored, lacks = Layout(), None
+    with _named(what):
+        if isinstance(picture, TiffImageFile):
+            stored, lacks = layout(picture, b""), lacking(picture.tag_v2)
+        elif picture.format == "PNG" and (head := _png_head(picture)):
+            stored = layout(picture, head)
+    if lacks is not None:
+        raise _damaged(what, lacks)
+    check_layout(stored, what)
+    with _named(what):
+        if not isinstance(picture, TiffImageFile):
+            return Decoded(_upright(picture), stored, is_tiff=False)
+        # Pillow maps the pixels of some files by name into the size that they have when turned, which mixes them up.
+        name, picture.filename = picture.filename, ""
+        try:
+            return Decoded(_upright(picture), stored, is_tiff=True)
+        finally:
+            picture.filename = name
+
+
+def _png_head(picture: Image.Image) -> bytes:
+    """The first bytes of the PNG that a PIL image was opened from; none where they are out of reach."""
+    file: Any = getattr(picture, "fp", None)
+    head = b""
+    with suppress(Exception):  # closed, for it is decoded
+        place = file.tell()
+        file.seek(0)
+        head = file.read(HEAD)
+        file.seek(place)
+    if not head:
+        with suppress(Exception), _file(getattr(picture, "filename", "")) as again:
+            head = again.read(HEAD)
+    return head if kind_of(head) == "PNG" else b""
 
 
 def read_image(path: Path | str, content: bytes | None = None) -> Pixels:
@@ -86,25 +130,19 @@ def read_image(path: Path | str, content: bytes | None = None) -> Pixels:
 
     Raises ValueError for a file that cannot be read, or whose pixels have more than 8 bits and no agreed way to 8.
     """
-    picture, stored = decoded(path, content)
-    if isinstance(picture, TiffImageFile):
-        _check_tiff(picture, stored, f"image {path}")
-    return _pixels(picture, f"image {path}")
+    return _pixels(decoded(path, content), f"image {path}")
 
 
 def as_pixels(image: object, what: str = "the image") -> Pixels:
     """(H, W, 3) uint8 RGB of a path (str or Path), a PIL image or such an array; `what` opens the error's message.
 
-    Raises ValueError for anything else.
+    A PIL image meets a file's rules as far as `handed_over` can tell: of a PNG with 16 bits that was decoded from
+    memory, and of every copy, PIL has left out bits and bands before. Raises ValueError for anything else.
     """
     if isinstance(image, str | Path):
         return read_image(image)
     if isinstance(image, Image.Image):
-        if image.format in ("PNG", "TIFF") and ";16" in str(getattr(image, "tile", "")):  # opened, not yet decoded
-            check_layout(Layout(bits=16, bands=len(image.getbands()), colours=4), what)
-        with _named(what):
-            image = _upright(image)
-        return _pixels(image, what)
+        return _pixels(handed_over(image, what), what)
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
         return image
     raise ValueError(f"{what} is {described(image)}; expected a path, a PIL image or an array (H, W, 3) uint8 in RGB")
@@ -126,7 +164,7 @@ def image_size(path: Path) -> tuple[int, int]:
             content = path.read_bytes()
             if not any(chunk in content for chunk in _TURNING_CHUNKS):
                 return height, width
-        return (width, height) if _orientation(picture) in _SIDEWAYS else (height, width)
+        return (width, height) if orientation_of(picture) in _SIDEWAYS else (height, width)
 
 
 @contextmanager
@@ -212,19 +250,8 @@ def _upright(picture: Image.Image) -> Image.Image:
     # Pillow turns a TIFF as its tag says, and forgets the tag.
     done = isinstance(picture, TiffImageFile) and ExifTags.Base.Orientation in picture.tag_v2
     picture.load()
-    turn = None if done else _TURNS.get(_orientation(picture))
+    turn = None if done else _TURNS.get(orientation_of(picture))
     return picture if turn is None else picture.transpose(turn)
-
-
-def _orientation(picture: Image.Image) -> int:
-    """EXIF's, else XMP's, which only newer versions of Pillow look up in every format."""
-    orientation = picture.getexif().get(ExifTags.Base.Orientation)
-    if orientation is None:
-        xmp = picture.info.get("XML:com.adobe.xmp") or picture.info.get("xmp")
-        xmp = xmp.encode() if isinstance(xmp, str) else xmp
-        match = re.search(rb'tiff:Orientation(?:="|>)([0-9])', xmp) if isinstance(xmp, bytes) else None
-        orientation = 1 if match is None else int(match[1])
-    return orientation
 
 
 def _check_tiff(picture: Image.Image, stored: Layout, what: str) -> None:
@@ -240,7 +267,10 @@ def _check_tiff(picture: Image.Image, stored: Layout, what: str) -> None:
             )
 
 
-def _pixels(picture: Image.Image, what: str) -> Pixels:
+def _pixels(found: Decoded, what: str) -> Pixels:
+    picture = found.picture
+    if found.is_tiff:
+        _check_tiff(picture, found.layout, what)
     if picture.mode.startswith(("I", "F")):
         raise ValueError(
             f"{what} has {picture.mode!r} pixels (16 or 32 bits, one channel); expected 8 bits. "

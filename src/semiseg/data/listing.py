@@ -5,6 +5,7 @@ Folders are listed, which tells files from folders without asking about each; `P
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections import Counter, defaultdict
@@ -15,8 +16,11 @@ from pathlib import Path
 
 from semiseg.config.checks import shown
 from semiseg.data.images import IMAGE_SUFFIXES
+from semiseg.data.passed_over import is_hidden, may_be_picture, other_pictures
 from semiseg.data.spelling import by_normal_form, composed, namesake, same_but_for_spelling
 from semiseg.data.texts import explained, is_text_file, text_lines
+
+log = logging.getLogger(__name__)
 
 Entry = os.DirEntry[str]
 Identity = tuple[int, int]  # device and number of a folder, by whatever path it is reached
@@ -28,12 +32,27 @@ MAX_DEPTH = 100
 def picture_endings(folder: Path) -> dict[str, str]:
     """Id -> file ending of every picture below `folder`; the id is the path inside it without the ending.
 
-    They come in the order of their paths, part by part. Hidden files are passed over, and links followed. Raises
-    ValueError where there are none, two have one id, one is no file, or as `files_below` does with `once`.
+    They come in the order of their paths, part by part. What is hidden is passed over, and links are followed. Files
+    that may be pictures of other formats are warned of. Raises ValueError where there are no pictures, two have one id,
+    one is no file, or as `files_below` does with `once`.
     """
-    files = files_below(folder, _is_picture, once=True)
+    others: list[str] = []
+
+    def is_picture(entry: Entry) -> bool:
+        if entry.name.lower().endswith(IMAGE_SUFFIXES):
+            if not entry.is_file():
+                raise ValueError(f"{entry.path} is no file, but a link to nothing or the like. Restore or remove it")
+            return True
+        if may_be_picture(entry.name):
+            others.append(entry.name)
+        return False
+
+    files = files_below(folder, is_picture, once=True)
     if not files:
-        raise ValueError(f"no images in {folder}; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
+        found = f". {other_pictures(sorted(others), folder)}" if others else ""
+        raise ValueError(f"no images in {folder}; expected files ending in {', '.join(IMAGE_SUFFIXES)}{found}")
+    if others:
+        log.warning("%s", other_pictures(sorted(others), folder))
     ids = [file[: file.rindex(".")] for file in files]
     endings = {id_: sys.intern(file[len(id_) :]) for id_, file in zip(ids, files, strict=True)}  # a million, but few
     if len(endings) < len(files):
@@ -43,19 +62,12 @@ def picture_endings(folder: Path) -> dict[str, str]:
     return endings
 
 
-def _is_picture(entry: Entry) -> bool:
-    if entry.name.startswith(".") or not entry.name.lower().endswith(IMAGE_SUFFIXES):
-        return False
-    if not entry.is_file():
-        raise ValueError(f"{entry.path} is no file, but a link to nothing or the like. Restore or remove it")
-    return True
-
-
 def files_below(folder: Path | str, wanted: Callable[[Entry], bool], *, once: bool = False) -> list[str]:
     """The path inside `folder` of every entry that is `wanted` and no folder, sorted part by part.
 
-    Links to folders are followed. Raises ValueError where a folder may not be listed, a link leads back to a folder in
-    which it lies, or folders lie more than MAX_DEPTH deep; with `once` also where two paths lead to one folder.
+    Hidden files and folders are passed over, and links to folders followed. Raises ValueError where a folder may not be
+    listed, a link leads back to a folder in which it lies, or folders lie more than MAX_DEPTH deep; with `once` also
+    where two paths lead to one folder.
     """
     return _Walk(str(folder), wanted, once).below("", ())
 
@@ -76,6 +88,8 @@ class _Walk:
             self._check(folder, identity, above)
             with os.scandir(folder) as entries:
                 for entry in entries:
+                    if is_hidden(entry.name):
+                        continue
                     if entry.is_dir():
                         folders.add(entry.name)
                     elif self.wanted(entry):

@@ -7,22 +7,27 @@ photograph's is: a mask means what every viewer shows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from semiseg.data.dataset import Color, Pixels
-from semiseg.data.images import decoded, image_size
+from semiseg.data.images import Decoded, Pixels, decoded, handed_over, image_size
 from semiseg.types import IGNORE
+
+Color = tuple[int, int, int]
 
 MAX_CLASSES = IGNORE
 """A mask has one byte per pixel, and one of its values means "ignore"."""
 
 # PIL stretches grey of 2 and 4 bits to 0..255; an index has to be shrunk back.
 _STRETCH = {2: 85, 4: 17}
+
+
+_LARGE = 0.05  # share of a mask's pixels; where no class 1 is, no border of it is ignored either
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,15 @@ class MaskReader:
 
     def values(self, path: Path) -> NDArray[np.integer]:
         """What the file says, before it is held against the classes: (H, W) integers."""
-        pixels = _read_pixels(path)
-        return pixels if pixels.ndim == 2 else self._decode_colors(pixels.astype(np.uint8, copy=False), path)
+        return self._understood(decoded(path), f"mask {path}")
+
+    def picture_values(self, mask: Image.Image, what: str) -> NDArray[np.integer]:
+        """The same of a PIL image, as `handed_over` takes it; `what` opens the error's message."""
+        return self._understood(handed_over(mask, what), what)
+
+    def _understood(self, mask: Decoded, what: str) -> NDArray[np.integer]:
+        pixels = _stored(mask, what)
+        return pixels if pixels.ndim == 2 else self._decode_colors(pixels.astype(np.uint8, copy=False), what)
 
     def to_classes(self, values: NDArray[np.integer], path: Path) -> Pixels:
         """Class indices of `values`, (H, W) uint8; `path` is for the error."""
@@ -65,11 +77,11 @@ class MaskReader:
         _refuse(values, ~known, path, f"0..{len(self.classes) - 1} ({', '.join(self.classes)}) or {IGNORE} (ignore)")
         return values.astype(np.uint8)
 
-    def _decode_colors(self, pixels: Pixels, path: Path) -> Pixels:
+    def _decode_colors(self, pixels: Pixels, what: str) -> Pixels:
         if self.colors is None:
             raise ValueError(
-                f"mask {path} is a colour picture, and no colours are known for the classes. Save it with one channel "
-                "of class indices, or give each line of classes.txt its colour, as in `road 128 64 128`"
+                f"{what} is a colour picture, and no colours are known for the classes. Save it with one channel of "
+                "class indices, or give each line of classes.txt its colour, as in `road 128 64 128`"
             )
         colors = self.colors if self.ignore_color is None else (*self.colors, self.ignore_color)
         classes = np.array([*range(len(self.colors)), IGNORE], dtype=np.uint8)
@@ -82,17 +94,42 @@ class MaskReader:
             foreign = np.unique(codes[unknown])
             shown = ", ".join(f"({code >> 16} {code >> 8 & 255} {code & 255})" for code in foreign[:5])
             raise ValueError(
-                f"mask {path} holds {len(foreign)} colour(s) that no class has, at {unknown.sum()} pixels: {shown}. "
+                f"{what} holds {len(foreign)} colour(s) that no class has, at {unknown.sum()} pixels: {shown}. "
                 "Add them to classes.txt (`ignore r g b` names the colour of pixels to leave out), and save masks "
                 "without smoothing or JPEG"
             )
         return classes[place]
 
 
+def check_one_meaning(masks: Mapping[str, Mapping[int, float]]) -> str | None:
+    """Whether the masks of a two-class dataset agree on what 255 means: class 1 in some, and ignored in others?
+
+    Each mask is given as file -> value -> share of its pixels. A mask without a 1 of which 255 has a part is read
+    otherwise beside one with a 1 than alone. Raises ValueError where they are at least half of all masks and others
+    hold a 1. Returns a warning where they are fewer, and None where there is no doubt.
+    """
+    ones = [file for file, shares in masks.items() if 1 in shares]
+    without = [file for file, shares in masks.items() if 1 not in shares and shares.get(IGNORE, 0) >= _LARGE]
+    if not ones or not without:
+        return None
+    what = (
+        f"{len(without)} of {len(masks)} masks hold no 1, and {IGNORE} at {_LARGE:.0%} of their pixels or more, such "
+        f"as {without[0]}; {len(ones)} hold a 1, such as {ones[0]}"
+    )
+    if 2 * len(without) < len(masks):
+        return f"{what}. {IGNORE} is ignored in all of them: where it stands for class 1, write 1"
+    raise ValueError(
+        f"{what}. {IGNORE} would be ignored in all of them, though it seems to be class 1 in most. If it is class 1, "
+        f"write {IGNORE} for each 1, or 1 for each {IGNORE}, so that all masks have the same values. If it is to be "
+        f"ignored, say so in classes.txt, with a colour for each class and a line `ignore {IGNORE} {IGNORE} {IGNORE}`"
+    )
+
+
 def looks_binary(masks: Iterable[frozenset[int]]) -> bool:
     """Whether the masks of a two-class dataset, each given by its set of values, say 255 for class 1.
 
-    They do if no mask holds anything but 0 and 255. A single 1 anywhere means that 255 is IGNORE, as elsewhere.
+    They do if no mask holds anything but 0 and 255. A single 1 anywhere means that 255 is IGNORE, as elsewhere:
+    `check_one_meaning` tells whether that is in doubt.
     """
     seen: set[int] = set()
     for values in masks:
@@ -102,19 +139,19 @@ def looks_binary(masks: Iterable[frozenset[int]]) -> bool:
     return IGNORE in seen
 
 
-def _read_pixels(path: Path) -> NDArray[np.integer]:
+def _stored(mask: Decoded, what: str) -> NDArray[np.integer]:
     """(H, W) indices, or (H, W, 3) colours. Bilevel masks are 1 where they are shown white; alpha is left out."""
-    picture, stored = decoded(path)
+    picture, stored = mask.picture, mask.layout
     if picture.mode in ("RGB", "RGBA"):
         return np.asarray(picture.convert("RGB"))
     if picture.mode not in ("1", "L", "P") and not picture.mode.startswith("I"):
         raise ValueError(
-            f"mask {path} has {picture.mode!r} pixels; expected one channel of class indices, or RGB. "
+            f"{what} has {picture.mode!r} pixels; expected one channel of class indices, or RGB. "
             "Save it as an 8-bit grey or palette PNG"
         )
     if stored.white_is_zero and picture.mode not in ("1", "P"):
         raise ValueError(
-            f"mask {path} is a TIFF whose 0 is white, so that its indices count down. Save it as a PNG, or with the "
+            f"{what} is a TIFF whose 0 is white, so that its indices count down. Save it as a PNG, or with the "
             "tag PhotometricInterpretation 1 (black is zero)"
         )
     pixels = np.asarray(picture)

@@ -3,36 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from math import gcd
 from pathlib import Path
 
 from semiseg.types import IGNORE
 
 FEW = 32
-"""So many classes are derived from any masks: with a few labelled images, many of them may be absent."""
+"""Up to so many derived classes, the masks must show at least half."""
+_FEWEST = 5  # so many classes are derived from any masks
 _VISIBLE = 0.005  # share of some mask's pixels; smoothing spreads a border's over many values
 _LEAST = 1 / 5  # of the derived classes that must be visible; a genuine set's few labelled masks show more
 
 
 def check_derived(masks: Collection[Mapping[int, float]], root: Path) -> None:
-    """Raise ValueError where most classes that the values of the masks would make hardly appear in them.
+    """Raise ValueError where most classes that the values of the masks would make hardly appear in them, or never.
 
     Each mask is given as value -> share of its pixels. JPEG and smooth resizing leave such masks, and so do grey levels
-    that stand for a few classes; of a genuine set, the classes cover something somewhere.
+    that stand for a few classes; of a genuine set, the classes cover something somewhere. Up to `FEW` classes, more
+    may not be lacking than are shown; beyond, a fifth must be visible, and the values must not be equally spaced.
     """
     largest: dict[int, float] = {}
     for shares in masks:
         for value, share in shares.items():
             largest[value] = max(share, largest.get(value, 0))
+    ignored = {IGNORE} & {*largest}
     largest.pop(IGNORE, None)
     count = max(largest) + 1
     visible = [value for value, share in sorted(largest.items()) if share >= _VISIBLE]
-    if count <= FEW or len(visible) >= _LEAST * count:
+    if count <= FEW:
+        taken, spaced = count < _FEWEST or 2 * len(largest) >= count, True
+    else:
+        spaced = gcd(*largest) > 1
+        taken = len(visible) >= _LEAST * count and not spaced
+    if taken:
         return
-    smoothed = len(largest) > 2 * len(visible) or len(largest) >= _LEAST * count
+    smoothed = not spaced and (len(largest) > 2 * len(visible) or len(largest) >= _LEAST * count)
     raise ValueError(
         f"there is no {root / 'classes.txt'}, and the masks' values, up to {count - 1}, would make {count} classes, of "
         f"which {count - len(visible)} hardly appear or never. "
-        + (_smoothed(visible) if smoothed else _grey_levels(sorted(largest)))
+        + (_smoothed(visible) if smoothed else _grey_levels(sorted({*largest, *ignored})))
         + f". If there are {count} classes, name them in classes.txt, one per line"
     )
 
@@ -54,7 +63,8 @@ def numbering_mistake(values: Collection[int], classes: Sequence[str], masks: Pa
     if len(found) > max(2 * count, FEW):
         return what + _smoothed(())
     if len(found) <= count and found[-1] >= 2 * count and found[-1] > FEW:
-        return what + _grey_levels(found)
+        # A class that has no value below 255 may have that one.
+        return what + _grey_levels(sorted({*found, *({IGNORE} & {*values})}) if len(found) < count else found)
     return None
 
 
@@ -82,9 +92,14 @@ def _smoothed(visible: Sequence[int]) -> str:
 
 def _grey_levels(found: Sequence[int]) -> str:
     levels = ", ".join(f"{value} -> {index}" for index, value in enumerate(found[:6])) + ", ..." * (len(found) > 6)
+    last = (
+        f"{IGNORE} may be a class here: give it its index, {len(found) - 1}, too. Left as it is, it is ignored"
+        if IGNORE in found
+        else f"{IGNORE} is ignored"
+    )
     return (
-        f"They look like grey levels to be seen, not like indices. Write the classes' indices instead ({levels}); "
-        f"{IGNORE} is ignored"
+        "They look like grey levels to be seen, not like indices. Write the classes' indices instead "
+        f"({levels}); {last}"
     )
 
 

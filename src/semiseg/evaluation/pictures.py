@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from semiseg.data.images import IMAGE_SUFFIXES
+from semiseg.data.passed_over import is_hidden, may_be_picture, other_pictures
+
+log = logging.getLogger(__name__)
 
 MASKS, OVERLAYS, CONFIDENCE = "masks", "overlays", "confidence"
 
@@ -14,26 +18,35 @@ MASKS, OVERLAYS, CONFIDENCE = "masks", "overlays", "confidence"
 def find_images(images: Path, out: Path | None = None) -> dict[str, Path]:
     """NAME -> file of every picture at or below `images`, sorted by name; what lies in `out` is not taken for input.
 
-    Linked folders are followed. Raises ValueError where there is none, where two pictures have one NAME, where a
-    linked folder leads back, and where a folder cannot be read.
+    What is hidden is passed over, and linked folders are followed. Files that may be pictures of other formats are
+    warned of. Raises ValueError where there is no picture, where two have one NAME, where a linked folder leads back,
+    and where a folder cannot be read.
     """
     if images.is_file():
         return {images.stem: images}
     found: dict[str, Path] = {}
-    for path in sorted(_pictures(images, out)):
+    others: list[str] = []
+    for path in sorted(_files(images, out)):
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
+            others += [path.name] if may_be_picture(path.name) else []
+            continue
         name = path.relative_to(images).with_suffix("").as_posix()
         if name in found:
             raise ValueError(
                 f"{found[name]} and {path} differ in their suffix only and would both become {name}.png: rename one"
             )
         found[name] = path
+    left_out = other_pictures(sorted(others), images) if others else ""
     if not found:
         what = "has no pictures in it" if images.is_dir() else "does not exist"
-        raise ValueError(f"{images} {what}; expected a picture, or a folder with some, of {', '.join(IMAGE_SUFFIXES)}")
+        expected = f"expected a picture, or a folder with some, of {', '.join(IMAGE_SUFFIXES)}"
+        raise ValueError(f"{images} {what}; {expected}{left_out and '. '}{left_out}")
+    if others:
+        log.warning("%s", left_out)
     return found
 
 
-def _pictures(folder: Path, out: Path | None) -> Iterator[Path]:
+def _files(folder: Path, out: Path | None) -> Iterator[Path]:
     written = [] if out is None else [out / part for part in (MASKS, OVERLAYS, CONFIDENCE)]
     passed_over = {_identity(path) for path in written if path.is_dir()}
     waiting = [(folder, frozenset[tuple[int, int]]())] if folder.is_dir() else []
@@ -42,7 +55,7 @@ def _pictures(folder: Path, out: Path | None) -> Iterator[Path]:
         try:
             identity = _identity(here)
             paths = [] if identity in passed_over else [here / entry for entry in sorted(os.listdir(here))]
-            found = [(path, path.is_dir()) for path in paths if not path.name.startswith(".")]
+            found = [(path, path.is_dir()) for path in paths if not is_hidden(path.name)]
         except OSError as error:
             raise ValueError(
                 f"the folder {here} cannot be read ({error.strerror}): mend that, or move it away"
@@ -50,7 +63,7 @@ def _pictures(folder: Path, out: Path | None) -> Iterator[Path]:
         if identity in above:
             raise ValueError(f"{here} is a folder that it lies in itself, by a link: remove the link")
         waiting += [(path, above | {identity}) for path, is_folder in found if is_folder]
-        yield from (path for path, is_folder in found if not is_folder and path.suffix.lower() in IMAGE_SUFFIXES)
+        yield from (path for path, is_folder in found if not is_folder)
 
 
 def _identity(folder: Path) -> tuple[int, int]:

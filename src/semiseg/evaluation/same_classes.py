@@ -9,21 +9,40 @@ from typing import Any
 from semiseg.config.options import DataOptions
 from semiseg.data.dataset import Color, Dataset
 from semiseg.data.sets.folder import read_classes
+from semiseg.data.spelling import same_but_for_spelling
+
+_CLASSES_BACK = "Put classes.txt back as it was at the training"
+_MASKS_BACK = (
+    "A mask with other values than the others is likely: put the masks back as they were at the training, or write "
+    "class indices into all of them"
+)
 
 
-def class_record(classes: Iterable[str], colors: Iterable[Color]) -> dict[str, Any]:
-    """The classes in JSON's types: {names, colors}, as checkpoints and models keep them."""
-    return {"names": list(classes), "colors": [list(color) for color in colors]}
+def class_record(classes: Iterable[str], colors: Iterable[Color], binary: bool | None = None) -> dict[str, Any]:
+    """The classes in JSON's types: {names, colors}, as models keep them, and {binary} too, as checkpoints do.
+
+    `binary` is `Dataset.binary`, how 255 in masks is understood. None: nothing is said of it.
+    """
+    record: dict[str, Any] = {"names": list(classes), "colors": [list(color) for color in colors]}
+    return record if binary is None else record | {"binary": binary}
 
 
 def check_same_classes(saved: Mapping[str, Any] | None, dataset: Dataset, folder: Path) -> None:
-    """Refuse a dataset whose classes are not those of the run in `folder`.
+    """Refuse a dataset whose classes, or whose meaning of 255 in masks, are not those of the run in `folder`.
 
-    `saved` is a `class_record`; None in the oldest runs, which cannot be checked. Raises ValueError that says which
-    class differs, and how.
+    `saved` is a `class_record`; None in the oldest runs, which cannot be checked, and without `binary` in old ones.
+    Raises ValueError that says which class differs, and how.
     """
-    if saved is not None:
-        _refuse(class_difference(saved, class_record(dataset.classes, dataset.colors)), "the classes", folder)
+    if saved is None:
+        return
+    _refuse(class_difference(saved, class_record(dataset.classes, dataset.colors)), "the classes", folder)
+    before, now = saved.get("binary", dataset.binary), dataset.binary
+    if type(before) is not bool:
+        raise ValueError(f"the saved classes are none: binary is {before!r}; expected true or false")
+    if before != now:
+        known = {True: f"class 1 ({dataset.classes[1]!r}), for they held only 0 and 255", False: "ignored"}
+        found = {True: f"class 1 ({dataset.classes[1]!r}), for all hold only 0 and 255", False: "ignored"}
+        _refuse(f"255 in masks was {known[before]}, and is {found[now]}", "the masks", folder, _MASKS_BACK)
 
 
 def check_classes_file(saved: Mapping[str, Any] | None, data: DataOptions, folder: Path) -> None:
@@ -37,11 +56,10 @@ def check_classes_file(saved: Mapping[str, Any] | None, data: DataOptions, folde
         _refuse(class_difference(saved, now), f"the classes in {path}", folder)
 
 
-def _refuse(difference: str | None, what: str, folder: Path) -> None:
+def _refuse(difference: str | None, what: str, folder: Path, repair: str = _CLASSES_BACK) -> None:
     if difference is not None:
         raise ValueError(
-            f"{what} are not those of the run in {folder}: {difference}. Put classes.txt back as it was at the "
-            "training, or train again with another --run"
+            f"{what} are not those of the run in {folder}: {difference}. {repair}, or train again with another --run"
         )
 
 
@@ -66,7 +84,8 @@ def class_difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> str
         longer, what = (new, "was added") if len(new) > len(old) else (old, "is gone")
         return f"line {place + 1}, class {place} ({longer[place]!r}), {what} ({counts})"
     order = "; the names are the same in another order" if sorted(old) == sorted(new) else f" ({counts})"
-    return f"line {number + 1}, class {number}, was {old[number]!r} and is {new[number]!r}{order}"
+    show = ascii if same_but_for_spelling([old[number], new[number]]) else repr  # else both would look the same
+    return f"line {number + 1}, class {number}, was {show(old[number])} and is {show(new[number])}{order}"
 
 
 def _is_record(value: Any) -> bool:

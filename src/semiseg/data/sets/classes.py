@@ -57,7 +57,9 @@ def _check_classes(path: Path, names: Sequence[str], colors: Sequence[Color | No
         )
     if None in colors and any(colors):
         raise ValueError(f"{path} gives only some of its classes a colour; give all of them one, or none")
-    twice = {name for several in by_normal_form(names).values() if len(several) > 1 for name in several}
+    groups = [several for several in by_normal_form(names).values() if len(several) > 1]
+    # Two spellings of one name look the same, and are shown by their code points.
+    twice = {name if len({*several}) == 1 else ascii(name) for several in groups for name in several}
     twice |= {str(color) for color in colors if color is not None and colors.count(color) > 1}
     if twice:
         raise ValueError(f"{path} has {', '.join(sorted(twice))} more than once; class names and colours must differ")

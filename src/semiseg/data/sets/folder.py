@@ -20,7 +20,7 @@ from semiseg.config.options import DataOptions
 from semiseg.data.dataset import LIST_NAMES, Dataset, palette
 from semiseg.data.files import IN_SHARDS, NamedList, file_dataset
 from semiseg.data.listing import are_there, files_below, find_list, listed_ids, picture_endings, require_folder
-from semiseg.data.masks import MAX_CLASSES, MaskReader, looks_binary
+from semiseg.data.masks import MAX_CLASSES, MaskReader, check_one_meaning, looks_binary
 from semiseg.data.numbering import check_derived
 from semiseg.data.sets.classes import read_classes
 from semiseg.data.spelling import by_normal_form
@@ -122,7 +122,7 @@ def _scan(options: DataOptions) -> _Tree:
 def _mask_files(folder: Path) -> list[str]:
     """The files below `folder`, which need not be there."""
     with suppress(FileNotFoundError, NotADirectoryError):
-        return files_below(folder, lambda entry: entry.is_file() and not entry.name.startswith("."))
+        return files_below(folder, lambda entry: entry.is_file())
     return []
 
 
@@ -207,8 +207,7 @@ def _check_masked(masked: Sequence[str], tree: _Tree) -> None:
 def _present(tree: _Tree, ids: Iterable[str]) -> dict[str, frozenset[int]]:
     """The classes in the mask of each image."""
     values = {id_: tree.mask_values(id_) for id_ in ids}
-    binary = len(tree.reader.classes) in _MAYBE_BINARY and looks_binary(values.values())
-    return values if binary else {id_: found - {IGNORE} for id_, found in values.items()}
+    return values if _is_binary(values, tree) else {id_: found - {IGNORE} for id_, found in values.items()}
 
 
 def _check_have_masks(ids: Sequence[str], tree: _Tree) -> None:
@@ -228,12 +227,22 @@ def _check_have_masks(ids: Sequence[str], tree: _Tree) -> None:
 def _with_classes(ids: Sequence[str], tree: _Tree) -> MaskReader:
     """The reader with its classes, from classes.txt or the masks of `ids`, and with its mind made up about 0/255."""
     names = tree.reader.classes
-    binary = len(names) in _MAYBE_BINARY and looks_binary(map(tree.mask_values, ids))
+    binary = _is_binary(ids, tree)
     if binary:
         log.warning("the masks in %s hold only 0 and 255: 255 is read as class 1, not as ignore", tree.root / "masks")
     if not names:
         names = ("class_0", "class_1") if binary else _derived_classes(ids, tree)
+    if len(names) == 2 and not binary and tree.reader.ignore_color is None:
+        doubt = check_one_meaning({str(tree.mask(id_)): tree.shares(id_) for id_ in ids})
+        if doubt is not None:
+            log.warning("%s", doubt)
     return replace(tree.reader, classes=names, binary=binary)
+
+
+def _is_binary(ids: Iterable[str], tree: _Tree) -> bool:
+    """Whether 255 is class 1 in the masks of `ids`; not where classes.txt says how ignored pixels look."""
+    maybe = len(tree.reader.classes) in _MAYBE_BINARY and tree.reader.ignore_color is None
+    return maybe and looks_binary(map(tree.mask_values, ids))
 
 
 def _derived_classes(ids: Sequence[str], tree: _Tree) -> tuple[str, ...]:
