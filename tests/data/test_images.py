@@ -133,6 +133,18 @@ def test_every_orientation_of_every_format_is_upright_with_its_size(tmp_path, wr
     assert image_size(path) == (24, 40)
 
 
+@pytest.mark.parametrize("name", ["Raw profile type APP1", "Raw profile type xmp"])
+def test_a_profile_that_cannot_be_read_is_named_unless_exif_tells(tmp_path, name):
+    info = text(name, "\nAPP1\n  5\nno hexadecimals\n")
+    Image.new("RGB", (5, 3)).save(tmp_path / "photo.png", pnginfo=info)
+    for read in (read_image, image_size):
+        with pytest.raises(ValueError, match=r"photo\.png cannot be read as a picture"):
+            read(tmp_path / "photo.png")
+    Image.new("RGB", (5, 3)).save(tmp_path / "photo.png", pnginfo=info, exif=exif_of(6))
+    assert read_image(tmp_path / "photo.png").shape == (5, 3, 3)
+    assert image_size(tmp_path / "photo.png") == (5, 3)
+
+
 def test_exif_goes_before_xmp(tmp_path):
     pixels = noise(3, 5, 3)
     Image.fromarray(pixels).save(tmp_path / "x.webp", lossless=True, exif=exif_of(1), xmp=xmp_of(6).encode())

@@ -379,7 +379,11 @@ def test_a_class_file_may_be_written_by_any_editor(tmp_path, content, names):
     [
         ("#1\n#2\n", r"names 0 classes; expected 2 to 255, one per line \(a line that begins with # is a comment\)"),
         ("", "names 0 classes"),
-        (f"a{COMPOSED}\na{APART}\n", "more than once"),
+        (
+            f"a{COMPOSED}\na{APART}\n",
+            re.escape(f"has {', '.join(sorted(map(ascii, (f'a{COMPOSED}', f'a{APART}'))))} more"),
+        ),
+        (f"{COMPOSED}\n{COMPOSED}\n", f"has {COMPOSED} more than once"),
         ("a 1 1 1\nb 2 2 2\nignore 3 3 3\nignore 4 4 4\n", "has ignore more than once"),
         ("a 1 1 1\nb 1 1 " + "9" * 5000, "has a colour beyond 255"),
         ("a 1 1 1\nb 1 1 4294967297", "has a colour beyond 255"),

@@ -34,7 +34,9 @@ _KINDS = (  # (place, bytes there, kind)
     (0, b"version https://git-lfs", "a Git LFS pointer: `git lfs pull` fetches the picture"),
 )  # fmt: skip
 
-_PROFILES = ("Raw profile type APP1", "Raw profile type xmp")  # of a PNG, beside exif's: EXIF or XMP, as hexadecimals
+PROFILES = ("Raw profile type APP1", "Raw profile type xmp")
+"""Texts of a PNG, beside exif\'s, that hold EXIF or XMP as hexadecimals; their names are never compressed."""
+
 _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _PAGE_KIND = 256, 257, 258, 262, 254  # TIFF tags
 _BANDS, _EXTRA_BANDS, _NUMBERS = 277, 338, 339
 _STRIPS, _STRIP_HEIGHT, _TILE_WIDTH, _TILE_HEIGHT, _TILES, _PLANES = 273, 278, 322, 323, 324, 284
@@ -97,7 +99,7 @@ def orientation_of(picture: Image.Image) -> int:
     orientation = picture.getexif().get(ExifTags.Base.Orientation)
     if orientation is not None:
         return orientation
-    profiles = [_profile(picture.info[name]) for name in _PROFILES if name in picture.info]
+    profiles = [_profile(picture.info[name]) for name in PROFILES if name in picture.info]
     for profile in profiles:
         if profile.startswith(b"Exif\0\0"):
             exif = Image.Exif()

@@ -23,6 +23,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from semiseg.data.formats import (
     FORMATS,
     HEAD,
+    PROFILES,
     Layout,
     check_layout,
     check_pages,
@@ -49,7 +50,7 @@ _TURNS = {  # EXIF orientation -> what puts the stored pixels upright
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that swap height and width
-_TURNING_CHUNKS = (b"eXIf", b"Raw profile type ", b"XML:com.adobe.xmp")  # of a PNG, not compressed
+_TURNING_CHUNKS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp", *map(str.encode, PROFILES))  # of a PNG
 _READABLE = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}  # modes that have an RGB of 8 bits
 _KINDS = {
     stat.S_IFDIR: "a folder",
