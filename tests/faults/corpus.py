@@ -296,7 +296,7 @@ def masks() -> list[Case]:
     def everywhere(values):
         return lambda place: [save_mask(path, values) for path in (place.data / "masks").iterdir()]
 
-    cases.append(Case("masks from 1", everywhere((1, 2, 3)), TRAIN, ("masks", r"1 to 3", "count from 1")))
+    cases.append(Case("masks from 1", everywhere((1, 2, 3)), TRAIN, (r"masks/\w\d\.png", r"1 to 3", "count from 1")))
     cases.append(Case("masks of 0 and 255 for three classes", everywhere((0, 254)), TRAIN, (r"254",)))
 
     def unknown_without_classes(place: Place) -> None:

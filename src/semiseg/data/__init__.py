@@ -153,7 +153,7 @@ def _shown(images: ImageSet, dataset: Dataset, most: int | None) -> set[int]:
         mistake = _plain_mistake(dataset) if most is None else None
         if mistake is None:
             raise
-        raise ValueError(mistake) from error
+        raise ValueError(f"{mistake}. The first that was met: {str(error).partition(';')[0]}") from error
     return shown
 
 

@@ -252,7 +252,7 @@ def build_trainer(
 
     if config.train.compile:
         compile_networks(experiment.method)
-    classes = class_record(dataset.classes, dataset.colors)
+    classes = class_record(dataset.classes, dataset.colors, dataset.binary)
     identity = {"config": config_to_dict(config), "split": dataset.split, "classes": classes}
     wants_images = isinstance(experiment.method, WantsImages)
     return Trainer(
