@@ -23,7 +23,7 @@ def test_every_licence_is_permissive_or_an_exception_with_a_reason():
 
 def test_the_walk_reaches_what_is_installed_and_what_that_asks_for():
     extras = PROJECT["project"]["optional-dependencies"].values()
-    tools = {"pre-commit", "pyright", "ruff"}  # which the tests do without
+    tools = {"atheris", "pre-commit", "pyright", "ruff"}  # which the tests do without
     assert set(ABSENT) <= set().union(*map(names, extras)) | tools
     assert names(PROJECT["project"]["dependencies"]) <= set(PACKAGES)
     assert {"sympy", "joblib", "markupsafe", "filelock"} <= set(PACKAGES)

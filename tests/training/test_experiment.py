@@ -351,7 +351,7 @@ def test_a_run_of_before_goes_on_and_is_scored_under_imagenets_normalisation(tmp
         del state["config"]["network"][key]
     torch.save(state, path)
     found = evaluate(plain.run_folder, checkpoint="last", console=tiny_run.QUIET)
-    assert found["linear"] == expected["linear"]
+    assert json.dumps(found["linear"]) == json.dumps(expected["linear"])  # a class may have no score, NaN
     train(plain, resume=True, console=tiny_run.QUIET)
 
 

@@ -33,7 +33,6 @@ Damage = dict[str, dict[int, str]]  # list -> place in it -> what is wrong
 SHOWN = 5  # damaged files in a message
 NAMED = 1000  # images left out whose names the split's record holds
 MAX_SKIPPED = 0.5  # share of a list
-_SAID: set[str] = set()
 _AT_ONCE = 500  # images that wait for a thread
 _QUIET = 1000  # images that are looked at without a progress line
 
@@ -85,10 +84,10 @@ def without_damaged(dataset: Dataset, console: Console | None = None) -> Dataset
         split[name]["skipped"] = skipped[:NAMED]
         if name == "unlabeled" and dataset.hidden is not None:
             kept["hidden"] = Kept(dataset.hidden, rest)
-        said = f"{len(places)} of the {len(images)} {name} images are left out (data.on_error: skip): {_shown(skipped)}"
-        if said not in _SAID:  # a report opens the dataset once more
-            log.warning("%s. The first: %s", said, next(iter(places.values())))
-            _SAID.add(said)
+        log.warning(
+            "%d of the %d %s images are left out (data.on_error: skip): %s. The first: %s",
+            *(len(places), len(images), name, _shown(skipped), next(iter(places.values()))),
+        )
     _refuse(damage, dataset)
     return replace(dataset, split=split, **kept)
 

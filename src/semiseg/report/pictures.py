@@ -22,6 +22,7 @@ from semiseg.evaluation.windows import predict_image
 from semiseg.report.sheet import beside, fitted, painted, save, small, strip
 from semiseg.report.texts import data_uri
 from semiseg.runtime.precision import precision_context
+from semiseg.runtime.screen import without_warnings
 from semiseg.training.experiment import Experiment
 from semiseg.training.finished import load_run
 
@@ -88,7 +89,8 @@ class Prediction:
 def gallery(runs: list[Path], labels: list[str]) -> Gallery:
     """The pictures of one run, or of runs against the first. A dataset or checkpoint that is gone is no error here."""
     try:
-        experiments = [load_run(run, "last") for run in runs]
+        with without_warnings("semiseg.data"):  # which the training gave
+            experiments = [load_run(run, "last") for run in runs]
         images = NativeMasks(experiments[0].dataset.val, 1.0)
         predictions = [predict_pool(experiment) for experiment in experiments]
     except (ValueError, OSError) as error:

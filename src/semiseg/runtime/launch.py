@@ -189,8 +189,8 @@ def _end(processes: Sequence[BaseProcess]) -> None:
         process.join()
 
 
-def _join(processes: Sequence[BaseProcess], seconds: float = GRACE) -> None:
-    """Wait so many seconds, all together, for the processes to end."""
-    end = time.monotonic() + seconds
+def _join(processes: Sequence[BaseProcess], seconds: float | None = None) -> None:
+    """Wait so many seconds (None: GRACE), all together, for the processes to end."""
+    end = time.monotonic() + (GRACE if seconds is None else seconds)
     for process in processes:
         process.join(max(0.0, end - time.monotonic()))

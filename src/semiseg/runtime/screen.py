@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import unicodedata
+from collections.abc import Iterator
 
 _OBEYED = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 """Unicode's kinds of characters that are not drawn: control, format (among them those that turn the writing's
@@ -32,3 +34,15 @@ class PrintableFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The record's text, whatever names are in it."""
         return printable(super().format(record), "\n")
+
+
+@contextlib.contextmanager
+def without_warnings(name: str) -> Iterator[None]:
+    """In here the logger `name` passes on errors alone."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
