@@ -57,7 +57,8 @@ def labeled_sets(value: str | Iterable[str] | None, base: Config) -> list[Labele
 
 def check_jobs(jobs: int | None) -> None:
     """Raise ValueError for a number of runs at a time that cannot be."""
-    check_value("--jobs", jobs, Annotated[int, Range(1, 1000)] | None)
+    if jobs is not None:
+        check_value("--jobs", jobs, Annotated[int, Range(1, 1000)])
 
 
 def check_options(flat: Flat, methods: Iterable[str]) -> None:

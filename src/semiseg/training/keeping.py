@@ -58,15 +58,15 @@ class State:
         return 0.5**self.retreats
 
 
-def _counts(value: object) -> bool:
+def _counts(value: Any) -> bool:
     return type(value) is int and value >= 0
 
 
-def _measures(value: object) -> bool:
-    return type(value) in (int, float) and 0 <= value < math.inf  # type: ignore[operator]
+def _measures(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < math.inf
 
 
-def _is_row(row: object) -> bool:
+def _is_row(row: Any) -> bool:
     whole = isinstance(row, list | tuple) and len(row) == 3 and _counts(row[0])
     return whole and isinstance(row[1], dict) and set(row[2]) <= set(row[1])
 

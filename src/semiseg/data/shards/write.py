@@ -53,8 +53,10 @@ def write_shards(
     pictures, two pictures of one key, and tars in `out` that are not of this sharding.
     """
     require(images is None or shard_size is None, "give --shard-size or --images, not both")
-    check_value("--images", images, Count | None)
-    check_value("--shard-size", shard_size, Annotated[int, Range(1, 2**63 - 1)] | None)
+    if images is not None:
+        check_value("--images", images, Count)
+    if shard_size is not None:
+        check_value("--shard-size", shard_size, Annotated[int, Range(1, 2**63 - 1)])
     most = (sys.maxsize, images) if images else (shard_size or SHARD_SIZE, sys.maxsize)
     folder, files = unlabeled_files(source, root)
     keys = _keys(folder, files)
