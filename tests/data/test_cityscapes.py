@@ -6,7 +6,7 @@ from PIL import Image
 
 from semiseg.config.options import DataOptions
 from semiseg.data import open_dataset
-from semiseg.data.sets.cityscapes import CITYSCAPES_CLASSES, CITYSCAPES_COLORS, TRAIN_IDS
+from semiseg.data.sets.cityscapes import CITYSCAPES_CLASSES, CITYSCAPES_COLORS, TRAIN_IDS, CityscapesMasks
 from semiseg.data.shards.write import write_shards
 
 TRAIN = [f"train/{city}/{city}_00000{index}_000019" for city in ("aachen", "ulm") for index in range(3)]
@@ -110,3 +110,14 @@ def test_unlabelled_images_from_shards(root, tmp_path):
     unlabeled = opened(root, labeled="few.txt", unlabeled_shards=shards).unlabeled
     assert list(unlabeled.names) == [f"{id_}_leftImg8bit" for id_ in TRAIN[2:]]
     assert unlabeled.image(0).shape == (2, 4, 3)
+
+
+@pytest.mark.parametrize(("values", "dtype"), [([7, 200], np.uint8), ([7, 34], np.uint8), ([7, 300], np.uint16)])
+def test_a_number_that_is_no_label_id_is_refused(tmp_path, values, dtype):
+    path = tmp_path / "a_gtFine_labelIds.png"
+    Image.fromarray(np.array([values], dtype=dtype)).save(path)
+    reader = CityscapesMasks(CITYSCAPES_CLASSES)
+    with pytest.raises(
+        ValueError, match=rf"labelIds\.png holds {values[1]} at 1 pixels; expected labelIds, 0 to 33, or 255"
+    ):
+        reader.to_classes(reader.values(path), path)

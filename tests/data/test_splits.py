@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semiseg.data import splits
-from semiseg.data.splits import PUBLISHED, PublishedList, PublishedSplit, check_disjoint, image_id, published_lists
+from semiseg.data.splits import (
+    PUBLISHED,
+    PublishedList,
+    PublishedSplit,
+    check_disjoint,
+    image_id,
+    listed_images,
+    published_lists,
+)
 
 TEXTS = {
     "tiny/labeled.txt": "2007_000001\n2007_000002",
@@ -193,3 +201,15 @@ def test_the_table_holds_for_the_lists_themselves():
         lists = published_lists(name, split.dataset, folder)  # hash, count and disjointness are checked in there
         universe = {"voc": 10_582, "cityscapes": 2_975}[split.dataset]
         assert len(lists["labeled"].ids) + len(lists["unlabeled"].ids) == universe
+
+
+@pytest.mark.parametrize("line", ["JPEGImages/a.jpg SegmentationClass/b.png", "a -1", "a a.png b.png"])
+def test_a_line_with_another_images_mask_is_refused(tmp_path, line):
+    path = tmp_path / "list.txt"
+    path.write_text(f"b\n{line}\n")
+    with pytest.raises(ValueError, match=r"list\.txt names .*; expected an image, or an image and its own mask"):
+        listed_images(path)
+    path.write_text(
+        "JPEGImages/a.jpg SegmentationClass/a.png\nleftImg8bit/u/c_leftImg8bit.png gtFine/u/c_gtFine_labelIds.png\n"
+    )
+    assert listed_images(path) == ("a", "u/c")

@@ -37,7 +37,7 @@ def test_a_second_process_is_refused_and_told_who_is_there(holder, tmp_path):
     folder = tmp_path / "run"
     (folder / "metrics.jsonl").write_text("")
     owner = f"process {process.pid} on {socket.gethostname()}, since "
-    pattern = f"run is in use: {owner}.*, trains there. Wait for it, end it, or choose"
+    pattern = f"run is in use: {owner}.*, works there. Wait for it, end it, or choose"
     with pytest.raises(ValueError, match=pattern), only_here(folder):
         pass
     assert json.loads((folder / OWNER).read_text())["process"] == process.pid
@@ -62,7 +62,7 @@ def test_a_killed_holder_leaves_no_lock_and_no_halves(holder, tmp_path):
 @pytest.mark.parametrize("text", ["", "{", "[1]", "{}"])
 def test_an_owner_that_cannot_be_read_is_another_process(holder, tmp_path, text):
     (tmp_path / "run" / OWNER).write_text(text)
-    with pytest.raises(ValueError, match="in use: another process trains there"), only_here(tmp_path / "run"):
+    with pytest.raises(ValueError, match="in use: another process works there"), only_here(tmp_path / "run"):
         pass
 
 

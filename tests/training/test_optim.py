@@ -136,3 +136,22 @@ def test_the_state_of_every_kind_comes_back():
     for each, its in ((optimizer, parameters), (resumed, others)):
         step(each, its, [0.5, 0.5, 0.5], rate=0.04)
     assert [p.item() for p in parameters] == [p.item() for p in others]
+
+
+def test_a_saved_optimizer_gives_its_memory_and_not_its_options():
+    """What a file says of rates and decay is not believed: the config says it."""
+    made = [
+        build_optimizer([{"role": "head", "params": [nn.Parameter(torch.ones(3))]}], OptimOptions()) for _ in range(2)
+    ]
+    made[0].param_groups[0]["params"][0].grad = torch.ones(3)
+    made[0].step()
+    state = made[0].state_dict()
+    state["sgd"]["param_groups"][0] |= {"weight_decay": 1e3, "lr_factor": -1, "nesterov": True}
+    made[1].load_state_dict(state)
+    assert made[1].param_groups[0]["weight_decay"] == OptimOptions().weight_decay
+    (memory,) = made[1].state.values()
+    assert torch.equal(memory["momentum_buffer"], torch.ones(3) * (1 + OptimOptions().weight_decay))
+    for wrong in (torch.ones(4), "text"):
+        state["sgd"]["state"][0]["momentum_buffer"] = wrong
+        with pytest.raises(ValueError, match="momentum_buffer is not of the shape"):
+            made[1].load_state_dict(state)

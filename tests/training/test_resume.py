@@ -1,6 +1,7 @@
 """A run that is killed at any moment and resumed ends, bit by bit, as the one that was left alone."""
 
 import json
+import math
 import multiprocessing
 import random
 import shutil
@@ -22,6 +23,7 @@ from semiseg.evaluation.same_classes import check_same_classes
 from semiseg.training import experiment
 from semiseg.training.checkpoint import load_checkpoint
 from semiseg.training.experiment import train
+from semiseg.training.finished import evaluate
 
 RUNS = [("prototype", 0), ("prototype", 2), ("cutmix", 0), ("cutmix", 2), ("ael", 0), ("ael", 2)]
 
@@ -303,6 +305,38 @@ def test_the_best_checkpoint_of_another_run_makes_no_model(with_best, change, pa
     with pytest.raises(ValueError, match=rf"best\.pt.*{pattern}|{pattern}.*best\.pt"):
         train(with_best, resume=True, console=tiny_run.QUIET)
     assert (with_best.run_folder / "model/model.safetensors").read_bytes() == before
+
+
+def test_the_best_checkpoint_of_another_run_is_not_scored(with_best):
+    path = with_best.run_folder / "checkpoints/best.pt"
+    best = load_checkpoint(path)
+    best["config"]["seed"] = 9
+    torch.save(best, path)
+    with pytest.raises(ValueError, match=r"best\.pt is not of this run: seed was 9 and is 3"):
+        evaluate(with_best.run_folder, console=tiny_run.QUIET)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("step", -1), ("step", True), ("step", 10**9), ("best", math.nan), ("best_step", 99), ("seconds", math.inf),
+        ("accumulate", "x"), ("retreats", -5), ("retreats", 99), ("first_steps", "a"), ("rows", [1]), ("rows", 5),
+        ("rows", [(1, {"a": "x"}, [])]), ("rows", [(1, {"a": 1.0}, 5)]), ("nonsense", 1),
+    ],
+)  # fmt: skip
+def test_a_state_that_cannot_be_is_refused(finished, field, value):
+    last = finished.run_folder / "checkpoints/last.pt"
+    state = load_checkpoint(last)
+    state["state"][field] = value
+    torch.save(state, last)
+    left_alone(finished, r"last\.pt is (no checkpoint of this version|damaged)")
+
+
+@pytest.mark.parametrize("split", [{}, {"labeled": 3, "unlabeled": 3, "val": 3}])
+def test_lists_that_are_none_are_refused(finished, split):
+    last = finished.run_folder / "checkpoints/last.pt"
+    torch.save(load_checkpoint(last) | {"split": split}, last)
+    left_alone(finished, r"last\.pt is damaged: its step is 12 of 12")
 
 
 def test_without_its_best_checkpoint_the_last_step_makes_the_model_and_that_is_said(with_best):

@@ -174,6 +174,6 @@ def _stopped(tokens: Sequence[str], status: int) -> int:
 def _how_to_go_on(tokens: Sequence[str]) -> None:
     if tokens[:1] == ["train"]:
         again = [*tokens, *([] if "--resume" in tokens else ["--resume"])]
-        print(f"semiseg: to go on from where it was saved: semiseg {shlex.join(again)}", file=sys.stderr)
+        print(f"semiseg: to go on: semiseg {shlex.join(again)}", file=sys.stderr)
     if tokens[:1] in (["compare"], ["reproduce"]):
         print(f"semiseg: to go on, the same again: semiseg {shlex.join(tokens)}", file=sys.stderr)

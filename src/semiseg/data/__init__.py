@@ -114,18 +114,19 @@ def check_lists(dataset: Dataset, need_unlabeled: bool, hint: str) -> None:
 def check_masks(dataset: Dataset, most: int | None) -> None:
     """Read `most` masks (None: all) of the labelled and of the validation images, so that the user hears at once.
 
-    Raises ValueError for a mask that is not right and, of all masks, for a list without a labelled pixel, and for lists
-    that show one class. Classes that no mask, or none of the validation images, shows are warned of.
+    Raises ValueError for a mask that is not right, for a list without a labelled pixel in these masks and, of all
+    masks, for lists that show one class. Classes that no mask, or none of the validation images, shows are warned of.
     """
     shown = {name: _shown(dataset.image_sets[name], dataset, most) for name in ("labeled", "val")}
-    if most is not None:
-        return
     for name, values in shown.items():
+        first = "" if most is None else f"first {min(most, len(dataset.image_sets[name]))} "
         require(
             bool(values - {IGNORE}),
-            f"the masks of the {name} images ({dataset.split[name]['name']}) have no labelled pixel: every value is "
-            f"{IGNORE}, which is ignored. Draw their classes, or name other images",
+            f"the {first}masks of the {name} images ({dataset.split[name]['name']}) have no labelled pixel: every "
+            f"value is {IGNORE}, which is ignored. Draw their classes, or name other images",
         )
+    if most is not None:
+        return
     values = shown["labeled"] | shown["val"]
     absent, unscored = ([i for i in range(len(dataset.classes)) if i not in found] for found in (values, shown["val"]))
     require(len(values - {IGNORE}) > 1, one_class(values, dataset.classes))

@@ -191,6 +191,9 @@ def _check_classes(classes: Sequence[str], colors: Sequence[Color] | None) -> No
     if not all(isinstance(name, str) and name.strip() for name in names) or not 2 <= len(names) <= MAX_CLASSES:
         given = "one text" if isinstance(classes, str) else f"{len(names)} of them"
         raise ValueError(f"the classes are {given}; expected 2 to {MAX_CLASSES} names, none of them empty")
+    strange = [name for name in names if not name.isprintable()]
+    if strange:
+        raise ValueError(f"a class is called {strange[0]!a}; expected names of characters that can be printed")
     twice = [several for several in by_normal_form(names).values() if len(several) > 1]
     if twice:
         raise ValueError(f"the classes have {' and '.join(map(ascii, twice[0]))}; expected a name of its own for each")

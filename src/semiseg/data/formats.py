@@ -84,7 +84,7 @@ def tiff_layout(tags: Mapping[int, Any]) -> Layout:
     alpha = bands == colours + 1 and (extra[0] in _ALPHA if extra else colours == 3)
     numbers = set(_several(tags.get(_NUMBERS, 1)))
     return Layout(
-        bits=max(_several(tags.get(_BITS, 1)), default=1),
+        bits=max(map(int, _several(tags.get(_BITS, 1))), default=1),  # of a damaged file a tag may be text
         bands=bands,
         colours=colours,
         alpha=alpha,

@@ -27,7 +27,7 @@ MAX_CLASSES = IGNORE
 _STRETCH = {2: 85, 4: 17}
 
 
-_LARGE = 0.05  # share of a mask's pixels; where no class 1 is, no border of it is ignored either
+_LARGE = 0.01  # share of a mask's pixels; where no class 1 is, no border of it is ignored either
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,14 @@ class MaskReader:
     def to_classes(self, values: NDArray[np.integer], path: Path) -> Pixels:
         """Class indices of `values`, (H, W) uint8; `path` is for the error."""
         if self.binary:
-            _refuse(values, ~np.isin(values, (0, IGNORE)), path, "0 or 255, as in the other masks of this dataset")
+            refuse_values(
+                values, ~np.isin(values, (0, IGNORE)), path, "0 or 255, as in the other masks of this dataset"
+            )
             return (values == IGNORE).astype(np.uint8)
         known = (values < len(self.classes)) & (values >= 0) | (values == IGNORE)
-        _refuse(values, ~known, path, f"0..{len(self.classes) - 1} ({', '.join(self.classes)}) or {IGNORE} (ignore)")
+        refuse_values(
+            values, ~known, path, f"0..{len(self.classes) - 1} ({', '.join(self.classes)}) or {IGNORE} (ignore)"
+        )
         return values.astype(np.uint8)
 
     def _decode_colors(self, pixels: Pixels, what: str) -> Pixels:
@@ -167,7 +171,8 @@ def _color_codes(pixels: NDArray[np.uint8]) -> NDArray[np.int32]:
     return pixels.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.int32)
 
 
-def _refuse(values: NDArray[np.integer], unknown: NDArray[np.bool_], path: Path, expected: str) -> None:
+def refuse_values(values: NDArray[np.integer], unknown: NDArray[np.bool_], path: Path, expected: str) -> None:
+    """Raise ValueError, with the values and what was `expected`, where some of the mask's pixels are `unknown`."""
     if not unknown.any():
         return
     found = np.unique(values[unknown])

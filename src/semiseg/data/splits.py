@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import posixpath
+import re
 import tempfile
 import urllib.request
 from collections import Counter
@@ -23,6 +24,7 @@ from typing import NoReturn
 import numpy as np
 import platformdirs
 
+from semiseg.config.checks import shown
 from semiseg.config.options import DataOptions
 from semiseg.data.dataset import LIST_NAMES
 from semiseg.data.files import IN_SHARDS, NamedList
@@ -121,8 +123,8 @@ def without(ids: Iterable[str], lists: Iterable[NamedList]) -> tuple[str, ...]:
 
 
 def listed_images(path: Path, is_image: Callable[[str], bool] = lambda _: False) -> tuple[str, ...]:
-    """The ids in a benchmark's list; `is_image` as in `given_lists`."""
-    return tuple(map(image_id, read_lines(path, lambda line: is_image(image_id(line)))))
+    """The ids in a benchmark's list; `is_image` as in `given_lists`. Raises ValueError for another image's mask."""
+    return tuple(_own_mask(line, path) for line in read_lines(path, lambda line: is_image(image_id(line))))
 
 
 def image_id(line: str) -> str:
@@ -131,8 +133,24 @@ def image_id(line: str) -> str:
     `2007_000032` and `JPEGImages/2007_000032.jpg SegmentationClass/2007_000032.png` are both `2007_000032`;
     `leftImg8bit/train/ulm/ulm_000061_000019_leftImg8bit.png` is `train/ulm/ulm_000061_000019`.
     """
-    parts = posixpath.splitext(line.split()[0].replace("\\", "/"))[0].split("/")
-    return "/".join(part for part in parts if part not in _NOT_OF_THE_ID).removesuffix("_leftImg8bit")
+    return _id_of_path(line.split()[0])
+
+
+def _id_of_path(path: str) -> str:
+    parts = posixpath.splitext(path.replace("\\", "/"))[0].split("/")
+    name = "/".join(part for part in parts if part not in _NOT_OF_THE_ID)
+    return re.sub(r"_(leftImg8bit|gtFine_labelIds|gtFine_labelTrainIds|gtFine_color)$", "", name)
+
+
+def _own_mask(line: str, path: Path) -> str:
+    """The id in a line. Raises ValueError where the line names more than an image and its own mask."""
+    first, *others = (_id_of_path(part).rpartition("/")[2] for part in line.split())
+    if others not in ([], [first]):
+        raise ValueError(
+            f"{path} names {shown(line)}; expected an image, or an image and its own mask. Masks are found by the "
+            "images' names: take the other words out"
+        )
+    return image_id(line)
 
 
 def check_disjoint(lists: Mapping[str, Sequence[str]], origins: Mapping[str, str] | None = None) -> None:

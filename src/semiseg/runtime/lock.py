@@ -19,11 +19,11 @@ LOCK, OWNER = ".lock", ".owner.json"
 
 
 @contextlib.contextmanager
-def only_here(folder: Path) -> Iterator[None]:
+def only_here(folder: Path, option: str = "--run") -> Iterator[None]:
     """While in here no other process writes into `folder`; what killed ones left of their writes is removed.
 
     The system gives the lock up with the process that holds it, however that ends, so none is ever left behind. Raises
-    ValueError where another process holds it.
+    ValueError where another process holds it; `option` is the one that names another folder.
     """
     with failures_of(folder / LOCK):
         folder.mkdir(parents=True, exist_ok=True)
@@ -32,10 +32,11 @@ def only_here(folder: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise ValueError(
-            f"{folder} is in use: {_owner(folder)} trains there. Wait for it, end it, or choose another folder by --run"
+            f"{folder} is in use: {_owner(folder)} works there. Wait for it, end it, or choose another folder by "
+            f"{option}"
         ) from None
     except NotImplementedError as error:
-        raise ValueError(f"{folder} is on a disk that knows no locks: choose another folder by --run") from error
+        raise ValueError(f"{folder} is on a disk that knows no locks: choose another folder by {option}") from error
     except OSError as error:
         raise write_error(folder / LOCK, error) from error
     try:

@@ -13,6 +13,7 @@ from semiseg.config.options import require
 from semiseg.data import open_dataset
 from semiseg.methods import METHODS
 from semiseg.runtime.launch import started_processes
+from semiseg.runtime.lock import only_here
 from semiseg.runtime.screen import printable
 from semiseg.studies.asked import check_jobs
 from semiseg.studies.comparison import make_comparison
@@ -63,8 +64,12 @@ def compare(
 
 
 def run_study(study: Study, jobs: int | None = None, console: Console | None = None) -> Result:
-    """Run what is not finished, and write the table of all; `compare` says how."""
-    console = console or Console()
+    """Run what is not finished, and write the table of all; `compare` says how. One process at a time in its folder."""
+    with only_here(study.out, "--out"):
+        return _run_study(study, jobs, console or Console())
+
+
+def _run_study(study: Study, jobs: int | None, console: Console) -> Result:
     places = _places(study.cells, jobs)
     _announce(study, len(places), console)
 

@@ -19,7 +19,8 @@ from semiseg.runtime.progress import Progress
 from semiseg.runtime.provenance import provenance
 from semiseg.training.checkpoint import BEST, LAST, load_checkpoint, load_into
 from semiseg.training.experiment import Experiment, Network, build_experiment
-from semiseg.training.resuming import saved_config
+from semiseg.training.keeping import State
+from semiseg.training.resuming import check_best, saved_config
 
 OF_TRAINING = ("hidden", "instruments")
 """Options of the evaluations during training alone."""
@@ -46,9 +47,12 @@ def load_run(
         raise ValueError(f"there is no checkpoint {checkpoint!r}; expected {' or '.join(files)}")
     if not (run / "checkpoints").is_dir():
         raise ValueError(f"{run} is not a run folder: expected {run / 'checkpoints'}; `semiseg train` makes one")
-    path = run / "checkpoints" / files[checkpoint]
+    path, last = (run / "checkpoints" / name for name in (files[checkpoint], LAST))
     state = load_checkpoint(path)
     config = saved_config(state, path)
+    if checkpoint == "best" and last.is_file():
+        newest = load_checkpoint(last)
+        check_best(state, path, saved_config(newest, last), State.read(newest["state"], last).best_step)
     device = "cpu" if config.train.device == "cpu" else "auto"
     config = replace(
         config,

@@ -45,6 +45,8 @@ class State:
     def read(cls, values: Mapping[str, Any], path: Path) -> State:
         """The state in the checkpoint `path`. Raises ValueError where a value is missing or of another kind."""
         wrong = [name for name in values if name not in _FITS or not _FITS[name](values[name])]
+        if not wrong and values.get("best_step", 0) > values.get("step", -1):
+            wrong = ["best_step"]
         if "step" not in values or wrong:
             raise ValueError(
                 f"{path} is no checkpoint of this version of semiseg: of its state {', '.join(wrong) or 'the step'} is "
@@ -67,8 +69,9 @@ def _measures(value: Any) -> bool:
 
 
 def _is_row(row: Any) -> bool:
-    whole = isinstance(row, list | tuple) and len(row) == 3 and _counts(row[0])
-    return whole and isinstance(row[1], dict) and set(row[2]) <= set(row[1])
+    whole = isinstance(row, list | tuple) and len(row) == 3 and _counts(row[0]) and isinstance(row[1], dict)
+    whole = whole and isinstance(row[2], list | tuple) and set(row[2]) <= set(row[1])
+    return whole and all(type(value) is float for value in row[1].values())
 
 
 _FITS: dict[str, Callable[[Any], bool]] = {

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from semiseg.config.options import OptimOptions
 
@@ -47,9 +48,19 @@ class Optimizer:
         return {kind: part.state_dict() for kind, part in self.parts.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over a `state_dict`. Raises ValueError or KeyError where it is another method's."""
+        """Take over the memory in a `state_dict`; what the config says stays.
+
+        Raises ValueError or KeyError where it is another method's.
+        """
         for kind, part in self.parts.items():
-            part.load_state_dict(state[kind])
+            own, memory = part.state_dict()["param_groups"], state[kind]["state"]
+            part.load_state_dict({"state": memory, "param_groups": own})
+            for parameter, values in part.state.items():
+                for name, value in values.items():
+                    if not isinstance(value, Tensor | None) or (
+                        value is not None and value.shape not in ((), parameter.shape)
+                    ):
+                        raise ValueError(f"its {name} is not of the shape {tuple(parameter.shape)} of its parameter")
 
 
 def build_optimizer(groups: Iterable[dict], options: OptimOptions) -> Optimizer:

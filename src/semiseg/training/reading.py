@@ -88,6 +88,7 @@ def read_result(path: Path) -> dict[str, Any]:
     repair = "restore it from a copy, or remove it: then the run counts as not finished"
     document = _json(path, _read(path), repair)
     _check(document, _RESULT, str(path), repair)
+    require("val" in document["split"], f"{path} has no split of val: {repair}")
     for checkpoint in ("last", "best"):
         for name in ("val", "test"):
             _check_headline((document.get(checkpoint) or {}).get(name), f"{path}: {checkpoint}.{name}", repair)

@@ -88,6 +88,14 @@ def load_best(path: Path, config: Config, dataset: Dataset, step: int) -> Mappin
     Raises ValueError where the file is damaged, or of another run or step.
     """
     best = load_checkpoint(path)
+    check_best(best, path, config, step)
+    check_same_lists(best["split"], dataset.split, best["split"], path)
+    check_same_classes(best["classes"], dataset, path)
+    return best["method"]
+
+
+def check_best(best: Mapping[str, Any], path: Path, config: Config, step: int) -> None:
+    """Refuse a best checkpoint, `best` of the file `path`, of another run than `config`'s, or of another step."""
     theirs = saved_config(best, path)
     other = changed_options(config, replace(theirs, train=replace(theirs.train, steps=config.train.steps)))
     if best["state"].get("step") != step:
@@ -97,6 +105,3 @@ def load_best(path: Path, config: Config, dataset: Dataset, step: int) -> Mappin
             f"{path} is not of this run: {', '.join(other[:5])}. Restore it from a copy, or delete it: then --resume "
             "takes the weights of the last step"
         )
-    check_same_lists(best["split"], dataset.split, best["split"], path)
-    check_same_classes(best["classes"], dataset, path)
-    return best["method"]

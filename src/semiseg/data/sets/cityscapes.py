@@ -18,7 +18,7 @@ from semiseg.config.options import DataOptions
 from semiseg.data.dataset import Color, Dataset, Pixels
 from semiseg.data.files import NamedList, file_dataset
 from semiseg.data.listing import files_below, require_folder
-from semiseg.data.masks import MaskReader
+from semiseg.data.masks import MaskReader, refuse_values
 from semiseg.data.splits import PUBLISHED, given_lists, image_id, without
 from semiseg.types import IGNORE
 
@@ -50,6 +50,7 @@ _TABLE: tuple[tuple[str, int, Color], ...] = (
 CITYSCAPES_CLASSES = tuple(name for name, _, _ in _TABLE)
 CITYSCAPES_COLORS = tuple(color for _, _, color in _TABLE)
 
+_LAST_LABEL_ID = 33
 TRAIN_IDS = np.full(256, IGNORE, dtype=np.uint8)
 """labelId -> trainId, (256,); every label outside the benchmark is IGNORE."""
 for _train_id, (_, _label_id, _) in enumerate(_TABLE):
@@ -61,7 +62,12 @@ class CityscapesMasks(MaskReader):
     """Reads both kinds of mask; the file's name says which it is."""
 
     def to_classes(self, values: NDArray[np.integer], path: Path) -> Pixels:
-        return TRAIN_IDS[values] if path.name.endswith("_labelIds.png") else super().to_classes(values, path)
+        """As the base class. Raises ValueError, too, where *_labelIds.png holds a number that is no labelId."""
+        if not path.name.endswith("_labelIds.png"):
+            return super().to_classes(values, path)
+        none = (values < 0) | ((values > _LAST_LABEL_ID) & (values != IGNORE))
+        refuse_values(values, none, path, f"labelIds, 0 to {_LAST_LABEL_ID}, or {IGNORE}")
+        return TRAIN_IDS[values]
 
 
 def open_cityscapes(options: DataOptions) -> Dataset:

@@ -69,6 +69,9 @@ class Shards:
             self.keys = Names(arrays["keys"], arrays["ends"])
             self._shard, self._offset, self._length = (arrays[name] for name in ("shard", "offset", "length"))
             self._hashes, self._places = arrays["hashes"], arrays["places"]
+            lengths = {len(arrays[name]) for name in ("shard", "offset", "length", "ends", "hashes", "places")}
+            if len(lengths) > 1 or ((self._places < 0) | (self._places >= len(self.keys))).any():
+                raise ValueError("its columns do not belong together")
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is damaged ({error}): make it anew by `semiseg data index {folder}`") from error
 
