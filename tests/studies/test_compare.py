@@ -21,10 +21,11 @@ from support.pages import OUTSIDE, Page
 
 from semiseg.cli import main as cli
 from semiseg.config.changes import changed_options
+from semiseg.config.options import DataOptions
 from semiseg.config.recipe import load_config, save_config
 from semiseg.evaluation.metrics import ConfusionMatrix
 from semiseg.runtime.files import plain
-from semiseg.studies import running
+from semiseg.studies import run, running
 from semiseg.studies.comparison import make_comparison
 from semiseg.studies.published import Published
 from semiseg.studies.reports import shown_seed
@@ -475,3 +476,19 @@ def test_the_page_names_runs_that_failed_and_counts_those_to_come(done):
     assert "cutmix, seed 7, is missing: no memory left" in page
     assert "Not finished yet: 1 run." in page
     assert "supervised, seed 7" not in page
+
+
+def test_another_classes_file_is_refused_before_anything_is_trained(tmp_path, monkeypatch):
+    """The run that is finished was trained with two classes; the next one would be with these turned round."""
+    (tmp_path / "classes.txt").write_text("road\nsky\n")
+    data = DataOptions(dataset="folder", root=tmp_path)
+    configs = [SimpleNamespace(run_folder=tmp_path / name, data=data) for name in ("done", "next")]
+    cells = [SimpleNamespace(config=config) for config in configs]
+    monkeypatch.setattr(run, "is_finished", lambda cell: cell is cells[0])
+    monkeypatch.setattr(run, "written_classes", lambda _: {"names": ["sky", "road"], "colors": [[0, 0, 0], [9, 9, 9]]})
+    monkeypatch.setattr(run, "_run_study", lambda *_: pytest.fail("it was run"))
+    with pytest.raises(ValueError, match=r"classes\.txt are not those of the run in \S+done: .*'sky' and is 'road'"):
+        run.run_study(SimpleNamespace(cells=cells, out=tmp_path / "out"))
+    (tmp_path / "classes.txt").write_text("sky\nroad\n")
+    monkeypatch.setattr(run, "_run_study", lambda *_: "the result")
+    assert run.run_study(SimpleNamespace(cells=cells, out=tmp_path / "out")) == "the result"

@@ -11,6 +11,8 @@ from rich.console import Console
 
 from semiseg.config.options import require
 from semiseg.data import open_dataset
+from semiseg.evaluation.model import written_classes
+from semiseg.evaluation.same_classes import check_classes_file
 from semiseg.methods import METHODS
 from semiseg.runtime.launch import started_processes
 from semiseg.runtime.lock import only_here
@@ -66,7 +68,16 @@ def compare(
 def run_study(study: Study, jobs: int | None = None, console: Console | None = None) -> Result:
     """Run what is not finished, and write the table of all; `compare` says how. One process at a time in its folder."""
     with only_here(study.out, "--out"):
+        _check_classes(study)
         return _run_study(study, jobs, console or Console())
+
+
+def _check_classes(study: Study) -> None:
+    """Refuse a classes.txt that is not that of the runs which are finished, before another one is trained by it."""
+    for cell in study.cells:
+        if is_finished(cell):
+            folder = cell.config.run_folder
+            check_classes_file(written_classes(folder), cell.config.data, folder)
 
 
 def _run_study(study: Study, jobs: int | None, console: Console) -> Result:
