@@ -6,13 +6,13 @@ import shutil
 
 import numpy as np
 import pytest
+from support.written_runs import write_run
 
 from semiseg.cli.main import main
 from semiseg.report.doubts import doubts
 from semiseg.report.page import class_rows, write_report
 from semiseg.report.runs import read_run
 from semiseg.training.reading import read_entries
-from tests.support.written_runs import write_run
 
 
 @pytest.fixture(scope="module")

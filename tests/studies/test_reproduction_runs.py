@@ -313,7 +313,7 @@ def test_tables_share_runs_and_a_folder_with_other_options_is_refused(root, tmp_
     require_all(result)
     assert "1 runs, 3 steps" in printed.getvalue()
     written = {path.name for path in out.iterdir()}
-    assert written == {"2-prototype-seed0", "table7.md", "table7.json", "table7.html"}
+    assert written == {".lock", "2-prototype-seed0", "table7.md", "table7.json", "table7.html"}
     before = (out / "2-prototype-seed0/result.json").stat().st_mtime_ns
     again = made_of("table4", root, out, only="full", seeds="0", overrides=SMALL)
     second = run_study(again, 1, Console(file=printed, width=300))
