@@ -1,5 +1,6 @@
 """Whatever bytes a picture's file holds: pixels of the size that was told, or a ValueError that names the file."""
 
+import base64
 import io
 import struct
 import warnings
@@ -126,6 +127,11 @@ def test_the_files_that_are_changed_are_valid(tmp_path, content):
 
 KEPT = {
     "exif that is no exif": struct.pack(">HH", 0xFFD8, 0xFFE1) + b"\0\x10Exif\0\0MM\0*\0\0\0\x08" + FILES[0][2:],
+    "bits in words": base64.b85decode(
+        "Nl7XI2mk;83IG5B1ONd5000F5000321ONd5000L7000630RRL5004#n000940{{U4000310001v0000L0RsR500004"
+        "0000M0R+DQhNe{jfK3trj)b!Sx@CO;pte5%K!76v82;1%4+<FoKqr9!;A$8EjPGUuhAc1u_)IkbS=dGZwmS#_@qi=%"
+        "#k2+h(S}z5"
+    ),
 }
 
 
