@@ -178,6 +178,7 @@ def test_looks_are_compared_from_the_counts_a_run_left(script, nuclei, monkeypat
     assert row == f"| 3-prototype-0 | {' | '.join(cells)} |"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not workers.MEMORY.exists(), reason="this system does not tell a process's memory")
 def test_many_images_are_opened_and_read(script, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(pictures, "LINKS", 4)

@@ -79,7 +79,7 @@ def said(words: list[str], capfd, caplog) -> tuple[int, str]:
     return code, printed.out + printed.err + caplog.text
 
 
-IN_THE_SUITE = 4  # one case of so many; `-m slow` has the others
+IN_THE_SUITE = 12  # one case of so many; `-m slow` has the others
 PARAMETERS = [
     pytest.param(case, id=case.name, marks=[pytest.mark.slow] if number % IN_THE_SUITE else [])
     for number, case in enumerate(CASES)

@@ -64,6 +64,7 @@ def refused_or_reported(folder, name, capsys):
     return False
 
 
+@pytest.mark.slow
 def test_whatever_stands_in_a_result_is_reported_or_refused(folder, capsys, monkeypatch):
     monkeypatch.setattr("semiseg.report.page._write", drawn)
     document = json.loads((folder / "result.json").read_text())
@@ -75,6 +76,7 @@ def test_whatever_stands_in_a_result_is_reported_or_refused(folder, capsys, monk
     assert refused > 150
 
 
+@pytest.mark.slow
 def test_whatever_stands_in_a_record_is_reported_or_refused(folder, capsys, monkeypatch):
     monkeypatch.setattr("semiseg.report.page._write", drawn)
     lines = (folder / "metrics.jsonl").read_text().splitlines()
