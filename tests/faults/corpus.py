@@ -15,6 +15,8 @@ import torch
 import yaml
 from PIL import Image
 
+from semiseg.studies.faults import subject
+
 SIZE = (40, 36)  # height, width
 CLASSES = ("ground", "tree", "bird")
 
@@ -23,14 +25,7 @@ RECIPE = {
     "seed": 3,
     "data": {"dataset": "folder", "labeled": "labeled.txt", "val": "val.txt"},
     "augment": {"crop_height": 32, "crop_width": 32, "scale_min": 1.0, "scale_max": 1.0},
-    "network": {
-        "encoder": "test_resnet",
-        "output_stride": 32,
-        "multi_grid": False,
-        "channels": 8,
-        "aspp_rates": [1, 2, 3],
-        "weights": "none",
-    },
+    "network": subject.RECIPE["network"],
     "train": {
         "steps": 2,
         "batch_labeled": 2,

@@ -239,3 +239,13 @@ def test_a_class_that_was_never_found_is_named_and_an_absent_one_is_not(folder):
 def test_an_unfinished_run_is_not_judged(folder):
     (folder / "result.json").unlink()
     assert doubts(read_run(folder)) == []
+
+
+@pytest.mark.parametrize(("order", "words"), [([0, 0], "another train of step"), ([1, 0], "stands behind step")])
+def test_lines_that_stand_twice_or_elsewhere_are_not_drawn(folder, order, words):
+    """As `--resume` refuses them."""
+    record = folder / "metrics.jsonl"
+    lines = [json.dumps({"kind": "train", "step": step, "supervised": 1.0}) + "\n" for step in (10, 20)]
+    record.write_text("".join(lines[number] for number in order))
+    with pytest.raises(ValueError, match=rf"metrics\.jsonl, line 2, is damaged: .*{words}"):
+        write_report(folder)

@@ -203,7 +203,7 @@ def test_a_damaged_line_of_the_record_is_named_and_nothing_is_dropped(finished):
     record = finished.run_folder / "metrics.jsonl"
     lines = record.read_bytes().splitlines(keepends=True)
     record.write_bytes(b"".join([*lines[:2], lines[2][:20] + b"\n", *lines[3:]]))
-    left_alone(finished, r"line 3 of .*metrics\.jsonl is damaged: expected an object with kind and step")
+    left_alone(finished, r"metrics\.jsonl, line 3, is damaged: expected an object with kind and step")
 
 
 CLASSES = [
@@ -270,13 +270,17 @@ def test_a_line_that_stands_twice_is_named(finished, twice, pattern):
     record = finished.run_folder / "metrics.jsonl"
     lines = record.read_bytes().splitlines(keepends=True)
     record.write_bytes(b"".join([*lines[:twice], lines[0], *lines[twice:]]))
-    left_alone(finished, rf"line {twice + 1} of .*metrics\.jsonl is damaged: .*{pattern}")
+    left_alone(finished, rf"metrics\.jsonl, line {twice + 1}, is damaged: .*{pattern}")
 
 
 def test_resuming_what_is_not_there_is_said(tmp_path, caplog):
-    train(tiny_run.tiny_config(tmp_path / "typo", "supervised", steps=1), resume=True, console=tiny_run.QUIET)
+    config = tiny_run.tiny_config(tmp_path / "typo", "supervised", steps=1)
+    train(config, resume=True, longer=True, console=tiny_run.QUIET)
     assert "there is no run in" in caplog.text
     assert "it begins at step 0" in caplog.text
+    caplog.clear()
+    train(replace(config, run=tmp_path / "study"), resume=True, console=tiny_run.QUIET)  # as a comparison does
+    assert "there is no run" not in caplog.text
 
 
 @pytest.fixture
@@ -377,6 +381,17 @@ def test_a_finished_run_is_made_longer(finished):
     assert json.loads((finished.run_folder / "result.json").read_text())["steps"] == 20
     train(longer(finished, 24), resume=True, longer=True, console=tiny_run.QUIET)  # and once more
     assert load_checkpoint(finished.run_folder / "checkpoints/last.pt")["state"]["first_steps"] == 12
+
+
+def test_the_rate_that_is_said_is_the_rate_after_retreats(finished):
+    last = finished.run_folder / "checkpoints/last.pt"
+    state = load_checkpoint(last)
+    state["state"]["retreats"] = 1
+    torch.save(state, last)
+    console = Console(file=StringIO(), width=1000)
+    train(longer(finished, 20), resume=True, longer=True, console=console)
+    assert "the learning rate goes on at 0.0044 where" in console.file.getvalue()
+    assert train_lines(finished)[-1]["lr"] == pytest.approx(0.5 * 0.02 * (1 / 20) ** 0.9)
 
 
 def test_a_longer_run_that_is_killed_goes_on_the_same(process, finished, tmp_path):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -87,7 +87,7 @@ def read_description(path: Path) -> Description:
     except ValueError as error:
         _refuse(path, str(error))
     written: dict[str, Any] = {"several": None, "weights_sha256": None} | found
-    return Description(**{key: written[key] for key in vars(Description)["__dataclass_fields__"]})
+    return Description(**{key: written[key] for key in (each.name for each in fields(Description))})
 
 
 def _document(path: Path) -> Mapping[str, Any]:
@@ -108,7 +108,7 @@ def _document(path: Path) -> Mapping[str, Any]:
 
 
 def _section(path: Path, prefix: str, document: Mapping[str, Any], kinds: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of an object in their types; those that an earlier version lacks may be absent."""
+    """The fields of an object in their types; a field that earlier versions lack may be absent."""
     found = {}
     for name, kind in kinds.items():
         key = prefix + name

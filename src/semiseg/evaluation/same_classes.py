@@ -28,7 +28,7 @@ def class_record(classes: Iterable[str], colors: Iterable[Color], binary: bool |
 
 
 def check_same_classes(saved: Mapping[str, Any] | None, dataset: Dataset, folder: Path) -> None:
-    """Refuse a dataset whose classes, or whose meaning of 255 in masks, are not those of the run in `folder`.
+    """Refuse a dataset whose classes, or whose meaning of 255 in masks, differ from the run's in `folder`.
 
     `saved` is a `class_record`; None in the oldest runs, which cannot be checked, and without `binary` in old ones.
     Raises ValueError that says which class differs, and how.

@@ -119,16 +119,13 @@ def launch(main: Callable[[Sequence[str]], int], tokens: Sequence[str], count: i
 
 def _ask_to_stop(processes: Sequence[BaseProcess]) -> None:
     """Pass the warning on, which unlike a second Ctrl-C stops none at once, and wait for them to save."""
-    try:
+    with contextlib.suppress(Stopped):  # a second signal: they are ended at once
         for process in processes:
             if process.pid is not None and process.exitcode is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process.pid, WARNING or signal.SIGTERM)
         _join(processes, PATIENCE)
-    except Stopped:
-        pass
-    finally:
-        _end(processes)
+    _end(processes)
 
 
 def _process(rank: int, main: Callable[[Sequence[str]], int], tokens: Sequence[str], count: int, port: int) -> None:

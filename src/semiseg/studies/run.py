@@ -73,7 +73,7 @@ def run_study(study: Study, jobs: int | None = None, console: Console | None = N
 
 
 def _check_classes(study: Study) -> None:
-    """Refuse a classes.txt that is not that of the runs which are finished, before another one is trained by it."""
+    """Refuse a classes.txt that differs from the finished runs' classes, before another run is trained by it."""
     for cell in study.cells:
         if is_finished(cell):
             folder = cell.config.run_folder

@@ -59,13 +59,13 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     parts = {"classes": None} | state if isinstance(state, dict) else {}
     if set(parts) != set(PARTS) or not all(isinstance(parts[part], dict) for part in PARTS[:-1]):
         raise ValueError(f"{path} is no checkpoint of semiseg: expected a dict of {', '.join(PARTS)}. {_repair(path)}")
-    bad = next(not_finite({part: parts[part] for part in ("method", "optimizer")}), None)
+    bad = next(_bad_names({part: parts[part] for part in ("method", "optimizer")}), None)
     if bad is not None:
         raise ValueError(f"{path} holds numbers that are not finite, in {bad}. {_repair(path)}")
     return parts
 
 
-def not_finite(value: Any, name: str = "") -> Iterator[str]:
+def _bad_names(value: Any, name: str = "") -> Iterator[str]:
     """Names of the tensors in nested dicts and lists that hold NaN or infinity."""
     if isinstance(value, Tensor):
         if not value.isfinite().all():
@@ -73,7 +73,7 @@ def not_finite(value: Any, name: str = "") -> Iterator[str]:
     elif isinstance(value, Mapping | list | tuple):
         items = value.items() if isinstance(value, Mapping) else enumerate(value)
         for key, item in items:
-            yield from not_finite(item, f"{name}.{key}" if name else str(key))
+            yield from _bad_names(item, f"{name}.{key}" if name else str(key))
 
 
 def load_into(target: Any, state: Mapping[str, Any], path: Path) -> None:

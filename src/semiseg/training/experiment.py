@@ -181,7 +181,7 @@ def train(
         console = console if rank() == 0 else Console(quiet=True)
         with only_here(config.run_folder) if rank() == 0 else contextlib.nullcontext():
             saved = find_checkpoint(config, resume, longer)
-            if resume and saved is None:
+            if resume and longer and saved is None:  # a study resumes what there is, and has said so
                 log.warning("there is no run in %s to resume: it begins at step 0", config.run_folder)
             return _train(config, saved, stop, console, own)
 
@@ -202,7 +202,8 @@ def _train(
         check_same_classes(saved["classes"], experiment.dataset, experiment.folder)
         load_into(experiment.method, saved["method"], experiment.checkpoints / LAST)
         load_into(optimizer, saved["optimizer"], experiment.checkpoints / LAST)
-        state, going_on = State.read(saved["state"], experiment.checkpoints / LAST), [where_it_goes_on(config, saved)]
+        state = State.read(saved["state"], experiment.checkpoints / LAST)
+        going_on = [where_it_goes_on(config, state, saved["config"]["train"]["steps"])]
     del saved  # as large as the method and its optimizer together
     with Progress(config.method, config.train.steps, state.step, console) as bar:
         for line in [*split_in_words(experiment.dataset), *going_on]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from semiseg.config.checks import require, shown, shown_key
+from semiseg.training.record import read_record
 
 LARGEST = 1e18
 """No number of a record is larger, in size."""
@@ -100,21 +101,16 @@ def read_entries(path: Path) -> list[dict[str, Any]]:
 
     Raises ValueError, with the file, the line and the repair, where another line is damaged or has other values.
     """
-    if not path.exists():
-        return []
+    require(path.is_file() or not path.exists(), f"{path} cannot be read: it is no file")
     repair = "restore it from a copy, or remove that line"
-    lines, entries = _read(path).split(b"\n"), []
-    for number, line in enumerate(lines, 1):
+    entries = read_record(path)
+    for number, entry in enumerate(entries, 1):  # each line is an entry
         place = f"{path}, line {number}"
-        if number == len(lines):
-            break  # empty, or cut short
-        entry = _json(Path(place), line, repair)
         _check(entry, _ENTRY, place, repair)
         values = ANY if entry["kind"] == "retreat" else NUMBER
         shape = _EVALUATION if entry["kind"] == "evaluation" else {f"?{key}": values for key in {*entry} - {*_ENTRY}}
         _check(entry, shape, place, repair)
         _check_headline(entry if entry["kind"] == "evaluation" else None, place, repair)
-        entries.append(entry)
     return entries
 
 
@@ -180,7 +176,7 @@ def _joint(place: str) -> str:
 
 
 def _check_headline(scores: dict[str, Any] | None, place: str, repair: str) -> None:
-    """Raise ValueError where scores lack those of the predictor that they name."""
+    """Raise ValueError where scores lack the named predictor's."""
     if scores is not None:
         headline = scores["headline"]
         require(headline in scores, f"{place} lacks the scores of {shown(headline)}: {repair}")

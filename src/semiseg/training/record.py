@@ -70,8 +70,8 @@ def read_record(path: Path) -> list[dict[str, Any]]:
             seen.add((entry["kind"], entry["step"]))
             continue
         raise ValueError(
-            f"line {number} of {path} is damaged: {wrong}. Take the line out, or restore the file from a copy; what "
-            "stands in the other lines is kept"
+            f"{path}, line {number}, is damaged: {wrong}. Remove that line, or restore it from a copy; what stands in "
+            "the other lines is kept"
         )
     return entries
 

@@ -69,15 +69,15 @@ def saved_config(saved: Mapping[str, Any], path: Path) -> Config:
         raise ValueError(f"{path} was written by another version of semiseg, or is damaged: {error}") from error
 
 
-def where_it_goes_on(config: Config, saved: Mapping[str, Any]) -> str:
-    """A line for the screen: the step, and what a longer schedule changes."""
-    step, steps, before = saved["state"]["step"], config.train.steps, saved["config"]["train"]["steps"]
+def where_it_goes_on(config: Config, state: State, before: int) -> str:
+    """A line for the screen: the step, and how the schedule changes in a run that was to end at step `before`."""
+    step, steps = state.step, config.train.steps
     text = f"resumed from step {step} of {steps} ({config.run_folder})"
     if steps == before:
         return text
-    rates = [learning_rate(min(step, total - 1), total, config.optim) for total in (before, steps)]
+    rates = [state.rate_factor * learning_rate(min(step, total - 1), total, config.optim) for total in (before, steps)]
     return (
-        f"{text}; it was begun for {saved['state']['first_steps']} steps. The schedule is now of {steps}: the learning "
+        f"{text}; it was begun for {state.first_steps} steps. The schedule is now of {steps}: the learning "
         f"rate goes on at {rates[1]:.2g} where it was {rates[0]:.2g}, and warm-up keeps its number of steps"
     )
 

@@ -26,7 +26,7 @@ class Values:
     """
 
     def __init__(self, rows: Iterable[Any] = ()) -> None:
-        """`rows` are those of the checkpoint that a run goes on from."""
+        """`rows`: of the checkpoint that a run goes on from."""
         self._rows: list[Row] = [(int(step), dict(values), list(losses)) for step, values, losses in rows]
         self._unread: Results = []
         self.bad = 0.0  # the count that `read` was given last

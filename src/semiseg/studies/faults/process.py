@@ -85,7 +85,7 @@ class Running:
             return
 
     def end(self) -> Ending:
-        """Wait for the end of all processes of the session; those that do not end are ended, and told of."""
+        """Wait for the end of all processes of the session; a process that does not end is ended, and told of."""
         problems = []
         self.process.join(PATIENCE)
         if self.alive:
@@ -110,7 +110,7 @@ class Running:
 
 
 def session(leader: int) -> list[int]:
-    """Processes of the session that `leader` began, those that have ended left out."""
+    """Processes of the session that `leader` began and that have not ended."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
