@@ -285,6 +285,18 @@ def test_weights_of_before_have_imagenets_figures():
     assert torch.equal(made.normalised(image), image)
 
 
+def test_weights_of_before_have_the_figures_that_stand_beside_them():
+    """A while the figures stood in the config, and in model.json, alone."""
+    mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+    made = build(options(mean=mean, std=std), 3)
+    state = {key: value for key, value in made.state_dict().items() if key not in ("pixel_mean", "pixel_std")}
+    image = torch.rand(1, 3, 32, 32)
+    expected = made.normalised(image)
+    made.load_state_dict(state)
+    torch.testing.assert_close(made.normalised(image), expected)
+    assert not torch.equal(expected, image)
+
+
 def test_a_networks_own_first_weights_are_nobodys_to_state():
     assert source(options(weights="package")) == {"from": "package", "licence": "Apache-2.0"}
     assert source(options(weights="hub", encoder="resnet18")) == {"from": "hub", "licence": "apache-2.0"}

@@ -77,6 +77,8 @@ def build(options: NetworkOptions, num_classes: int) -> Segmentor:
     segmentor = check_segmentor(NETWORKS[options.name](options, num_classes), num_classes)
     if (normalisation := figures(options)) is not None:
         segmentor.normalise_by(*normalisation)
+        if options.mean is not None:  # weights that do not say were trained under the options beside them
+            segmentor.figures_before = normalisation
     if options.checkpoint:
         require(
             not isinstance(segmentor, Wrapped), "network.checkpoint knows no blocks of a wrapped network: leave it off"

@@ -38,6 +38,7 @@ class Segmentor(nn.Module):
         super().__init__()
         self.encoder, self.decoder, self.aux_head = encoder, decoder, aux_head
         self.num_classes = num_classes
+        self.figures_before = (MEAN, STD)  # of weights that were saved before the figures were
         self.feature_channels = int(decoder.feature_channels)  # pyright: ignore[reportArgumentType]
         self.normalise_by(MEAN, STD)
 
@@ -66,9 +67,9 @@ class Segmentor(nn.Module):
         return image if self.as_in_batches else torch.addcmul(self._shift, image, self._scale)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        # Weights that were saved before the figures were: every network had ImageNet's.
-        state_dict.setdefault(f"{prefix}pixel_mean", self.pixel_mean.new_tensor(MEAN))
-        state_dict.setdefault(f"{prefix}pixel_std", self.pixel_std.new_tensor(STD))
+        mean, std = self.figures_before
+        state_dict.setdefault(f"{prefix}pixel_mean", self.pixel_mean.new_tensor(mean))
+        state_dict.setdefault(f"{prefix}pixel_std", self.pixel_std.new_tensor(std))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         mean, std = ([round(value, 6) for value in each.tolist()] for each in (self.pixel_mean, self.pixel_std))
         self._follow_figures(mean, std)
