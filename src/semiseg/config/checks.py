@@ -137,6 +137,8 @@ class Options:
 
     section: ClassVar[str] = "method"
     """Of a config, which stands before a field's name in messages."""
+    reads_class_pixels: ClassVar[bool] = False
+    """Whether the number of labelled pixels of each class has to be counted before the first step."""
 
     def __post_init__(self) -> None:
         for name, kind in types_of(type(self)).items():

@@ -129,6 +129,12 @@ class AugmentOptions(Options):
     """Probability of a horizontal flip."""
     flip_vertical: Share = 0.0
     """Probability of a vertical flip; for images without an up, as under a microscope."""
+    turn: Share = 0.0
+    """Probability of a quarter turn, to either side; for images without an up. With both flips at 0.5 and this at 0.5,
+    an image's eight positions are equally likely."""
+    focus: Share = 0.0
+    """Share of labelled crops that are drawn around a pixel of a class other than the mask's most common one; each
+    such class is equally likely. For rare classes and small objects; nnU-Net's is 0.33."""
     jitter_probability: Share = 0.8
     """Share of strong views whose colours are jittered."""
     brightness: Spread = 0.5
@@ -159,6 +165,19 @@ class LossOptions(Options):
     """...and at least so many of the batch's pixels; scale it with the batch (100,000 was for 2 crops of 513 x 513)."""
     aux_weight: Weight = 0.4
     """Weight of the auxiliary head's loss, where there is one."""
+    class_weights: Literal["none", "sqrt", "effective"] = field(default="none", metadata=NOT_COUNTED)
+    """Weights of the classes in the cross-entropy, from their labelled pixels: 1 over the root of their share (`sqrt`),
+    or over their effective number (Cui et al. 2019; stronger). The mean weight of a labelled pixel is 1."""
+    logit_adjust: Annotated[float, Range(0, 10)] = field(default=0.0, metadata=NOT_COUNTED)
+    """The cross-entropy reads logits + this x log(share of labelled pixels), and predictions the logits alone: rare
+    classes get larger logits (Menon et al. 2021; theirs is 1). 0: off."""
+    dice: Weight = field(default=0.0, metadata=NOT_COUNTED)
+    """Weight of a soft Dice loss on labelled images, over the classes that each of them shows; 0: off."""
+
+    @property
+    def reads_class_pixels(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the loss depends on how many labelled pixels each class has."""
+        return self.class_weights != "none" or self.logit_adjust > 0
 
 
 @dataclass(frozen=True)
