@@ -88,7 +88,7 @@ def weak_view(
     size = _scaled(image.shape[:2], options, rng)
     flips = rng.random(2) < (options.flip, options.flip_vertical)
     turns = _turns(options, rng)
-    crop = frame[::-1] if turns else frame
+    crop = (frame[1], frame[0]) if turns else frame
     window = tuple(_window(length, side, rng) for length, side in zip(size, crop, strict=True))
     if options.focus and label is not None:
         window = focused(label, size, crop, window, share=options.focus, rng=rng)

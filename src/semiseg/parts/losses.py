@@ -89,8 +89,9 @@ def class_weights(class_pixels: Tensor, kind: str) -> Tensor:
 
     class_pixels: (C,) whole numbers. `sqrt`: in proportion to share^(-1/2). `effective`: to 1 / E, with the effective
     number of samples E = (1 - beta^n) / (1 - beta) of n pixels (Cui et al. 2019, Eq. 2). The paper leaves beta open; it
-    is 1 - 1 / N here, N the mean number of pixels of a class that has some, so that nothing depends on the pictures' size: about
-    1 / share for classes far rarer than that, and level for classes far more common. Of a class without a pixel: 1.
+    is 1 - 1 / N here, N the mean number of pixels of a class that has some, so that nothing depends on the pictures'
+    size: classes far rarer than the mean weigh about 1 / share, and those far more common all alike. A class without a
+    pixel weighs 1.
     """
     pixels = class_pixels.double()
     share = pixels / pixels.sum().clamp(min=1)
