@@ -137,12 +137,15 @@ class Options:
 
     section: ClassVar[str] = "method"
     """Of a config, which stands before a field's name in messages."""
-    reads_class_pixels: ClassVar[bool] = False
-    """Whether the number of labelled pixels of each class has to be counted before the first step."""
 
     def __post_init__(self) -> None:
         for name, kind in types_of(type(self)).items():
             check_value(f"{self.section}.{name}", getattr(self, name), kind)
+
+    @property
+    def reads_class_pixels(self) -> bool:
+        """Whether the number of labelled pixels of each class has to be counted before the first step."""
+        return False
 
 
 FREE_ON_RESUME = {"resume": "free"}

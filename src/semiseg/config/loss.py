@@ -30,6 +30,6 @@ class LossOptions(Options):
     """Weight of a soft Dice loss on labelled images, over the classes that each of them shows; 0: off."""
 
     @property
-    def reads_class_pixels(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def reads_class_pixels(self) -> bool:
         """Whether the loss depends on how many labelled pixels each class has."""
         return self.class_weights != "none" or self.logit_adjust > 0

@@ -65,7 +65,7 @@ class AdaptOptions(Options):
     """What `adapt` has seen of each class keeps this share of itself per step."""
 
     @property
-    def reads_class_pixels(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def reads_class_pixels(self) -> bool:
         """With `adapt`."""
         return self.adapt != "none"
 
