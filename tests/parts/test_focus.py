@@ -106,7 +106,8 @@ def test_a_focused_view_shows_a_rare_class_whatever_else_is_done(height, width, 
         crop_height=crop[0], crop_width=crop[1], flip=0.5, flip_vertical=0.5, turn=0.5, focus=1.0, **scales
     )
     view, target, valid = weak_view(image, label, options, IGNORE, np.random.default_rng(seed))
-    assert view.shape == (*crop, 3) and target.shape == valid.shape == crop
+    assert view.shape == (*crop, 3)
+    assert target.shape == valid.shape == crop
     shown = set(target[valid].tolist()) - {IGNORE}
     assert shown & {1, 2}, "of a block, three rows after one another at least are left: one is there at a scale of 0.4"
     assert (target[~valid] == IGNORE).all()
@@ -151,7 +152,8 @@ def test_turns_and_flips_give_all_eight_positions_alike():
         view, _, _ = weak_view(image, None, options, IGNORE, np.random.default_rng(seed))
         seen[next(n for n, position in enumerate(positions) if np.array_equal(position, view))] += 1
     assert sorted(seen) == list(range(8))
-    assert max(seen.values()) < 145 and min(seen.values()) > 60
+    assert max(seen.values()) < 145
+    assert min(seen.values()) > 60
 
 
 def test_a_turned_view_of_an_oblong_crop_is_a_turned_window():
