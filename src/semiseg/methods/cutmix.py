@@ -35,16 +35,18 @@ class CutMix(TeacherMethod):
 
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
         """Eq. 5, and the confidence-weighted squared difference on the mix."""
-        logits = self.adaptation.logits(self.teacher(unlabeled.image).logits.float(), unlabeled.valid)
-        target = logits.softmax(1)  # (B, C, H, W)
+        logits = self.teacher(unlabeled.image).logits.float()
+        target = self.adaptation.logits(logits, unlabeled.valid).softmax(1)  # (B, C, H, W)
+        del logits  # as large as the target
         image = self.view(unlabeled.image, clock)
         boxes = french_boxes(image, clock.generator)
         image, target, valid = (paste(maps, boxes) for maps in (image, target, unlabeled.valid))
         together = torch.cat([labeled.image, image])
         self.teacher.observe(together)
         on_labeled, on_unlabeled = split_output(self.student(together), len(labeled.image))
-        confidence, label = target.max(1)
-        confident = confidence >= self.adaptation.limits(label)  # (B, H, W)
+        by_class = self.options.adapt == "thresholds"
+        limits = self.adaptation.limits(target.argmax(1)) if by_class else self.options.threshold
+        confident = target.amax(1) >= limits  # (B, H, W)
         losses = self.supervised(on_labeled, labeled)
         consistency = self.consistency(on_unlabeled.logits, target, confident, valid)
         losses["consistency"] = self.options.unlabeled_weight * consistency
