@@ -75,7 +75,7 @@ class PseudoLabel:
     def kept(self, threshold: float | Tensor) -> Tensor:
         """Pixels that may teach: inside the image and with confidence >= threshold (Eq. 9). (B, H, W) bool
 
-        threshold: a number, or a scalar on the same device.
+        threshold: a number, or a scalar or (B, H, W) on the same device.
 
         Both sides are rounded alike, so a pixel that reaches the threshold is kept whatever the dtype; in float16 one
         that is short of it by less than two roundings (4.9e-4 between 0.5 and 1) may be kept too.

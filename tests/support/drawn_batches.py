@@ -38,8 +38,14 @@ def dataset(labeled: int = 5, unlabeled: int = 7, broken: int | None = None) -> 
 
 
 def batches(
-    data: Dataset, train: TrainOptions = TRAIN, *, seed: int = 1, start: int = 0, use_unlabeled: bool = True
+    data: Dataset,
+    train: TrainOptions = TRAIN,
+    *,
+    augment: AugmentOptions = AUGMENT,
+    seed: int = 1,
+    start: int = 0,
+    use_unlabeled: bool = True,
 ) -> list:
     options = DataOptions(dataset="scenes")
     keys = {"seed": seed, "start": start, "use_unlabeled": use_unlabeled, "device": torch.device("cpu")}
-    return list(training_batches(data, options, AUGMENT, train, **keys))
+    return list(training_batches(data, options, augment, train, **keys))

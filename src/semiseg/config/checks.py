@@ -142,6 +142,11 @@ class Options:
         for name, kind in types_of(type(self)).items():
             check_value(f"{self.section}.{name}", getattr(self, name), kind)
 
+    @property
+    def reads_class_pixels(self) -> bool:
+        """Whether the number of labelled pixels of each class has to be counted before the first step."""
+        return False
+
 
 FREE_ON_RESUME = {"resume": "free"}
 """Metadata of an option that changes nothing in the weights: it may differ when a run is resumed."""

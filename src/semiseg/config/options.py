@@ -10,7 +10,6 @@ from typing import Annotated, ClassVar, Literal
 from semiseg.config.checks import (
     COUNTED,
     FREE_ON_RESUME,
-    NOT_COUNTED,
     Count,
     CountFrom0,
     Options,
@@ -22,6 +21,7 @@ from semiseg.config.checks import (
     Weight,
 )
 from semiseg.config.checks import require as require
+from semiseg.config.loss import LossOptions as LossOptions
 from semiseg.config.network import NetworkOptions as NetworkOptions
 from semiseg.config.registry import check_name
 
@@ -129,6 +129,12 @@ class AugmentOptions(Options):
     """Probability of a horizontal flip."""
     flip_vertical: Share = 0.0
     """Probability of a vertical flip; for images without an up, as under a microscope."""
+    turn: Share = 0.0
+    """Probability of a quarter turn, to either side; for images without an up. With both flips at 0.5 and this at 0.5,
+    an image's eight positions are equally likely."""
+    focus: Share = 0.0
+    """Share of labelled crops that are drawn around a pixel of a class other than the mask's most common one; each
+    such class is equally likely. For rare classes and small objects; nnU-Net's is 0.33."""
     jitter_probability: Share = 0.8
     """Share of strong views whose colours are jittered."""
     brightness: Spread = 0.5
@@ -143,22 +149,6 @@ class AugmentOptions(Options):
     """Share of strong views without colour."""
     blur_probability: Share = 0.5
     """Share of strong views that are blurred, sigma 0.1 to 2 pixels."""
-
-
-@dataclass(frozen=True)
-class LossOptions(Options):
-    """The supervised loss, and in how many parts losses of full size are taken."""
-
-    section: ClassVar[str] = "loss"
-
-    kind: Literal["ce", "ohem"] = "ce"
-    """Plain cross-entropy (Eq. 5), or over hard pixels only (OHEM)."""
-    ohem_threshold: Annotated[float, Range(0, 1, above=True)] = field(default=0.7, metadata=NOT_COUNTED)
-    """OHEM keeps pixels whose true class has at most this probability..."""
-    ohem_min_kept: Count = field(default=100_000, metadata=NOT_COUNTED)
-    """...and at least so many of the batch's pixels; scale it with the batch (100,000 was for 2 crops of 513 x 513)."""
-    aux_weight: Weight = 0.4
-    """Weight of the auxiliary head's loss, where there is one."""
 
 
 @dataclass(frozen=True)

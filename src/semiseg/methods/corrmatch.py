@@ -29,7 +29,7 @@ from semiseg.methods.details.corrmatch_correlation import (
 )
 from semiseg.methods.method import Method, split_output
 from semiseg.parts.channel_dropout import with_dropped
-from semiseg.parts.losses import kept_divergence, share, supervised_loss
+from semiseg.parts.losses import kept_divergence, share
 from semiseg.parts.matching import match, mixed_strong_view, scaled
 from semiseg.parts.mixing import mix_label, paste
 from semiseg.parts.pseudo_labels import pseudo_label
@@ -70,8 +70,7 @@ class CorrMatch(Method):
         handed_on = self.correlation(on_strong, (len(strong.image),), clock).logits
 
         losses = self.supervised(on_labeled, labeled)
-        handed = correlation.logits[:first]
-        losses["correlation"] = supervised_loss(handed, labeled.label, self.context.loss, count=labeled.pixels)
+        losses["correlation"] = self.labeled_cross_entropy(correlation.logits[:first], labeled)
         weight = self.options.unlabeled_weight / 4
         unlabeled_losses = {
             "unlabeled": weight * self.match(on_strong.logits, strong.target),

@@ -17,6 +17,7 @@ from torch import Tensor
 from semiseg.config.methods.cutmix import CutMixOptions
 from semiseg.methods.method import split_output
 from semiseg.methods.teacher_method import TeacherMethod
+from semiseg.parts.adaptation import ClassAdaptation
 from semiseg.parts.losses import share, softmax_squared_distance
 from semiseg.parts.mixing import french_boxes, paste
 from semiseg.types import Clock, LabeledBatch, StepResult, UnlabeledBatch
@@ -28,20 +29,32 @@ class CutMix(TeacherMethod):
     Options = CutMixOptions
     options: CutMixOptions
 
+    def make_parts(self) -> None:
+        super().make_parts()
+        self.adaptation = ClassAdaptation(self.options, self.options.threshold, self.class_pixels)
+
     def consistency_step(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch, clock: Clock) -> StepResult:
         """Eq. 5, and the confidence-weighted squared difference on the mix."""
-        target = self.teacher(unlabeled.image).logits.float().softmax(1)  # (B, C, H, W)
+        logits = self.teacher(unlabeled.image).logits.float()
+        target = self.adaptation.logits(logits, unlabeled.valid).softmax(1)  # (B, C, H, W)
+        del logits  # as large as the target
         image = self.view(unlabeled.image, clock)
         boxes = french_boxes(image, clock.generator)
         image, target, valid = (paste(maps, boxes) for maps in (image, target, unlabeled.valid))
         together = torch.cat([labeled.image, image])
         self.teacher.observe(together)
         on_labeled, on_unlabeled = split_output(self.student(together), len(labeled.image))
-        confident = target.amax(1) >= self.options.threshold  # (B, H, W)
+        by_class = self.options.adapt == "thresholds"
+        limits = self.adaptation.limits(target.argmax(1)) if by_class else self.options.threshold
+        confident = target.amax(1) >= limits  # (B, H, W)
         losses = self.supervised(on_labeled, labeled)
         consistency = self.consistency(on_unlabeled.logits, target, confident, valid)
         losses["consistency"] = self.options.unlabeled_weight * consistency
         return StepResult(losses, {"kept": share(confident, valid)})
+
+    def after_step(self, clock: Clock) -> None:
+        super().after_step(clock)
+        self.adaptation.follow()
 
     def consistency(self, logits: Tensor, target: Tensor, confident: Tensor, valid: Tensor) -> Tensor:
         """The squared difference, scaled by the share of confident pixels of the batch, or masked pixel by pixel.

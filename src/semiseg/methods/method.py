@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from semiseg.config.options import AugmentOptions, LossOptions
-from semiseg.parts.losses import supervised_loss
+from semiseg.parts.losses import dice_loss, supervised_loss
 from semiseg.parts.predictor import Predictor
 from semiseg.parts.prototypes import Prototypes
 from semiseg.parts.segmentor import Segmentor
@@ -33,6 +33,8 @@ class MethodContext:
     """Number of unlabelled images; `UnlabeledBatch.index` points among them."""
     batch_unlabeled: int = 0
     """Unlabelled images in a step of all ranks."""
+    class_pixels: tuple[int, ...] | None = None
+    """Labelled pixels of each class, over all labelled images; needed by options whose `reads_class_pixels` is True."""
     another: Callable[[], Segmentor] | None = None
     """Makes a network like the student with another random start and the same pretrained weights (CPS, GCT)."""
 
@@ -63,6 +65,7 @@ class Method(nn.Module):
     prepare_at: int | None
     """The step before which the trainer calls `prepare`; None: never."""
     started: Tensor  # () bool, whether the warm-up has ended
+    class_pixels: Tensor | None  # (C,) int64, labelled pixels of each class; None where no option reads them
 
     def __init__(
         self, student: Segmentor, options: Any = None, context: MethodContext | None = None, **keywords: Any
@@ -88,10 +91,24 @@ class Method(nn.Module):
         self.warmup_steps = round(warmup * self.context.total_steps)
         self.prepare_at = self.warmup_steps if self.uses_unlabeled else None
         self.register_buffer("started", torch.tensor(False))
+        self.register_buffer("class_pixels", self._counted())
         self.make_parts()
 
     def make_parts(self) -> None:
         """Networks and memory beside the student: submodules and buffers. Called at the end of the constructor."""
+
+    def _counted(self) -> Tensor | None:
+        """The context's `class_pixels` where an option reads them. Raises ValueError where they are not given."""
+        if not (self.context.loss.reads_class_pixels or getattr(self.options, "reads_class_pixels", False)):
+            return None
+        counts, classes = self.context.class_pixels, self.student.num_classes
+        if counts is None or len(counts) != classes:
+            given = "not given" if counts is None else f"{len(counts)} numbers"
+            raise ValueError(
+                f"class_pixels is {given}, and loss.class_weights, loss.logit_adjust or method.adapt needs it: give "
+                f"class_pixels=(...), how many labelled pixels each of the {classes} classes has"
+            )
+        return torch.tensor(counts)
 
     def _with_keywords(
         self, options: Any, context: MethodContext, keywords: dict[str, Any]
@@ -171,13 +188,18 @@ class Method(nn.Module):
         return self.prototypes.health(self.context.classes)
 
     def supervised(self, output: SegmentationOutput, labeled: LabeledBatch) -> dict[str, Tensor]:
-        """The losses on labelled images: Eq. 5 and, where there is an auxiliary head, its own."""
-        options, count = self.context.loss, labeled.pixels
-        losses = {"supervised": supervised_loss(output.logits, labeled.label, options=options, count=count)}
+        """The losses on labelled images: Eq. 5, where there is an auxiliary head its own, and `loss.dice`."""
+        options = self.context.loss
+        losses = {"supervised": self.labeled_cross_entropy(output.logits, labeled)}
         if output.aux is not None:
-            aux = supervised_loss(output.aux, labeled.label, options=options, count=count)
-            losses["aux"] = options.aux_weight * aux
+            losses["aux"] = options.aux_weight * self.labeled_cross_entropy(output.aux, labeled)
+        if options.dice:
+            losses["dice"] = options.dice * dice_loss(output.logits, labeled.label)
         return losses
+
+    def labeled_cross_entropy(self, logits: Tensor, labeled: LabeledBatch) -> Tensor:
+        """Eq. 5 as the section `loss` has it, of logits (B, C, H, W) of the labelled images. Scalar"""
+        return supervised_loss(logits, labeled.label, self.context.loss, labeled.pixels, self.class_pixels)
 
     def supervised_step(self, labeled: LabeledBatch) -> StepResult:
         """A step that learns from labelled images alone."""

@@ -22,6 +22,7 @@ from torch import Tensor
 from semiseg.config.methods.prototype import PrototypeOptions
 from semiseg.methods.method import split_output
 from semiseg.methods.teacher_method import TeacherMethod
+from semiseg.parts.adaptation import ClassAdaptation
 from semiseg.parts.losses import kept_cross_entropy, share
 from semiseg.parts.mixing import mix_batch
 from semiseg.parts.predictor import Predictor
@@ -39,6 +40,7 @@ class Prototype(TeacherMethod):
     def make_parts(self) -> None:
         """The teacher and, unless they are off, the prototypes: K of each class in the space of the features."""
         super().make_parts()
+        self.adaptation = ClassAdaptation(self.options, self.options.threshold, self.class_pixels)
         if self.options.prototypes is not None:
             classes, channels = self.student.num_classes, self.student.feature_channels
             self.prototypes = Prototypes(classes, channels, self.options.prototypes)
@@ -58,7 +60,7 @@ class Prototype(TeacherMethod):
         image, pseudo = mix_batch(  # 3.3
             options.mix, options.mix_probability, image, pseudo, self.student.num_classes, clock.generator
         )
-        kept = pseudo.kept(options.threshold)  # (B, H, W), confidence >= tau
+        kept = pseudo.kept(self.adaptation.limits(pseudo.label))  # (B, H, W), confidence >= tau
 
         together = torch.cat([labeled.image, image])
         self.teacher.observe(together)  # BatchNorm statistics, with `teacher_bn: own` only
@@ -90,17 +92,19 @@ class Prototype(TeacherMethod):
     def after_step(self, clock: Clock) -> None:
         """The teacher follows the student, and the prototypes the features assigned to them; in either order."""
         super().after_step(clock)
+        self.adaptation.follow()
         if self.prototypes is not None and clock.step >= self.warmup_steps:
             self.prototypes.follow()  # Eq. 11
 
     def label(self, unlabeled: UnlabeledBatch) -> PseudoLabel:
         """Eq. 7: the teacher's class and its probability; without the linear predictor, the prototypes' (Table 4)."""
         output = self.teacher(unlabeled.image)
-        if self.options.linear:
-            return pseudo_label(output.logits, unlabeled.valid)
-        assert self.prototypes is not None, "one of the two predictors is there"
-        size = (unlabeled.image.shape[-2], unlabeled.image.shape[-1])
-        return pseudo_label(self.prototypes.predictor.dense_logits(output.features, size), unlabeled.valid)
+        logits = output.logits
+        if not self.options.linear:
+            assert self.prototypes is not None, "one of the two predictors is there"
+            size = (unlabeled.image.shape[-2], unlabeled.image.shape[-1])
+            logits = self.prototypes.predictor.dense_logits(output.features, size)
+        return pseudo_label(self.adaptation.logits(logits, unlabeled.valid), unlabeled.valid)
 
     @property
     def predictor(self) -> Predictor:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from semiseg.config.options import AugmentOptions
+from semiseg.parts.focus import focused, nearest_pixels
 from semiseg.runtime.distributed import own_rows, world_size
 from semiseg.runtime.precision import full_precision
 
@@ -69,33 +70,38 @@ def weak_view(
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Random resize, flip and crop of an image and its label together (the transform of U2PL and the paper, 4.1).
 
+    Beyond the paper: `augment.turn` turns the view by a quarter, and `augment.focus` places some of the labelled crops
+    around a class that is not the mask's most common one (`parts.focus`).
+
     One scale for both axes: as likely from U(scale_min, 1) as from U(1, scale_max). Where the crop is larger than the
     resized image, a frame goes around it, an odd pixel right or below; it is 0 in the image, `pad_label` in the label
     and False in `valid`. The label takes the nearest pixel by its middle; U2PL's rounds coordinates down, which moves a
     shrunk label by up to half a pixel against its image.
 
     image (H, W, 3) uint8, RGB; label (H, W) uint8, or None for an unlabelled image. rng: always the same number of
-    draws. Returns image (h, w, 3) uint8, label (h, w) uint8 or None, valid (h, w) bool; h x w is the crop. In bytes:
-    `normalise` follows on the device, so that a quarter of the numbers' size is carried there.
+    draws for the same options. Returns image (h, w, 3) uint8, label (h, w) uint8 or None, valid (h, w) bool; h x w is
+    the crop. In bytes: `normalise` follows on the device, so that a quarter of the numbers' size is carried there.
     """
     import cv2
 
     frame = (options.crop_height, options.crop_width)
     size = _scaled(image.shape[:2], options, rng)
     flips = rng.random(2) < (options.flip, options.flip_vertical)
-    window = tuple(_window(length, crop, rng) for length, crop in zip(size, frame, strict=True))
+    turns = _turns(options, rng)
+    crop = (frame[1], frame[0]) if turns else frame
+    window = tuple(_window(length, side, rng) for length, side in zip(size, crop, strict=True))
+    if options.focus and label is not None:
+        window = focused(label, size, crop, window, share=options.focus, rng=rng)
 
     # The whole image is resized, not the crop's part of it, which would have other bilinear weights; even for the
     # largest photographs it takes a few milliseconds, a fraction of their decoding.
     resized = cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
-    pixels = _mirrored(resized[window], flips)
+    pixels = _moved(resized[window], flips, turns)
     view = _framed(pixels, frame, 0)  # (h, w, 3)
     valid = _framed(np.ones(pixels.shape[:2], bool), frame, False)  # (h, w)
     if label is None:
         return torch.from_numpy(view), None, torch.from_numpy(valid)
-    rows, columns = (_nearest(*lengths)[part] for *lengths, part in zip(label.shape, size, window, strict=True))
-    nearest = label.take(columns, 1).take(rows, 0)  # one side after the other: a fifth of the time of both at once
-    target = _framed(_mirrored(nearest, flips), frame, pad_label)  # (h, w)
+    target = _framed(_moved(nearest_pixels(label, size, window), flips, turns), frame, pad_label)  # (h, w)
     return torch.from_numpy(view), torch.from_numpy(target), torch.from_numpy(valid)
 
 
@@ -170,15 +176,18 @@ def _window(length: int, crop: int, rng: np.random.Generator) -> slice:
     return slice(start, min(start + crop, length))
 
 
-def _nearest(length: int, resized: int) -> NDArray[np.int64]:
-    """For each pixel of the resized side, the pixel of the original under its middle: where bilinear has it, too."""
-    return (2 * np.arange(resized) + 1) * length // (2 * resized)
+def _turns(options: AugmentOptions, rng: np.random.Generator) -> int:
+    """Quarter turns of a view: 0, or 1 or 3 with the probability `turn`. Nothing is drawn where they are off."""
+    if not options.turn:
+        return 0
+    chance, side = rng.random(2)
+    return (1 if side < 0.5 else 3) if chance < options.turn else 0
 
 
-def _mirrored(array: NDArray, flips: NDArray[np.bool_]) -> NDArray:
-    """(H, W, ...) flipped. To flip the window is to flip the image: the window is uniform over it."""
+def _moved(array: NDArray, flips: NDArray[np.bool_], turns: int) -> NDArray:
+    """(H, W, ...) flipped, then turned. To flip the window is to flip the image: the window is uniform over it."""
     horizontal, vertical = flips
-    return array[:: -1 if vertical else 1, :: -1 if horizontal else 1]
+    return np.rot90(array[:: -1 if vertical else 1, :: -1 if horizontal else 1], turns)
 
 
 def _framed(array: NDArray, size: tuple[int, int], value: float) -> NDArray:

@@ -28,22 +28,25 @@ def share(mask: Tensor, of: Tensor) -> Tensor:
     return sum_over_ranks_((mask & of).sum()) / sum_over_ranks_(of.sum()).clamp(min=1)
 
 
-def cross_entropy(logits: Tensor, label: Tensor, count: Tensor | None = None) -> Tensor:
+def cross_entropy(logits: Tensor, label: Tensor, count: Tensor | None = None, weight: Tensor | None = None) -> Tensor:
     """Mean cross-entropy over the pixels that are not IGNORE (Eq. 5 and 6). Scalar
 
     logits (B, C, H, W) and label (B, H, W), or (N, C) and (N,). Without such a pixel: 0, with a gradient of 0.
     count: what the sum is divided by, where it is not the number of these pixels (`LabeledBatch.pixels`).
+    weight: (C,), of each pixel's loss by its label; the sum of weighted losses has the same divisor.
     """
-    total = F.cross_entropy(logits.float(), label, ignore_index=IGNORE, reduction="sum")
+    total = F.cross_entropy(logits.float(), label, weight, ignore_index=IGNORE, reduction="sum")
     return total / (pixel_count(label != IGNORE) if count is None else count)
 
 
-def ohem_cross_entropy(logits: Tensor, label: Tensor, threshold: float, min_kept: int) -> Tensor:
+def ohem_cross_entropy(
+    logits: Tensor, label: Tensor, threshold: float, min_kept: int, weight: Tensor | None = None
+) -> Tensor:
     """Cross-entropy over hard pixels: mean over pixels whose true class has probability <= max(threshold, q). Scalar
 
     q is the min_kept-th smallest such probability in the batch, so at least min_kept pixels stay; all of them when the
     batch has fewer, because IGNORE counts as probability 1 here. Online hard example mining as U2PL and the authors'
-    release have it. Without a pixel: 0.
+    release have it. Without a pixel: 0. weight: (C,), of the kept pixels' losses; the choice does not see it.
     """
     pixel_loss = F.cross_entropy(logits.float(), label, ignore_index=IGNORE, reduction="none").flatten()
     valid = (label != IGNORE).flatten()
@@ -52,14 +55,79 @@ def ohem_cross_entropy(logits: Tensor, label: Tensor, threshold: float, min_kept
     smallest = joined(probability.topk(min(min_kept, probability.numel()), largest=False, sorted=False).values)
     kth = smallest.kthvalue(min(min_kept, smallest.numel())).values
     hard = valid & (probability <= kth.clamp(min=threshold))
+    if weight is not None:
+        pixel_loss = pixel_loss * weight.take(label.masked_fill(label == IGNORE, 0)).flatten()
     return (pixel_loss * hard).sum() / pixel_count(hard)
 
 
-def supervised_loss(logits: Tensor, label: Tensor, options: LossOptions, count: Tensor | None = None) -> Tensor:
-    """The supervised loss the options name. Scalar. `count` as in `cross_entropy`; OHEM counts what it keeps."""
+def supervised_loss(
+    logits: Tensor,
+    label: Tensor,
+    options: LossOptions,
+    count: Tensor | None = None,
+    class_pixels: Tensor | None = None,
+) -> Tensor:
+    """The cross-entropy the options name. Scalar. `count` as in `cross_entropy`; OHEM counts what it keeps.
+
+    class_pixels: (C,), the labelled pixels of each class in all labelled images, for the options that need them.
+    """
+    weight = None
+    if options.reads_class_pixels:
+        assert class_pixels is not None, "a method with these options has counted"
+        if options.logit_adjust:
+            shift = options.logit_adjust * log_shares(class_pixels)  # (C,)
+            logits = logits.float() + shift.view(-1, *[1] * (logits.ndim - 2))
+        if options.class_weights != "none":
+            weight = class_weights(class_pixels, options.class_weights)
     if options.kind == "ohem":
-        return ohem_cross_entropy(logits, label, options.ohem_threshold, options.ohem_min_kept)
-    return cross_entropy(logits, label, count)
+        return ohem_cross_entropy(logits, label, options.ohem_threshold, options.ohem_min_kept, weight)
+    return cross_entropy(logits, label, count, weight)
+
+
+def class_weights(class_pixels: Tensor, kind: str) -> Tensor:
+    """What a labelled pixel of each class weighs; the mean over all labelled pixels is 1. (C,) float32
+
+    class_pixels: (C,) whole numbers. `sqrt`: in proportion to share^(-1/2). `effective`: to 1 / E, with the effective
+    number of samples E = (1 - beta^n) / (1 - beta) of n pixels (Cui et al. 2019, Eq. 2). The paper leaves beta open; it
+    is 1 - 1 / N here, N the mean number of pixels of a class that has some, so that nothing depends on the pictures'
+    size: classes far rarer than the mean weigh about 1 / share, and those far more common all alike. A class without a
+    pixel weighs 1.
+    """
+    pixels = class_pixels.double()
+    share = pixels / pixels.sum().clamp(min=1)
+    if kind == "sqrt":
+        inverse = share.rsqrt()
+    else:
+        assert kind == "effective", kind
+        rest = (pixels > 0).sum() / pixels.sum().clamp(min=1)  # 1 - beta
+        inverse = rest / (1 - (1 - rest) ** pixels)
+    inverse = torch.where(pixels > 0, inverse, 0.0)
+    return torch.where(pixels > 0, inverse / (share * inverse).sum(), 1.0).float()
+
+
+def log_shares(class_pixels: Tensor) -> Tensor:
+    """Logarithm of each class's share of the labelled pixels, log pi in Menon et al. 2021, Eq. 10. (C,) float32
+
+    Of a class without a pixel 0, as if all were of it: so nothing raises its logits, which no label would lower again.
+    """
+    share = class_pixels.double() / class_pixels.sum().clamp(min=1)
+    return torch.where(class_pixels > 0, share.log(), 0.0).float()
+
+
+def dice_loss(logits: Tensor, label: Tensor) -> Tensor:
+    """1 - 2 sum(p t) / (sum(p^2) + sum(t^2)), mean over every class that an image shows, of all images. Scalar
+
+    The sums are over the pixels of one image that are not IGNORE; p is the softmax and t is 1 where the label is the
+    class (Milletari et al. 2016). logits (B, C, H, W), label (B, H, W). Without a labelled pixel: 0.
+    """
+    probability = logits.float().softmax(1) * (label != IGNORE)[:, None]  # (B, C, H, W)
+    target = label[:, None] == torch.arange(logits.shape[1], device=label.device)[:, None, None]  # (B, C, H, W)
+    size = target.sum((2, 3))  # (B, C)
+    overlap = (probability * target).sum((2, 3))
+    loss = 1 - 2 * overlap / (probability.square().sum((2, 3)) + size).clamp(
+        min=1
+    )  # a class that is shown has size >= 1
+    return (loss * (size > 0)).sum() / pixel_count(size > 0)
 
 
 def unlabeled_denominator(kept: Tensor, valid: Tensor, denominator: str) -> Tensor:

@@ -22,6 +22,33 @@ def pseudo_label(logits: Tensor, valid: Tensor) -> PseudoLabel:
     return PseudoLabel(label.byte(), confidence.half(), valid)
 
 
+def aligning_shift(seen: Tensor, class_pixels: Tensor) -> Tensor:
+    """What is added to logits so that their softmax becomes p x share / seen, normalised again. (C,) float32
+
+    Distribution alignment of ReMixMatch (Berthelot et al., ICLR 2020, 3.1). seen: (C,), mean probability of each class
+    on unlabelled images; class_pixels: (C,) labelled pixels. A class without a labelled pixel gets -inf.
+    """
+    ratio = class_pixels.double() / class_pixels.sum().clamp(min=1) / seen.double().clamp(min=1e-6)
+    return ratio.log().float()
+
+
+def class_thresholds(sure: Tensor, class_pixels: Tensor, threshold: float) -> Tensor:
+    """A threshold for each class: lower where few pixels are confident yet. (C,) float32
+
+    Curriculum pseudo-labelling of FlexMatch (Zhang et al., NeurIPS 2021): beta / (2 - beta) x threshold, beta being
+    how well a class is learnt, over the best learnt one's, or over the share of all pixels that are not confident where
+    this is greater. FlexMatch counts the confident predictions of a class, because its classes are equally common; here
+    they are divided by the class's share of labelled pixels, and at most 1.
+
+    sure: (C,), share of unlabelled pixels that are confidently of each class; class_pixels: (C,) labelled pixels. A
+    class without a labelled pixel has the threshold itself.
+    """
+    expected = class_pixels.double() / class_pixels.sum().clamp(min=1)
+    learnt = torch.where(expected > 0, sure.double() / expected, 1.0).clamp(max=1)
+    beta = learnt / torch.maximum(learnt.max(), 1 - sure.double().sum())
+    return (threshold * beta / (2 - beta)).float()
+
+
 @torch.no_grad()
 def calibrated_fusion(logits: Tensor, others: Tensor, valid: Tensor, temperature: float) -> Tensor:
     """One class distribution from two sources whose logits differ in scale (PseudoSeg, Zou et al. 2021, 3.2).

@@ -19,6 +19,7 @@ from semiseg.config.options import require
 from semiseg.config.recipe import Config, config_text, config_to_dict
 from semiseg.config.registry import CUSTOM
 from semiseg.data import open_dataset, split_in_words
+from semiseg.data.class_pixels import count_class_pixels
 from semiseg.data.damage import require_whole
 from semiseg.data.dataset import Dataset, ImageSet, check_same_lists
 from semiseg.data.loading import PartnerLoader, Views, labeled_images, training_batches
@@ -94,7 +95,9 @@ def build_experiment(
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
     dataset = open_dataset(config.data, METHODS[config.method].uses_unlabeled, dataset)
-    made = {"network": network, "first_steps": first_steps}
+    made: dict[str, Any] = {"network": network, "first_steps": first_steps}
+    if weights and (config.loss.reads_class_pixels or config.method_options.reads_class_pixels):
+        made["class_pixels"] = count_class_pixels(dataset.labeled, len(dataset.classes))
     method = build_method(config, dataset.classes, weights, len(dataset.unlabeled), **made).to(device)
     return Experiment(config, dataset, with_shared_statistics(method, device), device)
 
@@ -107,10 +110,12 @@ def build_method(
     *,
     network: Network | None = None,
     first_steps: int | None = None,
+    class_pixels: tuple[int, ...] | None = None,
 ) -> Method:
     """Network and method of a config, on the CPU, started from config.seed; `unlabeled` images are there to train on.
 
-    With `weights` False the encoder is left random. Raises ValueError for a network that cannot be had, or crops that a
+    With `weights` False the encoder is left random, and `class_pixels`, the labelled pixels of each class, are for a
+    checkpoint to fill too. Raises ValueError for a network that cannot be had, or crops that a
     ViT cannot cut into patches.
     """
     torch.manual_seed(config.seed)
@@ -127,7 +132,9 @@ def build_method(
         return made
 
     steps = first_steps or config.train.steps  # warm-up is a share of these
-    sizes = {"num_unlabeled": unlabeled, "batch_unlabeled": config.train.batch_unlabeled}
+    if not weights:
+        class_pixels = (1,) * len(classes)
+    sizes = {"num_unlabeled": unlabeled, "class_pixels": class_pixels, "batch_unlabeled": config.train.batch_unlabeled}
     context = MethodContext(classes, steps, config.seed, config.loss, config.augment, another=another, **sizes)
     return METHODS[config.method](another(), config.method_options, context)
 

@@ -48,7 +48,8 @@ def gradient_norms(losses: Mapping[str, Tensor], method: Method) -> dict[str, di
 def views_of_labels(method: Method, labeled: LabeledBatch) -> dict[str, dict[str, float]]:
     """How the student, and its teacher where it has one, see a labelled batch, in eval mode.
 
-    `loss` is Eq. 5 as `loss.kind` says, `feature_norm` the mean length of the features, over pixels. One rank's own.
+    `loss` is Eq. 5 as the section `loss` has it, `feature_norm` the mean length of the features, over pixels. One
+    rank's own.
     """
     networks: dict[str, Segmentor] = {"student": method.student}
     if method.labeler is not method.student:
@@ -59,6 +60,6 @@ def views_of_labels(method: Method, labeled: LabeledBatch) -> dict[str, dict[str
 def _view(network: Segmentor, method: Method, labeled: LabeledBatch) -> dict[str, float]:
     with eval_mode(network):
         output = network(labeled.image)
-    valid = (labeled.label != IGNORE).sum()
-    loss = supervised_loss(output.logits, labeled.label, options=method.context.loss, count=valid.clamp_min(1))
+    count = (labeled.label != IGNORE).sum().clamp_min(1)
+    loss = supervised_loss(output.logits, labeled.label, method.context.loss, count, method.class_pixels)
     return {"loss": float(loss), "feature_norm": float(output.features.float().norm(dim=1).mean())}

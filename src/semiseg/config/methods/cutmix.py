@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from semiseg.config.checks import NOT_COUNTED, Share
-from semiseg.config.methods.shared import TeacherOptions
+from semiseg.config.methods.shared import AdaptOptions, TeacherOptions
 
 
 @dataclass(frozen=True)
-class CutMixOptions(TeacherOptions):
+class CutMixOptions(AdaptOptions, TeacherOptions):
     """CutMix-Seg (French et al. 2020)."""
 
     threshold: Share = field(default=0.97, metadata=NOT_COUNTED)

@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field
 
 from semiseg.config.checks import NOT_COUNTED, Share, ShareBelowOne, require
-from semiseg.config.methods.shared import Denominator, MixOptions
+from semiseg.config.methods.shared import AdaptOptions, Denominator, MixOptions
 from semiseg.config.prototypes import PrototypesOptions
 
 
 @dataclass(frozen=True)
-class PrototypeOptions(MixOptions):
+class PrototypeOptions(AdaptOptions, MixOptions):
     """Prototype-based consistency regularization (Xu et al., NeurIPS 2022)."""
 
     warmup: ShareBelowOne = field(default=0.0125, metadata=NOT_COUNTED)

@@ -55,6 +55,22 @@ class PrototypesBeside(Options):
 
 
 @dataclass(frozen=True)
+class AdaptOptions(Options):
+    """What a method has whose pseudo-labels can make up for rare classes; the papers' methods do not."""
+
+    adapt: Literal["none", "distribution", "thresholds"] = field(default="none", metadata=NOT_COUNTED)
+    """`distribution`: the teacher's probabilities are scaled so that their mean becomes the classes' shares of labelled
+    pixels (ReMixMatch); `thresholds`: a class with few confident pixels has a lower threshold (FlexMatch)."""
+    adapt_momentum: ShareBelowOne = field(default=0.99, metadata=NOT_COUNTED)
+    """What `adapt` has seen of each class keeps this share of itself per step."""
+
+    @property
+    def reads_class_pixels(self) -> bool:
+        """With `adapt`."""
+        return self.adapt != "none"
+
+
+@dataclass(frozen=True)
 class TeacherOptions(UnlabeledOptions):
     """What every method with an averaged teacher has."""
 
