@@ -1,4 +1,4 @@
-"""The worst pictures of an evaluation, as a sheet and on a page: photograph, truth, prediction, and where they differ."""
+"""The worst pictures of an evaluation, as a sheet and on a page: photograph, truth, prediction and errors."""
 
 from __future__ import annotations
 

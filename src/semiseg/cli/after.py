@@ -62,10 +62,12 @@ def evaluate(
         print(*(printable(f"{key}: {value}") for key, value in flatten(scores).items()), sep="\n")
         return 0
     _refuse(of_run, "is of the run's own images; pictures of --images are scored with the model in RUN/model: leave it")
-    from semiseg import front
+    if images is None or masks is None:
+        raise ValueError("--images and --masks belong together: name both folders")
+    from semiseg.analysis import own_pictures
 
-    given = {name.removeprefix("--"): value for name, value in of_own.items() if value is not None}
-    return _print_own(front.evaluate(run, images=images, masks=masks, evaluation=evaluation, **given))
+    given: dict[str, Any] = {name.removeprefix("--"): value for name, value in of_own.items() if value is not None}
+    return _print_own(own_pictures.evaluate_pictures(run, images, masks, **given, evaluation=evaluation))
 
 
 def _refuse(given: dict[str, Any], why: str) -> None:

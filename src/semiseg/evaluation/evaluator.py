@@ -156,8 +156,8 @@ class Evaluator:
         """Score the first `limit` images (None: all); `progress(done, of)` is called after each.
 
         `seen` is given each image's index, the headline's prediction and the label, both (H, W) int64, as they are
-        scored. Several processes share the images, and each gets the scores of all; with `per_image` the counts of every single
-        image too. Raises ValueError where no image has a labelled pixel.
+        scored. Several processes share the images, and each gets the scores of all; with `per_image` the counts of
+        every single image too. Raises ValueError where no image has a labelled pixel.
         """
         count = min(limit or len(self.images), len(self.images))
         own = range(rank(), count, world_size())

@@ -1,0 +1,62 @@
+"""Which of many images to take: doubtful ones, none like another or like what is already labelled."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+NEAR = 0.05
+"""Of the typical distance between images: two that are nearer are near-duplicates, and one of them is enough."""
+_AT_ONCE = 2**26  # numbers of a block of distances
+
+Floats = NDArray[np.float32]
+
+
+def standardised(*groups: Floats) -> list[Floats]:
+    """The groups (N, D), (M, D), ... less the mean of all, channel by channel over its standard deviation, over root D.
+
+    A channel that does not vary is 0. The typical distance between two images is then about the root of 2.
+    """
+    every = np.concatenate(groups).astype(np.float64)
+    mean, deviation = every.mean(0), every.std(0)
+    varies = deviation > 1e-6 * (np.abs(mean) + 1e-6)
+    factor = np.divide(1.0, deviation * np.sqrt(every.shape[1]), out=np.zeros_like(mean), where=varies)
+    return [((each - mean) * factor).astype(np.float32) for each in groups]
+
+
+def nearest(vectors: Floats, centres: Floats) -> Floats:
+    """Distance of each vector (N, D) to the nearest of `centres` (M, D); infinite without any. (N,)"""
+    found = np.full(len(vectors), np.inf, np.float32)
+    step = max(1, _AT_ONCE // max(1, vectors.shape[1]))
+    for first in range(0, len(vectors), step):
+        block = vectors[first : first + step]
+        for centre in centres:
+            np.minimum(
+                found[first : first + step], np.linalg.norm(block - centre, axis=1), out=found[first : first + step]
+            )
+    return found
+
+
+def choose(
+    doubt: NDArray[np.float64], vectors: Floats, labelled: Floats, count: int, avoided: Floats | None = None
+) -> list[tuple[int, float]]:
+    """At most `count` images (N,), one after the other, each with its score when it was taken.
+
+        score of an image = its doubt x root of its distance to the nearest image that is labelled or was taken before
+
+    vectors (N, D), labelled (M, D) and avoided are as `standardised` makes them. Equal scores go to the first.
+    Near-duplicates of what is labelled, avoided or taken are never taken, so there may be fewer than `count`.
+    """
+    distance = nearest(vectors, labelled)
+    free = np.ones(len(vectors), np.bool_) if avoided is None else nearest(vectors, avoided) > NEAR * np.sqrt(2)
+    taken: list[tuple[int, float]] = []
+    while len(taken) < count:
+        free &= distance > NEAR * np.sqrt(2)
+        if not free.any():
+            break
+        score = np.where(free, doubt * np.sqrt(np.where(np.isfinite(distance), distance, 1.0)), -1.0)
+        best = int(score.argmax())
+        taken.append((best, float(score[best])))
+        free[best] = False
+        distance = np.minimum(distance, np.linalg.norm(vectors - vectors[best], axis=1))
+    return taken
