@@ -38,17 +38,17 @@ def nearest(vectors: Floats, centres: Floats) -> Floats:
 
 
 def choose(
-    doubt: NDArray[np.float64], vectors: Floats, labelled: Floats, count: int, avoided: Floats | None = None
+    doubt: NDArray[np.float64], vectors: Floats, labelled: Floats, count: int, avoided: Floats
 ) -> list[tuple[int, float]]:
     """At most `count` images (N,), one after the other, each with its score when it was taken.
 
         score of an image = its doubt x root of its distance to the nearest image that is labelled or was taken before
 
-    vectors (N, D), labelled (M, D) and avoided are as `standardised` makes them. Equal scores go to the first.
+    vectors (N, D), labelled (M, D) and avoided (L, D) are as `standardised` makes them. Equal scores go to the first.
     Near-duplicates of what is labelled, avoided or taken are never taken, so there may be fewer than `count`.
     """
     distance = nearest(vectors, labelled)
-    free = np.ones(len(vectors), np.bool_) if avoided is None else nearest(vectors, avoided) > NEAR * np.sqrt(2)
+    free = nearest(vectors, avoided) > NEAR * np.sqrt(2)
     taken: list[tuple[int, float]] = []
     while len(taken) < count:
         free &= distance > NEAR * np.sqrt(2)

@@ -102,7 +102,8 @@ def suggest(
     """
     check_value("count", count, Count)
     model = load_model(run, network=network)
-    pool, labelled = _sets(run, images, root, dataset)
+    folder = out or run / "suggest"
+    pool, labelled = _sets(run, images, root, dataset, folder / SHEET)
     measure, failed = Measure(model.to(pick_device("auto"))), dict[str, str]()
     seen = [[each for _, each in _measured(measure, one, f"{one.name} images", {}, console)] for one in labelled]
     own = _measured(measure, pool, "images without masks", failed, console)
@@ -110,15 +111,17 @@ def suggest(
     own.sort(key=lambda pair: pool.names[pair[0]])
     nothing = np.zeros((0, len(own[0][1].vector)), np.float32)
     groups = [[each for _, each in own], *seen]
-    vectors, *others = standardised(*(np.stack([each.vector for each in group]) for group in groups if group))
-    labels, avoided = (others[0] if others else nothing), (np.concatenate(others[1:]) if others[1:] else None)
-    taken = choose(np.array([each.doubt for _, each in own]), vectors, labels, count, avoided)
+    stacks = [np.stack([each.vector for each in group]) if group else nothing for group in groups]
+    vectors, labels, *avoided = standardised(*stacks, *([] if seen else [nothing]))
+    taken = choose(
+        np.array([each.doubt for _, each in own]), vectors, labels, count, np.concatenate([nothing, *avoided])
+    )
     chosen = tuple(
         Suggestion(rank, pool.names[index], _path(pool, index), score, doubt.doubt, _why(doubt, model.classes))
         for rank, (place, score) in enumerate(taken, 1)
         for index, doubt in [own[place]]
     )
-    found = Suggestions(chosen, len(own), failed, out or run / "suggest")
+    found = Suggestions(chosen, len(own), failed, folder)
     _write_table(found)
     write_sheet(
         found.folder / SHEET, pool, [own[place][0] for place, _ in taken], [each.why for each in chosen], measure
@@ -127,12 +130,12 @@ def suggest(
 
 
 def _sets(
-    run: Path, images: Path | None, root: Path | None, dataset: Dataset | None
+    run: Path, images: Path | None, root: Path | None, dataset: Dataset | None, sheet: Path
 ) -> tuple[ImageSet, tuple[ImageSet, ...]]:
     """The images to choose among, at native size, and the run's images with masks."""
     config = run / CONFIG
     if images is not None and dataset is None and not config.is_file():
-        return _folder(images, ()), ()
+        return _folder(images, (), sheet), ()
     options = load_config(config).data
     options = replace(options, cache=False, scale=1.0, root=options.root if root is None else root)
     try:
@@ -141,15 +144,15 @@ def _sets(
         if images is None:
             raise
         log.warning("images like the run's labelled ones may be suggested, for these cannot be opened: %s", error)
-        return _folder(images, ()), ()
+        return _folder(images, (), sheet), ()
     labelled = tuple(each for each in (opened.labeled, opened.val, opened.test) if each is not None)
-    return opened.unlabeled if images is None else _folder(images, labelled), labelled
+    return opened.unlabeled if images is None else _folder(images, labelled, sheet), labelled
 
 
-def _folder(images: Path, labelled: Sequence[ImageSet]) -> FileSet:
-    """The pictures below a folder, without the files that are labelled already."""
+def _folder(images: Path, labelled: Sequence[ImageSet], sheet: Path) -> FileSet:
+    """The pictures below a folder, without the files that are labelled already, and without the contact sheet."""
     endings = picture_endings(images)
-    known = {
+    known = {sheet.resolve()} | {
         path.resolve() for each in labelled for index in range(len(each)) if (path := _path(each, index)) is not None
     }
     paths = {name: images / (name + ending) for name, ending in endings.items()}

@@ -95,7 +95,8 @@ def _print_own(document: dict[str, Any]) -> int:
     print(printable(document["out"] / "evaluation.html"))
     failed = document["failed"]
     if failed:
-        print(f"semiseg: {len(failed)} files cannot be read and were left out:", file=sys.stderr)
+        were = "file cannot be read and was" if len(failed) == 1 else "files cannot be read and were"
+        print(f"semiseg: {len(failed)} {were} left out:", file=sys.stderr)
         print(*map(printable, failed.values()), sep="\n", file=sys.stderr)
     return 1 if failed else 0
 
@@ -139,6 +140,7 @@ def suggest(
     found = suggesting.suggest(run, count, images=images, out=out, root=root)
     print(*map(printable, found.lines()), sep="\n")
     if found.failed:
-        print(f"semiseg: {len(found.failed)} images cannot be read and were left out:", file=sys.stderr)
+        were = "image cannot be read and was" if len(found.failed) == 1 else "images cannot be read and were"
+        print(f"semiseg: {len(found.failed)} {were} left out:", file=sys.stderr)
         print(*map(printable, found.failed.values()), sep="\n", file=sys.stderr)
     return 1 if found.failed else 0
