@@ -57,8 +57,9 @@ def evaluate(
         _refuse(of_own, "is for pictures of your own: name them with --images and --masks, or leave it out")
         from semiseg.training import finished as runs
 
-        chosen = {"checkpoint": checkpoint or "best", "subset": subset or "val"}
-        scores = runs.evaluate(run, **chosen, evaluation=evaluation, root=root)
+        scores = runs.evaluate(
+            run, checkpoint=checkpoint or "best", subset=subset or "val", evaluation=evaluation, root=root
+        )
         print(*(printable(f"{key}: {value}") for key, value in flatten(scores).items()), sep="\n")
         return 0
     _refuse(of_run, "is of the run's own images; pictures of --images are scored with the model in RUN/model: leave it")
