@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 NEAR = 0.05
 """Of the typical distance between images: two that are nearer are near-duplicates, and one of them is enough."""
-_AT_ONCE = 2**26  # numbers of a block of distances
+_AT_ONCE = 2**22  # numbers of a block of distances
+_CHANNELS = 16  # in float64 at a time
 
 Floats = NDArray[np.float32]
 
@@ -17,11 +18,17 @@ def standardised(*groups: Floats) -> list[Floats]:
 
     A channel that does not vary is 0. The typical distance between two images is then about the root of 2.
     """
-    every = np.concatenate(groups).astype(np.float64)
-    mean, deviation = every.mean(0), every.std(0)
-    varies = deviation > 1e-6 * (np.abs(mean) + 1e-6)
-    factor = np.divide(1.0, deviation * np.sqrt(every.shape[1]), out=np.zeros_like(mean), where=varies)
-    return [((each - mean) * factor).astype(np.float32) for each in groups]
+    made = [each.astype(np.float32) for each in groups]
+    channels = groups[0].shape[1]
+    for first in range(0, channels, _CHANNELS):
+        part = slice(first, first + _CHANNELS)
+        every = np.concatenate([each[:, part] for each in groups]).astype(np.float64)
+        mean, deviation = every.mean(0), every.std(0)
+        varies = deviation > 1e-6 * (np.abs(mean) + 1e-6)
+        factor = np.divide(1.0, deviation * np.sqrt(channels), out=np.zeros_like(mean), where=varies)
+        for each, source in zip(made, groups, strict=True):
+            each[:, part] = (source[:, part] - mean) * factor
+    return made
 
 
 def nearest(vectors: Floats, centres: Floats) -> Floats:
@@ -58,5 +65,5 @@ def choose(
         best = int(score.argmax())
         taken.append((best, float(score[best])))
         free[best] = False
-        distance = np.minimum(distance, np.linalg.norm(vectors - vectors[best], axis=1))
+        distance = np.minimum(distance, nearest(vectors, vectors[best : best + 1]))
     return taken

@@ -104,9 +104,9 @@ def suggest(
     model = load_model(run, network=network)
     folder = out or run / "suggest"
     pool, labelled = _sets(run, images, root, dataset, folder / SHEET)
-    measure, failed = Measure(model.to(pick_device("auto"))), dict[str, str]()
-    seen = [[each for _, each in _measured(measure, one, f"{one.name} images", {}, console)] for one in labelled]
-    own = _measured(measure, pool, "images without masks", failed, console)
+    measure = Measure(model.to(pick_device("auto")))
+    seen = [[each for _, each in _measured(measure, one, f"{one.name} images", console)[0]] for one in labelled]
+    own, failed = _measured(measure, pool, "images without masks", console)
     require(len(own) > 0, f"none of the {len(pool)} images can be read. The first: {next(iter(failed.values()), '')}")
     own.sort(key=lambda pair: pool.names[pair[0]])
     nothing = np.zeros((0, len(own[0][1].vector)), np.float32)
@@ -168,13 +168,14 @@ def _path(images: ImageSet, index: int) -> Path | None:
 
 
 def _measured(
-    measure: Measure, images: ImageSet, title: str, failed: dict[str, str], console: Console | None
-) -> list[tuple[int, Doubt]]:
-    """(index, doubt) of every image that can be measured; the others are written into `failed`. Says how long it takes.
+    measure: Measure, images: ImageSet, title: str, console: Console | None
+) -> tuple[list[tuple[int, Doubt]], dict[str, str]]:
+    """(index, doubt) of every image that can be measured, and the others' reasons by name. Says how long it takes.
 
     The first image pays for what is made once, so it is not timed.
     """
     found: list[tuple[int, Doubt]] = []
+    failed: dict[str, str] = {}
     with Progress(title, len(images), console=console) as bar:
         began = time.monotonic()
         for done, (index, pixels) in enumerate(each_image(images), 1):
@@ -190,7 +191,7 @@ def _measured(
                 seconds = (time.monotonic() - began) / (done - 1) * (len(images) - done)
                 bar.say(f"{len(images):,} {title} to look at: about {seconds / 60:.0f} min")
             bar.step(done, {})
-    return found
+    return found, failed
 
 
 def _why(doubt: Doubt, classes: Sequence[str]) -> str:
