@@ -1,11 +1,11 @@
 """Whether the images that `suggest` names teach more than images drawn at random, on drawn scenes.
 
-    python benchmarks/suggest.py OUT --seeds 0-9       # 8 s of one core a training, four trainings a seed
+    python benchmarks/suggest.py OUT --seeds 0-9       # 8 s of one core a training, five trainings a seed
     python benchmarks/suggest.py OUT --table           # the table of all seeds in OUT so far
 
-Each seed draws other scenes. A supervised model learns from a few of them; ten unlabelled ones are suggested with it,
-and ten are drawn at random, `--draws` times; a new model learns from the few and these ten, under the same options. The
-masks of the ten are the drawn ones. What is in OUT is not computed again.
+Each seed draws other scenes. A supervised model learns from a few of them. Ten unlabelled ones are suggested with it,
+and ten are drawn at random, `--draws` times. New models learn from the few and these ten, under the same options, and
+as many from the suggested ten. The masks of the ten are the drawn ones. What is in OUT is not computed again.
 """
 
 import argparse
@@ -56,8 +56,8 @@ def one_seed(seed: int, out: Path, draws: int, training: dict[str, object], scen
     """The scores of one seed: of the few labels, with the suggested ten, and with each draw of ten."""
     scenes = replace(scenes, seed=seed)
 
-    def train(name: str, added: list[int]) -> semiseg.Run:
-        place = {"run": out / f"{seed}-{name}", "seed": seed}
+    def train(name: str, added: list[int], number: int = 0) -> semiseg.Run:
+        place = {"run": out / f"{seed}-{name}", "seed": seed + 1000 * number}
         return semiseg.train("demo", dataset=dataset(scenes, added), console=QUIET, resume=True, **training, **place)
 
     first = train("few", [])
@@ -68,8 +68,8 @@ def one_seed(seed: int, out: Path, draws: int, training: dict[str, object], scen
     return {
         "seed": seed,
         "few": score(first),
-        "suggested": score(train("suggested", suggested)),
-        "random": [score(train(f"random{number}", places)) for number, places in enumerate(drawn)],
+        "suggested": [score(train(f"suggested{number}", suggested, number)) for number in range(draws)],
+        "random": [score(train(f"random{number}", places, number)) for number, places in enumerate(drawn)],
         "chosen": suggested,
         **provenance(torch.device("cpu")),
     }
@@ -82,10 +82,10 @@ def table(rows: list[dict]) -> list[str]:
         "| --- | ---: | ---: | ---: | ---: |",
     ]
     random = np.array([np.mean(row["random"]) for row in rows])
-    few, suggested = (np.array([row[name] for row in rows]) for name in ("few", "suggested"))
+    few, suggested = (np.array([np.mean(row[name]) for row in rows]) for name in ("few", "suggested"))
     gains = suggested - random
-    for row, at_random, gain in zip(rows, random, gains, strict=True):
-        lines.append(f"| {row['seed']} | {row['few']:.2f} | {at_random:.2f} | {row['suggested']:.2f} | {gain:+.2f} |")
+    for row, *cells, gain in zip(rows, few, random, suggested, gains, strict=True):
+        lines.append(f"| {row['seed']} | {' | '.join(f'{cell:.2f}' for cell in cells)} | {gain:+.2f} |")
     means = " | ".join(f"**{values.mean():.2f}**" for values in (few, random, suggested))
     lines.append(f"| **mean** | {means} | **{gains.mean():+.2f}** |")
     error = gains.std(ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else float("nan")
@@ -102,7 +102,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", default="0-9", help="first and last")
-    parser.add_argument("--draws", type=int, default=2, help="of ten random images, whose mean score counts")
+    parser.add_argument(
+        "--draws",
+        type=int,
+        default=2,
+        help="of ten random images, and trainings from the suggested ones; their means count",
+    )
     parser.add_argument("--table", action="store_true", help="print the table of what is in OUT, and train nothing")
     typed = parser.parse_args()
     torch.set_num_threads(1)

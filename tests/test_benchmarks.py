@@ -260,9 +260,9 @@ def test_suggested_images_are_held_against_random_ones(script, tmp_path, monkeyp
     monkeypatch.setattr(suggest, "SCENES", SceneOptions(labeled=3, unlabeled=12, val=2, height=32, width=40))
     call(suggest, monkeypatch, tmp_path, "--seeds", "3", "--draws", "1")
     made = json.loads((tmp_path / "3.json").read_text("utf-8"))
-    difference = made["suggested"] - made["random"][0]
+    difference = made["suggested"][0] - made["random"][0]
     said = capsys.readouterr().out
-    cells = (made["few"], made["random"][0], made["suggested"])
+    cells = (made["few"], made["random"][0], made["suggested"][0])
     assert f"| 3 | {' | '.join(f'{cell:.2f}' for cell in cells)} | {difference:+.2f} |" in said
     assert len(set(made["chosen"])) == 10
     call(suggest, monkeypatch, tmp_path, "--table")
