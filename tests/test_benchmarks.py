@@ -16,14 +16,25 @@ from PIL import Image
 from support.tiny_run import tiny_config, train_quietly
 from support.written_runs import CLASSES, write_run
 
-from semiseg.config.options import DataOptions
+from semiseg.config.options import DataOptions, SceneOptions
 from semiseg.costs.bench import pictures, workers
 from semiseg.data.masks import MaskReader
 from semiseg.training.record import read_record
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py"))
-RUN_HERE = {"compared_looks", "curves", "decoders", "fuzz", "many_images", "nuclei_looks", "scaling", "table", "traces"}
+RUN_HERE = {
+    "compared_looks",
+    "curves",
+    "decoders",
+    "fuzz",
+    "many_images",
+    "nuclei_looks",
+    "scaling",
+    "suggest",
+    "table",
+    "traces",
+}
 SVG = "{http://www.w3.org/2000/svg}"
 COLORS = {"fluorescence": (40, 40, 40), "bright field": (200, 200, 200), "stained": (220, 90, 160)}
 
@@ -238,6 +249,24 @@ def test_traces_tell_where_two_codes_part(script, tmp_path, monkeypatch, capsys)
     assert "more: recorded in one of the files only" in said
     assert "cutmix: supervised apart from step 2 on, by 1.0e-03 at most" in said
     assert "supervised: equal, every digit" in said
+
+
+def test_suggested_images_are_held_against_random_ones(script, tmp_path, monkeypatch, capsys):
+    suggest = script("suggest")
+    few = dict.fromkeys(("train.steps", "train.evaluate_every", "train.checkpoint_every"), 2)
+    monkeypatch.setattr(
+        suggest, "TRAINING", suggest.TRAINING | few | {"augment.crop_height": 32, "augment.crop_width": 32}
+    )
+    monkeypatch.setattr(suggest, "SCENES", SceneOptions(labeled=3, unlabeled=12, val=2, height=32, width=40))
+    call(suggest, monkeypatch, tmp_path, "--seeds", "3", "--draws", "1")
+    made = json.loads((tmp_path / "3.json").read_text("utf-8"))
+    difference = made["suggested"][0] - made["random"][0]
+    said = capsys.readouterr().out
+    cells = (made["few"], made["random"][0], made["suggested"][0])
+    assert f"| 3 | {' | '.join(f'{cell:.2f}' for cell in cells)} | {difference:+.2f} |" in said
+    assert len(set(made["chosen"])) == 10
+    call(suggest, monkeypatch, tmp_path, "--table")
+    assert capsys.readouterr().out == said
 
 
 @pytest.mark.parametrize("name", ["pictures", "lists", "recipes", "models"])

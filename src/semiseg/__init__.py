@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from semiseg.data import DATASETS, open_dataset
     from semiseg.data.dataset import Dataset
     from semiseg.evaluation.model import Model, load_model
-    from semiseg.front import Run, train
+    from semiseg.front import Run, evaluate, train
     from semiseg.methods import METHODS
     from semiseg.methods.method import Method
     from semiseg.networks import NETWORKS, wrap
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from semiseg.parts.prototypes import Prototypes
     from semiseg.parts.segmentor import Segmentor
     from semiseg.studies.run import compare
-    from semiseg.training.finished import evaluate
     from semiseg.types import (
         IGNORE,
         Clock,
@@ -90,7 +89,7 @@ _HOME = {
     "StepResult": "types",
     "UnlabeledBatch": "types",
     "compare": "studies.run",
-    "evaluate": "training.finished",
+    "evaluate": "front",
     "load_config": "config.recipe",
     "load_model": "evaluation.model",
     "open_dataset": "data",

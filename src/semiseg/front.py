@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ from semiseg.evaluation.model import Model, load_model
 from semiseg.training import experiment, finished
 from semiseg.training.experiment import Network
 from semiseg.training.record import CONFIG, RESULT
+
+if TYPE_CHECKING:
+    from semiseg.analysis.suggest import Suggestions
 
 
 @dataclass(frozen=True)
@@ -72,14 +75,49 @@ class Run(os.PathLike[str]):
         return self.model.predict(image)
 
     def evaluate(self, subset: str = "val", **options: Any) -> dict[str, Any]:
-        """Scores on the `val` or `test` images; `options` as in `semiseg.evaluate`."""
-        return finished.evaluate(self, subset=subset, **{"dataset": self.dataset, "network": self.network, **options})
+        """Scores on the `val` or `test` images, or on pictures of your own; `options` as in `semiseg.evaluate`."""
+        given = {"network": self.network, **options}
+        if "images" in given or "masks" in given:
+            return evaluate(self, **given)
+        return evaluate(self, subset=subset, **{"dataset": self.dataset, **given})
+
+    def suggest(self, count: int = 10, **options: Any) -> Suggestions:
+        """Which unlabelled images to label next; `options` as in `semiseg.analysis.suggest.suggest`."""
+        from semiseg.analysis.suggest import suggest  # with what draws, which nothing else here needs
+
+        return suggest(self.folder, count, **{"dataset": self.dataset, "network": self.network, **options})
 
     def report(self) -> Path:
         """Write report.html into the run folder; returns its path."""
         from semiseg.report import write_report  # with what draws, which nothing else here needs
 
         return write_report(self.folder)
+
+
+def evaluate(
+    run: str | os.PathLike[str],
+    *,
+    images: str | os.PathLike[str] | None = None,
+    masks: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Scores of a run, on its own images or on yours.
+
+    Without `images`, a checkpoint on the run's `val` or `test` images, as in `semiseg.training.finished.evaluate`:
+    `checkpoint`, `subset`, `evaluation`, `root`, `dataset`, `network`, `console`. With the folders `images` and
+    `masks`, its model on these, as in `semiseg.analysis.own_pictures.evaluate_pictures`: `out`, `evaluation`,
+    `tolerance`, `worst`, `network`, `console`. Raises ValueError for one folder without the other, and as these do.
+    """
+    if images is None and masks is None:
+        return finished.evaluate(run, **options)
+    if images is None or masks is None:
+        given, lacking = ("images", "masks") if masks is None else ("masks", "images")
+        raise ValueError(f"{given} are given without {lacking}: name both folders")
+    from semiseg.analysis.own_pictures import evaluate_pictures
+
+    if options.get("out") is not None:
+        options["out"] = Path(options["out"])
+    return evaluate_pictures(Path(run), Path(images), Path(masks), **options)
 
 
 def train(

@@ -14,7 +14,6 @@ from cyclopts import Parameter
 
 from semiseg.cli.options import RUN
 from semiseg.config.checks import require
-from semiseg.config.layers import flatten
 from semiseg.config.methods import METHOD_OPTIONS
 from semiseg.config.recipe import load_config, shipped_recipes
 from semiseg.runtime.launch import is_first, resolve_devices
@@ -108,35 +107,6 @@ def estimate(recipe: str, /, *, device: str = "here", **options: Any) -> None:
 
     for key, value in estimate.estimate(config, device).items():
         print(f"{key}: {value:.4g}" if isinstance(value, float) else f"{key}: {value}")
-
-
-def evaluate(
-    run: Path,
-    /,
-    *,
-    checkpoint: Literal["best", "last"] = "best",
-    subset: Annotated[Literal["val", "test"], Parameter(name="--set")] = "val",
-    root: Annotated[Path | None, Parameter(name="--data.root")] = None,
-    **options: Any,
-) -> None:
-    """Score a trained run.
-
-    Parameters
-    ----------
-    run
-        The run folder.
-    checkpoint
-        The one with the best score on the validation images, or the last.
-    subset
-        Which images.
-    root
-        Where the data are now. Default: where they were at the training.
-    """
-    from semiseg.training import finished as runs
-
-    evaluation = {key.removeprefix("evaluation."): value for key, value in options.items()}
-    scores = runs.evaluate(run, checkpoint=checkpoint, subset=subset, evaluation=evaluation, root=root)
-    print(*(printable(f"{key}: {value}") for key, value in flatten(scores).items()), sep="\n")
 
 
 def predict(run: Path, images: Path, /, *, out: Path, window: int | None = None, stride: int | None = None) -> int:

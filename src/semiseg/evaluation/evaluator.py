@@ -151,11 +151,13 @@ class Evaluator:
         limit: int | None = None,
         progress: Callable[[int, int], None] | None = None,
         per_image: bool = False,
+        seen: Callable[[int, Tensor, Tensor], None] | None = None,
     ) -> Evaluation:
         """Score the first `limit` images (None: all); `progress(done, of)` is called after each.
 
-        Several processes share the images, and each gets the scores of all; with `per_image` the counts of every single
-        image too. Raises ValueError where no image has a labelled pixel.
+        `seen` is given each image's index, the headline's prediction and the label, both (H, W) int64, as they are
+        scored. Several processes share the images, and each gets the scores of all; with `per_image` the counts of
+        every single image too. Raises ValueError where no image has a labelled pixel.
         """
         count = min(limit or len(self.images), len(self.images))
         own = range(rank(), count, world_size())
@@ -165,6 +167,8 @@ class Evaluator:
             for done, (logits, label) in enumerate(self._predictions(predictor, own), 1):
                 found = self._tally(logits, label, threshold)
                 tally += found
+                if seen is not None:
+                    seen(own[done - 1], next(iter(logits.values()))[0].argmax(0), label)
                 if per_image:
                     counts.append({name: matrix.counts for name, matrix in found.confusion.items()})
                 if progress is not None:

@@ -50,6 +50,14 @@ class ConfusionMatrix:
         iou = self.iou()
         return float(np.nanmean(iou)) if np.isfinite(iou).any() else float("nan")
 
+    def dice(self) -> np.ndarray:
+        """Dice coefficient per class, 2 hits / (true + predicted), in [0, 1]; NaN for a class that no label shows. (C,)
+
+        It is F1 of the pixels, and 2 IoU / (1 + IoU).
+        """
+        hits, shown = self.counts.diagonal(), self.counts.sum(1)
+        return _ratio(2 * hits, np.where(shown > 0, shown + self.counts.sum(0), 0))
+
     def recall(self) -> np.ndarray:
         """Share of each class's pixels that are predicted as such; NaN for an absent class. (C,)"""
         return _ratio(self.counts.diagonal(), self.counts.sum(1))

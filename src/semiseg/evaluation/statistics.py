@@ -16,6 +16,7 @@ uncertainty there is. Where images are, it holds it in 95 of 100 cases.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -99,3 +100,28 @@ def _miou(sums: np.ndarray) -> np.ndarray:
 def spread(values: list[float]) -> float | None:
     """Standard deviation over seeds, of the sample (n - 1); None for fewer than two."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def interval_over_images(
+    counts: np.ndarray, score: Callable[[np.ndarray], np.ndarray], draws: int = DRAWS, seed: int = 0
+) -> np.ndarray:
+    """Scores of one model and their 95 % bootstrap intervals over images: value, low and high. (3, S)
+
+    counts (N, M) are an image's figures that add up, `score` maps sums (R, M) to scores (R, S), NaN where there is
+    none. N images are drawn with replacement `draws` times; draws without a score, as of a class that none of their
+    images shows, are left out. Other trainings are not in it. Raises ValueError where there is no image.
+    """
+    images = len(counts)
+    if images == 0:
+        raise ValueError("there is no image to draw from; expected counts (N, M) of at least one")
+    rng, found = np.random.default_rng(seed), []
+    for first in range(0, draws, _AT_ONCE):
+        size = min(_AT_ONCE, draws - first)
+        weights = rng.multinomial(images, np.full(images, 1 / images), size=size)
+        found.append(score(weights.astype(np.float64) @ counts))
+    value = score(counts.sum(0, keepdims=True).astype(np.float64))[0]
+    made = np.concatenate(found)
+    known = np.isfinite(made).any(0)
+    ends = np.full((2, len(value)), np.nan)
+    ends[:, known] = np.nanpercentile(made[:, known], [50 * (1 - LEVEL), 50 * (1 + LEVEL)], axis=0)
+    return np.stack([value, *ends])

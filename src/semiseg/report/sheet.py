@@ -92,9 +92,9 @@ def beside(parts: Sequence[Pixels]) -> Pixels:
     return np.concatenate([item for part in parts for item in (gap, part)][1:], axis=1)
 
 
-def save(strips: Sequence[Pixels], out: Path) -> Path:
-    """Strips of one width, one below the other, as a PNG of at most 256 colours; returns its path."""
+def save(strips: Sequence[Pixels], out: Path, colors: int | None = 256) -> Path:
+    """Strips of one width, one below the other, as a PNG of at most `colors` (None: of all); returns its path."""
     sheet = Image.fromarray(np.pad(np.concatenate(strips), ((8, 4), (8, 8), (0, 0)), constant_values=255))
-    few = sheet.quantize(256, dither=Image.Dither.NONE)
-    write_atomically(out, lambda file: few.save(file, "PNG", optimize=True))
+    made = sheet if colors is None else sheet.quantize(colors, dither=Image.Dither.NONE)
+    write_atomically(out, lambda file: made.save(file, "PNG", optimize=True))
     return out
