@@ -21,6 +21,7 @@ from cyclopts import App, Parameter
 from cyclopts.exceptions import CycloptsError, UnknownOptionError
 
 from semiseg.cli import analyse, commands, selftest
+from semiseg.cli.check import check
 from semiseg.cli.options import HELP_ALL, join_booleans, named_config, with_options
 from semiseg.cli.reproduce import reproduce
 from semiseg.config.fields import GONE, RENAMED, methods_with, option_types, repair
@@ -94,7 +95,15 @@ def build_app(tokens: Sequence[str] = ()) -> App:
     )
     for command in (commands.train, commands.compare, reproduce, commands.estimate, commands.evaluate):
         app.command(with_options(command, tokens))
-    others = (commands.predict, commands.demo, commands.report, commands.bench, commands.methods, commands.recipes)
+    others = (
+        check,
+        commands.predict,
+        commands.demo,
+        commands.report,
+        commands.bench,
+        commands.methods,
+        commands.recipes,
+    )
     for command in others:
         app.command(with_options(command, tokens))
     data = App(name="data", help="Prepare very many unlabelled images.")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from semiseg.data.doctor.examination import Finding, Level
+from semiseg.data.doctor.examination import Finding
 from semiseg.data.doctor.seen import Seen
 
 _KINDS = (  # what the words of an error say -> kind
@@ -18,26 +18,26 @@ _KINDS = (  # what the words of an error say -> kind
     ("permission denied|could not be read|does not exist|expected a file", "unreadable"),
     ("one channel of class indices|whose 0 is white", "mask-pixels"),
 )
+UNREADABLE = {"damaged", *(kind for _, kind in _KINDS)}
+"""Kinds of findings about files that no reader takes."""
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that swap height and width
 
 
-def unreadable(seen: Seen) -> Iterator[Finding]:
-    """Pictures and masks that no reader takes, by reason."""
-    groups: dict[str, list[tuple[Path, str, bool]]] = defaultdict(list)
-    listed = set(seen.masks)
+def unreadable(seen: Seen, split: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
+    """Pictures and masks that no reader takes, by reason; pictures in no list do not matter."""
+    groups: dict[str, list[tuple[Path, str]]] = defaultdict(list)
+    listed = {id_ for ids in split.values() for id_ in ids}
     for id_, look in seen.images.items():
-        if look.error is not None:
-            groups[_kind(look.error)].append((seen.tree.layout.image(id_), look.error, id_ in listed))
+        if look.error is not None and (id_ in listed or not split):
+            groups[_kind(look.error)].append((seen.tree.layout.image(id_), look.error))
     for id_, look in seen.masks.items():
         if look.error is not None:
-            groups[_kind(look.error)].append((seen.tree.layout.mask(id_), look.error, True))
+            groups[_kind(look.error)].append((seen.tree.layout.mask(id_), look.error))
     for kind, group in groups.items():
-        files = tuple(path for path, _, _ in group)
-        skip = seen.options.on_error == "skip"
-        level: Level = "warning" if skip else "error"
-        more = "" if len(files) == 1 else f". So are {len(files) - 1} more: {seen.named(files[1:])}"
-        left = ". They are left out (data.on_error: skip)" if skip else ""
-        yield Finding(kind, level, f"{group[0][1]}{more}{left}", files)
+        paths = tuple(path for path, _ in group)
+        more = "" if len(paths) == 1 else f". The same is wrong with {len(paths) - 1} more: {seen.named(paths[1:])}"
+        skip = ". Or leave such images out: --data.on_error skip" if seen.options.on_error == "stop" else ""
+        yield Finding(kind, "error", f"{group[0][1]}{more}{skip}", paths)
 
 
 def _kind(words: str) -> str:
@@ -52,7 +52,8 @@ def left_out(seen: Seen) -> Iterator[Finding]:
         yield Finding(
             "alpha",
             "warning",
-            f"{len(files)} image(s) have transparent pixels ({seen.named(files)}); expected opaque ones. Transparency is "
+            f"{len(files)} image(s) have transparent pixels ({seen.named(files)}); expected opaque ones. Transparency "
+            f"is "
             "left out, and whatever colours lie below it are read. Flatten them onto one background",
             files,
         )

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from semiseg.config.options import DataOptions
+from semiseg.data import FEW_VALIDATE
 from semiseg.data.doctor.examination import Finding, SeenClass
 from semiseg.data.doctor.looks import TINY, ImageLook
 from semiseg.data.doctor.seen import Seen
@@ -42,7 +44,8 @@ def duplicates(seen: Seen, split: Split) -> Iterator[Finding]:
         yield Finding(
             "duplicates-across",
             "warning",
-            f"{len(across)} picture(s) are both trained on and scored, under two names: {pairs}. The scores will be too "
+            f"{len(across)} picture(s) are both trained on and scored, under two names: {pairs}. The scores will be "
+            f"too "
             "good. Delete one of each, or name the validation images in a list (--data.val)",
             files,
         )
@@ -52,7 +55,8 @@ def duplicates(seen: Seen, split: Split) -> Iterator[Finding]:
         yield Finding(
             "masks-contradict",
             "warning",
-            f"{len(unlike)} picture(s) are there twice with different masks: {' = '.join(unlike[0])}. Keep the right one",
+            f"{len(unlike)} picture(s) are there twice with different masks: {' = '.join(unlike[0])}. Keep the right "
+            f"one",
             files,
         )
     within = [ids for ids in twice if not _across(ids, side) and ids not in unlike]
@@ -68,7 +72,15 @@ def _across(ids: Sequence[str], side: Mapping[str, str]) -> bool:
 
 def near_duplicates(seen: Seen, split: Split) -> Iterator[Finding]:
     """Other versions of one picture, and frames of one video, in training and validation."""
-    train, score = ([id_ for name in names for id_ in split.get(name, ()) if _can(seen, id_)] for names in _SIDES)
+    train, score = (
+        [
+            id_
+            for name in names
+            for id_ in split.get(name, ())
+            if id_ in seen.images and seen.images[id_].hash is not None
+        ]
+        for names in _SIDES
+    )
     if not train or not score:
         return
     if len(train) * len(score) > _MOST_COMPARED:
@@ -94,14 +106,11 @@ def near_duplicates(seen: Seen, split: Split) -> Iterator[Finding]:
         yield Finding(
             "near-duplicates",
             "warning",
-            f"{len(pairs)} picture(s) that are scored look the same as one that is trained on: {shown}. The scores will "
+            f"{len(pairs)} picture(s) that are scored look the same as one that is trained on: {shown}. The scores "
+            f"will "
             "be too good. Delete one of each, or name the validation images in a list (--data.val)",
             seen.images_of([id_ for pair in pairs for id_ in pair]),
         )
-
-
-def _can(seen: Seen, id_: str) -> bool:
-    return id_ in seen.images and seen.images[id_].hash is not None
 
 
 def _hashes(seen: Seen, ids: Sequence[str]) -> NDArray[np.int64]:
@@ -114,7 +123,7 @@ def _alike(seen: Seen, train: Sequence[str], score: Sequence[str]) -> list[tuple
     for first in range(0, len(score), _AT_ONCE):
         part = score[first : first + _AT_ONCE]
         bits = np.bitwise_count(_hashes(seen, part)[:, None] ^ codes)  # (part, train)
-        for place, near in zip(*np.nonzero(bits <= _SAME_BITS), strict=True):
+        for place, near in np.argwhere(bits <= _SAME_BITS).tolist():
             one, two = seen.images[part[place]], seen.images[train[near]]
             if one.content != two.content and _difference(one, two) <= _SAME_GREY:
                 found.append((part[place], train[near]))
@@ -158,7 +167,7 @@ def _is_next(one: ImageLook, two: ImageLook) -> bool:
     return (one.hash ^ two.hash).bit_count() <= _FRAME_BITS and _difference(one, two) <= _FRAME_GREY
 
 
-def classes(found: Sequence[SeenClass], seen: Seen) -> Iterator[Finding]:
+def classes(found: Sequence[SeenClass]) -> Iterator[Finding]:
     """Classes that no mask shows, and classes that no validation mask shows."""
     absent = [each.name for each in found if not each.images]
     unscored = [each.name for each in found if each.images and not each.validate]
@@ -166,8 +175,10 @@ def classes(found: Sequence[SeenClass], seen: Seen) -> Iterator[Finding]:
         yield Finding(
             "absent-classes",
             "warning",
-            f"{len(absent)} of {len(found)} classes are in no labelled or validation mask ({_few(absent)}): they cannot "
-            "be learnt or scored. Are the masks' values the classes' indices? If so, draw some, or take the classes out",
+            f"{len(absent)} of {len(found)} classes are in no labelled or validation mask ({_few(absent)}): they "
+            f"cannot "
+            "be learnt or scored. Are the masks' values the classes' indices? If so, draw some, or take the classes "
+            "out",
         )
     if unscored:
         yield Finding(
@@ -196,11 +207,27 @@ def tiny(seen: Seen, names: Mapping[int, str]) -> Iterator[Finding]:
         yield Finding(
             "tiny-objects",
             "warning",
-            f"{len(found)} class(es) are mostly objects of fewer than {TINY} pixels: {shares}, as in {seen.named(files)}. A "
-            "network hardly sees them. Cut the images into pieces and enlarge them (--data.scale 2), or take out specks "
+            f"{len(found)} class(es) are mostly objects of fewer than {TINY} pixels: {shares}, as in "
+            f"{seen.named(files)}. A "
+            "network hardly sees them. Cut the images into pieces and enlarge them (--data.scale 2), or take out "
+            "specks "
             "that were drawn by accident",
             files,
         )
+
+
+def few(split: Split, options: DataOptions) -> Iterator[Finding]:
+    """No image without a mask, and few to validate."""
+    if not split.get("unlabeled") and options.unlabeled_shards is None:
+        yield Finding(
+            "no-unlabelled",
+            "warning",
+            "every image has a mask, and none is left to learn from without. Add images without masks, in images/ or "
+            "unlabeled/, or train with --method supervised",
+        )
+    if 0 < len(split["val"]) < FEW_VALIDATE:
+        words = f"only {len(split['val'])} image(s) validate: a score from so few says little. Draw more masks"
+        yield Finding("few-validate", "note", words)
 
 
 def _few(names: Sequence[str]) -> str:

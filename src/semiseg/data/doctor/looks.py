@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -58,6 +58,11 @@ class ImageLook:
     hash: int | None = None  # of what it looks like, 63 bits; None for a flat picture
     thumbnail: str = ""  # (8, 8) grey, base64
 
+    @classmethod
+    def at(cls, path: Path) -> ImageLook:
+        """Open a picture whole."""
+        return _look_at_image(path)
+
     def grey(self) -> NDArray[np.float32]:
         """The thumbnail, (8, 8), 0..255."""
         return np.frombuffer(base64.b64decode(self.thumbnail), np.uint8).reshape(_LOW, _LOW).astype(np.float32)
@@ -77,6 +82,11 @@ class MaskLook:
     palette: dict[int, int] | None = None  # index that is used -> its colour, of a palette picture
     content: str = ""
 
+    @classmethod
+    def at(cls, path: Path) -> MaskLook:
+        """Open a mask whole."""
+        return _look_at_mask(path)
+
     @property
     def pixels(self) -> int:
         """Pixels in all."""
@@ -86,8 +96,7 @@ class MaskLook:
 Look = TypeVar("Look", ImageLook, MaskLook)
 
 
-def look_at_image(path: Path) -> ImageLook:
-    """Open a picture whole."""
+def _look_at_image(path: Path) -> ImageLook:
     known: dict[str, Any] = {}
     try:
         content = path.read_bytes() if path.is_file() else None
@@ -147,8 +156,7 @@ def _appearance(pixels: NDArray[Any]) -> tuple[int | None, str]:
     return int.from_bytes(np.packbits(bits).tobytes(), "big"), text
 
 
-def look_at_mask(path: Path) -> MaskLook:
-    """Open a mask whole."""
+def _look_at_mask(path: Path) -> MaskLook:
     try:
         found = decoded(path)
         pixels = stored_pixels(found, f"mask {path}")
@@ -196,10 +204,9 @@ class Looks:
         self.is_new = False
 
     def all_of(
-        self, paths: Mapping[str, Path], look: Callable[[Path], Look], title: str, console: Console | None
+        self, paths: Mapping[str, Path], kind: type[Look], title: str, console: Console | None
     ) -> dict[str, Look]:
         """Id -> the look into its file."""
-        kind = ImageLook if look is look_at_image else MaskLook
         found: dict[str, Any] = {}
         ids, quiet = list(paths), len(paths) <= _QUIET
         bar = Progress(title, len(ids), console=Console(quiet=True) if quiet else console or Console(stderr=True))
@@ -209,7 +216,7 @@ class Looks:
                 keys = [_key(paths[id_], kind.__name__) for id_ in part]
                 old = {id_: _restored(kind, self.known.get(key)) for id_, key in zip(part, keys, strict=True)}
                 new = [id_ for id_ in part if old[id_] is None]
-                made = dict(zip(new, pool.map(look, [paths[id_] for id_ in new]), strict=True))
+                made = dict(zip(new, pool.map(kind.at, [paths[id_] for id_ in new]), strict=True))
                 for id_, key in zip(part, keys, strict=True):
                     found[id_] = old[id_] or made[id_]
                     if found[id_].error is None and key:
@@ -236,13 +243,14 @@ def _restored(kind: type[Look], values: list[Any] | None) -> Look | None:
     """A look, as JSON kept it; None where it is none."""
     with suppress(TypeError, ValueError, AttributeError):
         if values is not None:
-            made = kind(*values)
-            if isinstance(made, MaskLook):
-                parts = [{int(key): value for key, value in part.items()} for part in (made.values, made.tiny)]
-                table = None if made.palette is None else {int(key): value for key, value in made.palette.items()}
-                return kind(*values[:4], parts[0], made.distinct, parts[1], table, made.content)
-            return made
+            parts: list[Any] = [_with_numbers(value) if isinstance(value, dict) else value for value in values]
+            return kind(*parts)
     return None
+
+
+def _with_numbers(part: Mapping[str, int]) -> dict[int, int]:
+    """JSON has only text for keys."""
+    return {int(key): value for key, value in part.items()}
 
 
 def _key(path: Path, kind: str) -> str:

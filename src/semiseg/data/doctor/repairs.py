@@ -58,16 +58,13 @@ def _names(classes: Sequence[str]) -> str:
 
 
 def apply(root: Path, repairs: Sequence[Repair]) -> list[str]:
-    """Write the files into `root`; what was there under a name is kept under another. Returns what was done, in words."""
+    """Write the files into `root`, and keep what was there under another name. Returns what was done, in words."""
     done = []
     for repair in repairs:
         path, kept = root / repair.file, None
         if path.exists():
-            kept = next(
-                name
-                for number in range(1, 10_000)
-                if not (name := path.with_name(f"{repair.file}.before-{number}")).exists()
-            )
+            numbers = range(1, 10_000)
+            kept = next(new for number in numbers if not (new := root / f"{repair.file}.before-{number}").exists())
             content = path.read_bytes()
             write_atomically(kept, lambda file, content=content: file.write(content))
         write_atomically(path, lambda file, text=repair.content: file.write(text.encode()))

@@ -39,7 +39,8 @@ def values(seen: Seen) -> Iterator[Found]:
             Finding(
                 "mixed-masks",
                 "error",
-                f"{len(colored)} mask(s) are colour pictures and {len(plain)} hold indices; expected one kind. The fewer: "
+                f"{len(colored)} mask(s) are colour pictures and {len(plain)} hold indices; expected one kind. The "
+                f"fewer: "
                 f"{seen.named(files)}. Export all of them alike",
                 files,
             ),
@@ -80,7 +81,8 @@ def _colors(looks: Mapping[str, MaskLook], seen: Seen) -> Iterator[Found]:
         )
         if smooth:
             words = (
-                f"{what}. They hold {max(len(total), distinct):,} colours, {rare / pixels:.1%} of the pixels in rare ones: "
+                f"{what}. They hold {max(len(total), distinct):,} colours, {rare / pixels:.1%} of the pixels in rare "
+                f"ones: "
                 "JPEG or resizing has smoothed them. Export them anew as PNG without smoothing"
             )
             yield Finding("smoothed-colour-masks", "error", words, files), None
@@ -146,8 +148,10 @@ def _palettes(looks: Mapping[str, MaskLook], seen: Seen) -> Iterator[Found]:
     if 2 <= len(codes) <= _MOST_COLORS and len(classes) == len(codes) and len(files) == len(looks):
         repair = palette_repair(classes, colors_of(codes), bool(seen.reader.classes))
     words = (
-        f"the palettes of {len(files)} masks differ: index {index} is shown as {_shown(sorted(meanings[index]))}, and is "
-        f"read as one class ({seen.named(files)}). If the colours are meant, say `palette: colors` in data.yaml and give "
+        f"the palettes of {len(files)} masks differ: index {index} is shown as {_shown(sorted(meanings[index]))}, and "
+        f"is "
+        f"read as one class ({seen.named(files)}). If the colours are meant, say `palette: colors` in data.yaml and "
+        f"give "
         "each class its colour there; if the indices are, save all masks with one palette"
     )
     yield Finding("palettes-differ", "warning", words, files, None if repair is None else repair.words), repair
@@ -164,7 +168,8 @@ def _indices(looks: Mapping[str, MaskLook], seen: Seen) -> Iterator[Found]:
     if maybe and looks_binary(frozenset(look.values) for look in looks.values()):
         repair = values_repair(reader.classes or ("class_0", "class_1"), {0: 0, IGNORE: 1}, bool(reader.classes))
         words = (
-            f"the masks in {folder} hold only 0 and 255 ({seen.named(files)}); expected 0 and 1. 255 is read as class 1, "
+            f"the masks in {folder} hold only 0 and 255 ({seen.named(files)}); expected 0 and 1. 255 is read as class "
+            f"1, "
             "not as ignored. Say so in data.yaml, and the warning goes"
         )
         yield Finding("binary-masks", "warning", words, files, repair.words), repair
@@ -183,7 +188,8 @@ def _nothing_drawn(looks: Mapping[str, MaskLook], seen: Seen) -> Iterator[Found]
     if empty and any(set(look.values) - {0, IGNORE} for look in looks.values()):
         files = seen.masks_of(empty)
         words = (
-            f"{len(files)} mask(s) hold nothing but {IGNORE}, which is ignored ({seen.named(files)}); expected classes. "
+            f"{len(files)} mask(s) hold nothing but {IGNORE}, which is ignored ({seen.named(files)}); expected "
+            f"classes. "
             "Draw them, or take the masks away: their images are then unlabelled"
         )
         yield Finding("nothing-drawn", "warning", words, files), None
@@ -240,7 +246,8 @@ def _derived(looks: Mapping[str, MaskLook], seen: Seen) -> Iterator[Found]:
         return
     if shown == list(range(1, len(shown) + 1)) and len(shown) > 1:
         words = (
-            f"the masks hold {_listed(shown)} and no 0 ({seen.named(files)}). If they count from 1, say so in data.yaml; if "
+            f"the masks hold {_listed(shown)} and no 0 ({seen.named(files)}). If they count from 1, say so in "
+            f"data.yaml; if "
             "0 is a background that happens to be in none, name the classes in classes.txt"
         )
         yield Finding("masks-count-from-1", "warning", words, files, levels.words), levels
