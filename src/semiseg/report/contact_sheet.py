@@ -45,7 +45,9 @@ def contact_sheet(found: Examination, most: int = MOST) -> bytes:
     colors = distinct_colors(dataset.classes)
     cells = [(_over(images.image(place), images.mask(place), colors), images, place) for images, place in chosen]
     width = _COLUMNS * (_WIDTH + GAP) - GAP
-    strips = [legend([*zip(dataset.classes, colors, strict=True)], width, 15), _blank(width, 8)]
+    pairs = zip(dataset.classes, colors, strict=True)
+    named = [name if any(color) else f"{name} (not tinted)" for name, color in pairs]
+    strips = [legend([*zip(named, colors, strict=True)], width, 15), np.full((8, width, 3), 255, np.uint8)]
     for first in range(0, len(cells), _COLUMNS):
         row = cells[first : first + _COLUMNS]
         empty = [np.full((_HEIGHT, _WIDTH, 3), 255, np.uint8)] * (_COLUMNS - len(row))
@@ -88,7 +90,7 @@ def _hue(index: int, count: int) -> Color:
 
 def _chosen(dataset: Dataset, most: int) -> list[tuple[ImageSet, int]]:
     """Images with masks: one by one those that show most classes not yet shown twice, then the others in order."""
-    sets = [images for name, images in dataset.image_sets.items() if name != "unlabeled"]
+    sets = [images for images in (dataset.val, dataset.test, dataset.labeled) if images is not None]
     pool = [(images, place) for images in sets for place in _spread(len(images), _READ // len(sets))]
     shows = [frozenset(np.unique(images.mask(place)).tolist()) - {IGNORE} for images, place in pool]
     counts = dict.fromkeys(frozenset().union(*shows), 0)
@@ -115,7 +117,7 @@ def _over(image: Pixels, mask: Pixels, colors: Sequence[Color]) -> Pixels:
     label = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
     table = np.zeros((256, 3), np.float32)
     table[: len(colors)] = colors
-    tinted = table.any(1)  # (256,), not the background
+    tinted: NDArray[np.bool_] = np.any(table > 0, axis=1)  # (256,), not the background
     opacity = np.where(tinted[label], _TINT, 0)[..., None]
     edge = np.zeros(label.shape, bool)
     edge[:, 1:] |= label[:, 1:] != label[:, :-1]
@@ -140,7 +142,3 @@ def displayed(image: NDArray[Any]) -> Pixels:
     values = np.nan_to_num(front.astype(np.float32))
     low, high = np.percentile(values, [2, 98])
     return (255 * ((values - low) / max(float(high - low), 1e-6)).clip(0, 1)).round().astype(np.uint8)
-
-
-def _blank(width: int, height: int) -> Pixels:
-    return np.full((height, width, 3), 255, np.uint8)

@@ -113,7 +113,9 @@ def _examined(
         found.append(Finding(_kind_of_refusal(refused, "cannot-train"), "error", refused))
     classes = () if dataset is None else classes_of(seen, dataset, split)
     if dataset is not None:
-        found += [*lists.duplicates(seen, split), *lists.near_duplicates(seen, split), *lists.classes(classes)]
+        found += [*lists.duplicates(seen, split), *lists.near_duplicates(seen, split)]
+        numbered = any(finding.kind in ("masks-count-from-1", "gaps") for finding in found)  # and so absent
+        found += lists.classes([each for each in classes if each.images] if numbered else classes)
         found += [*lists.tiny(seen, names_of(seen, dataset)), *lists.few(split, options)]
         if options.on_error == "skip":  # whatever is wrong with a file was left out, or the dataset would not be
             found = [replace(each, level="warning") if each.level == "error" else each for each in found]

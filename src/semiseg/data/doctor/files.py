@@ -27,8 +27,9 @@ def unreadable(seen: Seen, split: Mapping[str, Sequence[str]]) -> Iterator[Findi
     """Pictures and masks that no reader takes, by reason; pictures in no list do not matter."""
     groups: dict[str, list[tuple[Path, str]]] = defaultdict(list)
     listed = {id_ for ids in split.values() for id_ in ids}
+    skip = seen.options.on_error == "skip"  # then they are in no list any more
     for id_, look in seen.images.items():
-        if look.error is not None and (id_ in listed or not split):
+        if look.error is not None and (id_ in listed or skip or not split):
             groups[_kind(look.error)].append((seen.tree.layout.image(id_), look.error))
     for id_, look in seen.masks.items():
         if look.error is not None:
@@ -36,8 +37,9 @@ def unreadable(seen: Seen, split: Mapping[str, Sequence[str]]) -> Iterator[Findi
     for kind, group in groups.items():
         paths = tuple(path for path, _ in group)
         more = "" if len(paths) == 1 else f". The same is wrong with {len(paths) - 1} more: {seen.named(paths[1:])}"
-        skip = ". Or leave such images out: --data.on_error skip" if seen.options.on_error == "stop" else ""
-        yield Finding(kind, "error", f"{group[0][1]}{more}{skip}", paths)
+        repair = ". They are left out (data.on_error: skip)" if skip else ""
+        repair = repair or ". Or leave such images out: --data.on_error skip"
+        yield Finding(kind, "error", f"{group[0][1]}{more}{repair}", paths)
 
 
 def _kind(words: str) -> str:

@@ -106,7 +106,7 @@ def _look_at_image(path: Path) -> ImageLook:
                 known["bands"] = stored.bands - stored.alpha
             turned = picture.format != "PNG" or any(mark in content or b"" for mark in _TURNED) if content else False
             known["orientation"] = orientation_of(picture) if turned else 1
-            if picture.mode in ("P", "RGBA", "LA", "PA"):  # as they are read
+            if picture.mode in ("P", "RGBA", "LA", "PA", "CMYK"):  # as they are read
                 known["bands"] = 1 if picture.mode == "LA" else 3
             transparent = picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
             kind = "float" if stored.floating else "int" if stored.signed else "uint"
@@ -197,7 +197,7 @@ class Looks:
         self.file = Path(platformdirs.user_cache_dir("semiseg")) / "looks" / f"{name}.json"
         self.root = root
         self.known: dict[str, list[Any]] = {}
-        with suppress(OSError, ValueError, TypeError, AttributeError, RecursionError):
+        with suppress(OSError, ValueError, TypeError, LookupError, RecursionError):
             document = json.loads(self.file.read_text("utf-8"))
             self.known = document["looks"] if document["version"] == _VERSION else {}
         self.used: dict[str, list[Any]] = {}

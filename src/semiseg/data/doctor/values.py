@@ -185,7 +185,7 @@ def _indices(looks: Mapping[str, MaskLook], seen: Seen) -> Iterator[Found]:
 def _nothing_drawn(looks: Mapping[str, MaskLook], seen: Seen) -> Iterator[Found]:
     """Masks of 255 alone, where others are not."""
     empty = [id_ for id_, look in looks.items() if set(look.values) == {IGNORE}]
-    if empty and any(set(look.values) - {0, IGNORE} for look in looks.values()):
+    if empty and any(set(look.values) - {0, 1, IGNORE} for look in looks.values()):  # else `_two_meanings` tells
         files = seen.masks_of(empty)
         words = (
             f"{len(files)} mask(s) hold nothing but {IGNORE}, which is ignored ({seen.named(files)}); expected "
