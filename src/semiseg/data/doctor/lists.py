@@ -17,9 +17,9 @@ from semiseg.data.doctor.seen import Seen
 
 Split = Mapping[str, Sequence[str]]
 
-_SAME_BITS = 5  # of 63 that may differ between two versions of one picture
+_SAME_BITS = 8  # of 63 that may differ between two versions of one picture; unrelated ones differ in about 31
 _SAME_GREY = 6.0  # mean difference of their thumbnails, of 255
-_FRAME_BITS = 22  # between neighbouring frames of a video; unrelated pictures differ in about 31
+_FRAME_BITS = 22  # between neighbouring frames of a video
 _FRAME_GREY = 24.0
 _FRAMES_ALIKE = 0.5  # share of a sequence's validation images whose nearest training image is alike
 _MOST_COMPARED = 4_000_000_000  # pairs

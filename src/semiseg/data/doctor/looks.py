@@ -208,19 +208,20 @@ class Looks:
     ) -> dict[str, Look]:
         """Id -> the look into its file."""
         found: dict[str, Any] = {}
-        ids, quiet = list(paths), len(paths) <= _QUIET
+        keys = {id_: _key(path, kind.__name__) for id_, path in paths.items()}
+        ids, quiet = list(paths), sum(key not in self.known for key in keys.values()) <= _QUIET
         bar = Progress(title, len(ids), console=Console(quiet=True) if quiet else console or Console(stderr=True))
         with ThreadPoolExecutor(_cores()) as pool, bar:
             for first in range(0, len(ids), _AT_ONCE):
                 part = ids[first : first + _AT_ONCE]
-                keys = [_key(paths[id_], kind.__name__) for id_ in part]
-                old = {id_: _restored(kind, self.known.get(key)) for id_, key in zip(part, keys, strict=True)}
+                old = {id_: _restored(kind, self.known.get(keys[id_])) for id_ in part}
                 new = [id_ for id_ in part if old[id_] is None]
                 made = dict(zip(new, pool.map(kind.at, [paths[id_] for id_ in new]), strict=True))
-                for id_, key in zip(part, keys, strict=True):
-                    found[id_] = old[id_] or made[id_]
-                    if found[id_].error is None and key:
-                        self.used[key] = self.known[key] if id_ not in made else [*asdict(made[id_]).values()]
+                for id_ in part:
+                    key, look = keys[id_], old[id_] or made[id_]
+                    found[id_] = look
+                    if look.error is None and key:
+                        self.used[key] = self.known[key] if id_ not in made else [*asdict(look).values()]
                 self.is_new |= bool(new)
                 bar.step(first + len(part), {})
         return found
