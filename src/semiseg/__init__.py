@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from semiseg.config.recipe import Config, load_config, save_config
     from semiseg.data import DATASETS, open_dataset
     from semiseg.data.dataset import Dataset
+    from semiseg.data.doctor.examine import check
     from semiseg.evaluation.model import Model, load_model
     from semiseg.front import Run, evaluate, train
     from semiseg.methods import METHODS
@@ -57,6 +58,7 @@ __all__ = [
     "Segmentor",
     "StepResult",
     "UnlabeledBatch",
+    "check",
     "compare",
     "evaluate",
     "load_config",
@@ -88,6 +90,7 @@ _HOME = {
     "Segmentor": "parts.segmentor",
     "StepResult": "types",
     "UnlabeledBatch": "types",
+    "check": "data.doctor.examine",
     "compare": "studies.run",
     "evaluate": "front",
     "load_config": "config.recipe",

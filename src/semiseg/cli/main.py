@@ -21,6 +21,7 @@ from cyclopts import App, Parameter
 from cyclopts.exceptions import CycloptsError, UnknownOptionError
 
 from semiseg.cli import after, analyse, commands, selftest
+from semiseg.cli.check import check
 from semiseg.cli.options import HELP_ALL, join_booleans, named_config, with_options
 from semiseg.cli.reproduce import reproduce
 from semiseg.config.fields import GONE, RENAMED, methods_with, option_types, repair
@@ -95,6 +96,7 @@ def build_app(tokens: Sequence[str] = ()) -> App:
     for command in (commands.train, commands.compare, reproduce, commands.estimate, after.evaluate):
         app.command(with_options(command, tokens))
     others = (
+        check,
         commands.predict,
         after.suggest,
         commands.demo,

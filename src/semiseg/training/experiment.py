@@ -22,6 +22,7 @@ from semiseg.data import open_dataset, split_in_words
 from semiseg.data.class_pixels import count_class_pixels
 from semiseg.data.damage import require_whole
 from semiseg.data.dataset import Dataset, ImageSet, check_same_lists
+from semiseg.data.doctor.examine import check_before_training
 from semiseg.data.loading import PartnerLoader, Views, labeled_images, training_batches
 from semiseg.evaluation.evaluator import Evaluation, Evaluator, hidden_labels
 from semiseg.evaluation.same_classes import check_same_classes, class_record
@@ -197,6 +198,8 @@ def _train(
     config: Config, saved: dict[str, Any] | None, stop: StopRequest, console: Console | None, own: dict[str, Any]
 ) -> Path:
     first_steps = None if saved is None else saved["state"].get("first_steps")
+    if own["dataset"] is None and config.data.dataset == "folder":
+        _check_folder(config, console)
     experiment = build_experiment(config, weights=saved is None, first_steps=first_steps, **own)
     _check_agreement(experiment, 0 if saved is None else saved["state"]["step"])
     require_whole(experiment.dataset, console, METHODS[config.method].uses_unlabeled)
@@ -222,6 +225,18 @@ def _train(
             write_atomically(experiment.folder / CONFIG, lambda file: file.write(text))
         finish(experiment, trainer.run(), bar)
     return experiment.folder
+
+
+def _check_folder(config: Config, console: Console | None) -> None:
+    """Look into a folder of one's own; the first process does, and all stop with its words."""
+    refused = None
+    if rank() == 0:
+        try:
+            check_before_training(config.data, console, METHODS[config.method].uses_unlabeled)
+        except ValueError as error:
+            refused = str(error)
+    words = gathered(refused)[0]
+    require(words is None, str(words))
 
 
 def _check_agreement(experiment: Experiment, step: int) -> None:

@@ -1,0 +1,206 @@
+"""`examine`: a dataset looked into before anything is computed."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from semiseg.config.options import DataOptions, require
+from semiseg.data import check_lists
+from semiseg.data.damage import remember_whole, without_damaged
+from semiseg.data.dataset import Dataset
+from semiseg.data.doctor import files, lists, unpaired
+from semiseg.data.doctor.examination import LEVELS, Examination, Finding, SeenImage
+from semiseg.data.doctor.files import UNREADABLE
+from semiseg.data.doctor.looks import ImageLook, Looks, MaskLook
+from semiseg.data.doctor.repairs import Repair, apply
+from semiseg.data.doctor.seen import Seen
+from semiseg.data.doctor.shares import classes_of, names_of
+from semiseg.data.doctor.values import values
+from semiseg.data.sets.folder import Tree, dataset_of, masks_to_read, scan
+from semiseg.runtime.screen import without_warnings
+
+log = logging.getLogger(__name__)
+
+MOST_BEFORE_TRAINING = 200_000
+"""Images that are looked into before a training; of more, only the images with masks are, and the rest are opened."""
+
+SAID_WHEN_OPENED = {
+    "unpaired", "without-mask", "binary-masks", "two-meanings", "absent-classes", "class-not-in-val",
+}  # fmt: skip
+"""Kinds of warnings that `open_dataset` gives in its own words."""
+
+
+def check(folder: str | os.PathLike[str], **options: Any) -> Examination:
+    """Look into a folder of images and masks: what is there, how it will be split, and what is wrong with it.
+
+    `options` are those of the data, such as `val="val.txt"`. Whatever is wrong with the folder is a finding. Raises
+    ValueError for an option that is not right.
+    """
+    return examine(DataOptions(root=Path(folder), **options))
+
+
+def examine(options: DataOptions, *, console: Console | None = None, all_images: bool = True) -> Examination:
+    """Look into the folder that `options` describe: every file, the masks' values, the split.
+
+    `console` shows progress; None: the terminal. Without `all_images`, only those with masks are looked into. Raises
+    ValueError where the dataset is no folder of one's own; whatever is wrong with the folder is a finding.
+    """
+    return _examined(options, console, all_images)[0]
+
+
+def repair(options: DataOptions, *, console: Console | None = None) -> list[str]:
+    """Write what the findings offer, classes.txt or data.yaml; returns what was done, in words."""
+    _, repairs = _examined(options, console, True)
+    return apply(options.root, repairs[:1])
+
+
+def check_before_training(options: DataOptions, console: Console | None = None, use_unlabeled: bool = True) -> None:
+    """Warn of what `examine` finds. Raises ValueError, with all that is wrong, where it cannot be trained on.
+
+    Files that were read are remembered as whole. Images without a mask are left out where `use_unlabeled` is False, and
+    where there are more than MOST_BEFORE_TRAINING, which is said.
+    """
+    found = _examined(options, console, use_unlabeled, MOST_BEFORE_TRAINING, remember=True)[0]
+    errors = [finding for finding in found.findings if finding.level == "error"]
+    if errors:
+        fixable = any(finding.fix for finding in errors)
+        how = f". `semiseg check {options.root} --fix` writes that file" if fixable else ""
+        raise ValueError("; ".join(finding.words for finding in errors) + how)
+    said = SAID_WHEN_OPENED | (UNREADABLE if options.on_error == "skip" else set())
+    said |= set() if use_unlabeled else {"no-unlabelled"}
+    for finding in found.findings:
+        if finding.level == "warning" and finding.kind not in said:
+            log.warning("%s", finding.words)
+
+
+def _examined(
+    options: DataOptions,
+    console: Console | None,
+    all_images: bool,
+    most: int | None = None,
+    *,
+    remember: bool = False,
+) -> tuple[Examination, list[Repair]]:
+    require(
+        options.dataset == "folder",
+        f"data.dataset is {options.dataset}; expected folder: the check is for images and masks of one's own",
+    )
+    try:
+        with _Heard() as heard:
+            tree = scan(options)
+            readable = masks_to_read(tree, options)
+    except ValueError as error:
+        finding = Finding(_kind_of_refusal(str(error), "layout"), "error", str(error))
+        return Examination(options.root, "not understood", (), {}, (), {}, options, (finding,)), []
+    too_many = most is not None and len(tree.layout.endings) > most
+    seen = _look(tree, readable, options, console, all_images and not too_many)
+    dataset, refused = _opened(seen)
+    split = {} if dataset is None else {name: tuple(images.names) for name, images in dataset.image_sets.items()}
+    pairs = [*values(seen)]
+    found = [Finding("other-formats", "warning", words) for words in heard if "are left out, for" in words]
+    found += [Finding("too-many", "warning", _TOO_MANY.format(len(tree.layout.endings)))] if too_many else []
+    found += [*files.unreadable(seen, split), *(finding for finding, _ in pairs)]
+    for look_for in (unpaired.sizes, unpaired.unpaired, files.left_out, files.unlike, files.orientation):
+        found += look_for(seen)
+    if refused is not None and not any(finding.level == "error" for finding in found):
+        found.append(Finding(_kind_of_refusal(refused, "cannot-train"), "error", refused))
+    classes = () if dataset is None else classes_of(seen, dataset, split)
+    if dataset is not None:
+        found += [*lists.duplicates(seen, split), *lists.near_duplicates(seen, split)]
+        numbered = any(finding.kind in ("masks-count-from-1", "gaps") for finding in found)  # and so absent
+        found += lists.classes([each for each in classes if each.images] if numbered else classes)
+        found += [*lists.tiny(seen, names_of(seen, dataset)), *lists.few(split, options)]
+        if options.on_error == "skip":  # whatever is wrong with a file was left out, or the dataset would not be
+            found = [replace(each, level="warning") if each.level == "error" else each for each in found]
+        if remember and len(seen.images) == len(tree.layout.endings):
+            remember_whole(dataset) if all(finding.level != "error" for finding in found) else None
+    found.sort(key=lambda finding: LEVELS.index(finding.level))
+    images = tuple(
+        SeenImage(id_, tree.layout.image(id_), look.height, look.width, look.bands, look.dtype, look.mode)
+        for id_, look in seen.images.items()
+    )
+    masks = {id_: tree.layout.mask(id_) for id_ in tree.masked}
+    made = Examination(options.root, tree.layout.words, images, masks, classes, split, options, tuple(found))
+    return made, [each for _, each in pairs if each is not None]
+
+
+_TOO_MANY = (
+    "there are {:,} images: before a training only those with masks are looked into. `semiseg check` looks into all, "
+    "and "
+    "for duplicates among them"
+)
+
+
+class _Heard(logging.Handler):
+    """The warnings of `semiseg.data` in here, which are kept instead of shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the record's words."""
+        self.words.append(record.getMessage())
+
+    def __enter__(self) -> list[str]:
+        logger = logging.getLogger("semiseg.data")
+        self.before = logger.propagate
+        logger.addHandler(self)
+        logger.propagate = False
+        return self.words
+
+    def __exit__(self, *_: object) -> None:
+        logger = logging.getLogger("semiseg.data")
+        logger.removeHandler(self)
+        logger.propagate = self.before
+
+
+def _look(tree: Tree, readable: list[str], options: DataOptions, console: Console | None, all_images: bool) -> Seen:
+    layout, looks = tree.layout, Looks(options.root)
+    ids = list(layout.endings) if all_images else readable
+    images = looks.all_of({id_: layout.image(id_) for id_ in ids}, ImageLook, "look at images", console)
+    masks = looks.all_of({id_: layout.mask(id_) for id_ in readable}, MaskLook, "look at masks", console)
+    looks.keep()
+    return Seen(options, tree, images, masks)
+
+
+def _opened(seen: Seen) -> tuple[Dataset | None, str | None]:
+    """The dataset, as training would have it, or why there is none. Masks that were seen are not opened again."""
+    mapping = dict(seen.reader.values_to or ())
+    for id_, look in seen.masks.items():
+        by_color = look.colored or (seen.reader.palette_colors and look.palette is not None)
+        if look.error is None and not by_color and look.distinct == len(look.values):
+            shares: Counter[int] = Counter()
+            for value, count in look.values.items():
+                shares[mapping.get(value, value)] += count
+            seen.tree.seen[id_] = {value: count / look.pixels for value, count in shares.items()}
+    try:
+        with without_warnings("semiseg.data"):
+            dataset = dataset_of(seen.tree, seen.options)
+            if seen.options.on_error == "skip":
+                dataset = without_damaged(dataset)
+            check_lists(dataset, False, "")
+    except ValueError as error:
+        return None, str(error)
+    return dataset, None
+
+
+def _kind_of_refusal(words: str, otherwise: str) -> str:
+    kinds = {
+        "has a mask to train on": "no-masks",
+        "to share between": "too-few-masks",
+        "ways:": "two-layouts",
+        "have the same name": "same-name",
+        "data.yaml": "classes-file",
+        "classes.txt": "classes-file",
+        "UTF-8": "name-not-text",
+        " list": "lists",
+    }
+    return next((kind for text, kind in kinds.items() if text in words), otherwise)
