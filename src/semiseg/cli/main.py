@@ -22,6 +22,7 @@ from cyclopts.exceptions import CycloptsError, UnknownOptionError
 
 from semiseg.cli import analyse, commands, selftest
 from semiseg.cli.options import HELP_ALL, join_booleans, named_config, with_options
+from semiseg.cli.predict import predict
 from semiseg.cli.reproduce import reproduce
 from semiseg.config.fields import GONE, RENAMED, methods_with, option_types, repair
 from semiseg.config.methods import METHOD_OPTIONS
@@ -94,7 +95,7 @@ def build_app(tokens: Sequence[str] = ()) -> App:
     )
     for command in (commands.train, commands.compare, reproduce, commands.estimate, commands.evaluate):
         app.command(with_options(command, tokens))
-    others = (commands.predict, commands.demo, commands.report, commands.bench, commands.methods, commands.recipes)
+    others = (predict, commands.demo, commands.report, commands.bench, commands.methods, commands.recipes)
     for command in others:
         app.command(with_options(command, tokens))
     data = App(name="data", help="Prepare very many unlabelled images.")
@@ -175,5 +176,5 @@ def _how_to_go_on(tokens: Sequence[str]) -> None:
     if tokens[:1] == ["train"]:
         again = [*tokens, *([] if "--resume" in tokens else ["--resume"])]
         print(f"semiseg: to go on: semiseg {shlex.join(again)}", file=sys.stderr)
-    if tokens[:1] in (["compare"], ["reproduce"]):
+    if tokens[:1] in (["compare"], ["reproduce"], ["predict"]):
         print(f"semiseg: to go on, the same again: semiseg {shlex.join(tokens)}", file=sys.stderr)

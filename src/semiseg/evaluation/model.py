@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -78,12 +78,12 @@ class Model:
         asked = PredictOptions(**options)
         self.windows(asked)  # a mistake is told before the image is read
         picture = in_memory(as_pixels(image))
-        return label_maps(self.pieces(picture, asked), picture.height, picture.width)
+        return label_maps(self.pieces([picture], asked), picture.height, picture.width)
 
-    def pieces(self, picture: Raster, asked: PredictOptions) -> Iterator[Piece]:
-        """The headline's logits at the picture's size, piece by piece; to be called in inference mode."""
-        options = self.windows(asked, (picture.height, picture.width))
-        return predict_pieces(self.forward(asked), picture, self.scale, options, self.device)
+    def pieces(self, pictures: Sequence[Raster], asked: PredictOptions) -> Iterator[Piece]:
+        """The headline's logits (N, C, h, w) of N pictures of one size, piece by piece; call it in inference mode."""
+        options = self.windows(asked, (pictures[0].height, pictures[0].width))
+        return predict_pieces(self.forward(asked), pictures, self.scale, options, self.device)
 
     def forward(self, asked: PredictOptions) -> Predict:
         """Images (B, 3, h, w) at the model's scale to the logits of the headline, in the precision of the scores."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -53,34 +53,37 @@ def shrunk(pixels: NDArray[Any], scale: float) -> NDArray[Any]:
 
 
 def predict_pieces(
-    predict: Predict, picture: Raster, scale: float, options: EvaluationOptions, device: torch.device
+    predict: Predict, pictures: Sequence[Raster], scale: float, options: EvaluationOptions, device: torch.device
 ) -> Iterator[Piece]:
-    """Logits (C, h, w) of `predict`'s only predictor at the picture's size; the pieces cover it and do not overlap.
+    """Logits (N, C, h, w) of `predict`'s only predictor at the size of N pictures, which is one.
 
-    What is held is a row of windows at most, not the picture's logits.
+    The pieces cover the pictures and do not overlap. What is held is the logits of a row of windows at most.
     """
-    size = (picture.height, picture.width)
+    size = (pictures[0].height, pictures[0].width)
     small = small_size(*size, scale)
     if scale == 1:
-        read = partial(_window, picture, device)
+        read = partial(_window, pictures, device)
     else:
-        pixels = shrunk(picture.read(), scale)
+        every = [shrunk(picture.read(), scale) for picture in pictures]
 
         def read(rows: slice, columns: slice) -> Tensor:
-            return as_batch(pixels[rows, columns]).to(device)
+            return torch.cat([as_batch(pixels[rows, columns]) for pixels in every]).to(device)
 
     if options.protocol == "slide":
         cut = Windows(*small, options.window, options.stride, options.windows_at_once, options.blend)
         pieces = cut.pieces(predict, read)
     else:
         whole = slice(0, small[0]), slice(0, small[1])
-        pieces = iter([Piece(*whole, {name: each[0] for name, each in predict(read(*whole)).items()})])
+        pieces = iter([Piece(*whole, predict(read(*whole)))])
     return pieces if small == size else enlarged(pieces, small, size)
 
 
-def _window(picture: Raster, device: torch.device, rows: slice, columns: slice) -> Tensor:
-    bottom, right = min(rows.stop, picture.height), min(columns.stop, picture.width)
-    return as_batch(picture.read(rows.start, columns.start, bottom - rows.start, right - columns.start)).to(device)
+def _window(pictures: Sequence[Raster], device: torch.device, rows: slice, columns: slice) -> Tensor:
+    height, width = (
+        min(part.stop, side) - part.start for part, side in ((rows, pictures[0].height), (columns, pictures[0].width))
+    )
+    views = [as_batch(picture.read(rows.start, columns.start, height, width)) for picture in pictures]
+    return torch.cat(views).to(device)
 
 
 def enlarged(pieces: Iterator[Piece], small: tuple[int, int], size: tuple[int, int]) -> Iterator[Piece]:
@@ -91,52 +94,54 @@ def enlarged(pieces: Iterator[Piece], small: tuple[int, int], size: tuple[int, i
     share = (place - above).float()  # of the small row below
     below = (above + 1).clamp(max=small[0] - 1)
     first, done = 0, 0  # small row that `rows` begins with, rows that are yielded
-    rows: Tensor | None = None
+    rows: Tensor | None = None  # (N, C, h, w)
     for band in _bands(pieces, small[1]):
-        rows = band if rows is None else torch.cat([rows, band], 1)
-        ready = height if first + rows.shape[1] == small[0] else int((below < first + rows.shape[1]).sum())
-        step = max(1, _ENLARGED // (rows.shape[0] * width))
+        rows = band if rows is None else torch.cat([rows, band], 2)
+        ready = height if first + rows.shape[2] == small[0] else int((below < first + rows.shape[2]).sum())
+        step = max(1, _ENLARGED // (rows.shape[0] * rows.shape[1] * width))
         for top in range(done, ready, step):
             chosen = slice(top, min(top + step, ready))
-            upper, lower = rows[:, above[chosen] - first], rows[:, below[chosen] - first]
-            mixed = torch.lerp(upper, lower, share[chosen].to(upper)[:, None])  # (C, step, w)
-            wide = F.interpolate(mixed[None], size=(mixed.shape[1], width), mode="bilinear", align_corners=False)[0]
+            upper, lower = rows[:, :, above[chosen] - first], rows[:, :, below[chosen] - first]
+            mixed = torch.lerp(upper, lower, share[chosen].to(upper)[:, None])  # (N, C, step, w)
+            wide = F.interpolate(mixed, size=(mixed.shape[2], width), mode="bilinear", align_corners=False)
             yield Piece(chosen, slice(0, width), {"": wide})
         if ready < height:
-            rows, first = rows[:, int(above[ready]) - first :].clone(), int(above[ready])
+            rows, first = rows[:, :, int(above[ready]) - first :].clone(), int(above[ready])
         done = ready
 
 
 def _bands(pieces: Iterator[Piece], width: int) -> Iterator[Tensor]:
-    """The headline's logits (C, h, W) of each row of pieces."""
+    """The headline's logits (N, C, h, W) of each row of pieces."""
     band: Tensor | None = None
     for piece in pieces:
         logits = next(iter(piece.logits.values()))
         if band is None:
-            band = logits.new_empty(logits.shape[0], piece.rows.stop - piece.rows.start, width)
-        band[:, :, piece.columns] = logits
+            band = logits.new_empty(*logits.shape[:2], piece.rows.stop - piece.rows.start, width)
+        band[..., piece.columns] = logits
         if piece.columns.stop == width:
             yield band
             band = None
 
 
 def labelled(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Classes (H, W) uint8 and confidences (H, W) float32, in [0, 1], of logits (C, H, W).
+    """Classes (N, H, W) uint8 and confidences (N, H, W) float32, in [0, 1], of logits (N, C, H, W).
 
     Raises ValueError where the network gives NaN.
     """
     logits = logits.float()
-    largest, label = logits.max(0)
-    confidence = (logits - largest).exp_().sum(0).reciprocal_()  # the softmax of the largest
+    largest, label = logits.max(1)
+    confidence = (logits - largest[:, None]).exp_().sum(1).reciprocal_()  # the softmax of the largest
     if not confidence.isfinite().all():
         raise ValueError("the model gives numbers that are not finite (NaN) for this image: train it again")
     return label.byte(), confidence
 
 
 def label_maps(pieces: Iterator[Piece], height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Classes (H, W) uint8 and confidences (H, W) float32 of all `pieces`."""
+    """Classes (H, W) uint8 and confidences (H, W) float32 of all `pieces` of one picture."""
     label, confidence = np.empty((height, width), np.uint8), np.empty((height, width), np.float32)
     for piece in pieces:
         made = labelled(next(iter(piece.logits.values())))
-        label[piece.rows, piece.columns], confidence[piece.rows, piece.columns] = (each.cpu().numpy() for each in made)
+        label[piece.rows, piece.columns], confidence[piece.rows, piece.columns] = (
+            each[0].cpu().numpy() for each in made
+        )
     return label, confidence

@@ -18,7 +18,7 @@ Predict = Callable[[Tensor], dict[str, Tensor]]
 """Images (B, 3, H, W) -> logits (B, C, H, W) of each predictor by name, the headline first."""
 
 Read = Callable[[slice, slice], Tensor]
-"""Rows and columns of an image -> (1, 3, h, w)."""
+"""Rows and columns of N images of one size -> (N, 3, h, w)."""
 
 Blend = Literal["mean", "smooth"]
 
@@ -54,26 +54,26 @@ def slide(
     for piece in cut.pieces(predict, lambda rows, columns: image[..., rows, columns]):
         for name, logits in piece.logits.items():
             if name not in total:
-                total[name] = logits.new_empty(1, logits.shape[0], height, width)
-            total[name][0, :, piece.rows, piece.columns] = logits
+                total[name] = logits.new_empty(*logits.shape[:2], height, width)
+            total[name][..., piece.rows, piece.columns] = logits
     return total
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of an image that no further window will see."""
+    """A part of N images of one size that no further window will see."""
 
     rows: slice
     columns: slice
-    logits: dict[str, Tensor]  # (C, h, w) by predictor; a view into memory that the next piece takes
+    logits: dict[str, Tensor]  # (N, C, h, w) by predictor; a view into memory that the next piece takes
 
 
 @dataclass(frozen=True)
 class Windows:
-    """How an image is cut, and what is made of the windows' logits.
+    """How images of one size are cut, and what is made of the windows' logits.
 
     The last window of a row or column is shifted inward; an image smaller than the window along a side has one window
-    there. All windows have one size, and `at_once` of them are one batch.
+    there. All windows have one size, and `at_once` of them, of each image, are one batch.
     """
 
     height: int
@@ -89,10 +89,10 @@ class Windows:
         return len(self._starts(self.height)) * len(self._starts(self.width))
 
     def pieces(self, predict: Predict, read: Read) -> Iterator[Piece]:
-        """The image piece by piece, in rows from top to bottom; the pieces cover it, and no two overlap.
+        """The images piece by piece, in rows from top to bottom; the pieces cover them, and no two overlap.
 
         Each pixel's logits are added up in the order of its windows, so that neither the pieces nor the batches change
-        a sum. Kept are one window, and below it the rows that the next row of windows sees, not the image.
+        a sum. Kept are one window, and below it the rows that the next row of windows sees, not whole images.
         """
         tops, lefts = self._starts(self.height), self._starts(self.width)
         open_ = _Open(self, tops, lefts)
@@ -103,7 +103,8 @@ class Windows:
             views = [read(*(slice(start, start + self.window) for start in corner)) for corner in corners]
             found = predict(torch.cat(views))
             for number, (row, column) in enumerate(batch):
-                yield open_.with_window(row, column, {name: logits[number] for name, logits in found.items()})
+                own = slice(number * len(views[0]), (number + 1) * len(views[0]))
+                yield open_.with_window(row, column, {name: logits[own] for name, logits in found.items()})
 
     def _starts(self, length: int) -> list[int]:
         return starts(length, self.window, self.stride)
@@ -115,8 +116,8 @@ class _Open:
     def __init__(self, cut: Windows, tops: list[int], lefts: list[int]) -> None:
         self.cut, self.tops, self.lefts = cut, tops, lefts
         self.high, self.wide = min(cut.window, cut.height), min(cut.window, cut.width)  # of a window
-        self.pane: dict[str, Tensor] = {}  # (C, high, wide), where the current window is
-        self.below: dict[str, Tensor] = {}  # (C, most rows that two rows of windows share, W)
+        self.pane: dict[str, Tensor] = {}  # (N, C, high, wide), where the current window is
+        self.below: dict[str, Tensor] = {}  # (N, C, most rows that two rows of windows share, W)
         if cut.blend == "smooth":
             self.row_weights, self.column_weights = (
                 edge_weights(length, cut.window, first) for length, first in ((cut.height, tops), (cut.width, lefts))
@@ -126,7 +127,7 @@ class _Open:
             self.column_visits = visits(cut.width, cut.window, lefts)
 
     def with_window(self, row: int, column: int, views: dict[str, Tensor]) -> Piece:
-        """Add a window's logits (C, high, wide) and take out what is finished."""
+        """Add a window's logits (N, C, high, wide) and take out what is finished."""
         top, left = self.tops[row], self.lefts[column]
         next_top = self.tops[row + 1] if row + 1 < len(self.tops) else self.cut.height
         next_left = self.lefts[column + 1] if column + 1 < len(self.lefts) else self.cut.width
@@ -138,8 +139,8 @@ class _Open:
             self._add_(pane, view, row, column)
             if row + 1 < len(self.tops):
                 kept = self.high - done_rows
-                self.below[name][:, :kept, left:next_left] = pane[:, done_rows:, :done_columns]
-            logits[name] = pane[:, :done_rows, :done_columns]
+                self.below[name][..., :kept, left:next_left] = pane[..., done_rows:, :done_columns]
+            logits[name] = pane[..., :done_rows, :done_columns]
             if self.cut.blend == "mean":
                 logits[name] = logits[name] / self._visits(top, left, logits[name])
         return Piece(slice(top, next_top), slice(left, next_left), logits)
@@ -149,13 +150,13 @@ class _Open:
         if name not in self.pane:
             overlap = max((self.high - (after - top) for top, after in itertools.pairwise(self.tops)), default=0)
             self.pane[name] = view.new_empty(view.shape)
-            self.below[name] = view.new_empty(view.shape[0], overlap, self.cut.width)
+            self.below[name] = view.new_empty(*view.shape[:2], overlap, self.cut.width)
         pane, left = self.pane[name], self.lefts[column]
         seen = self.lefts[column - 1] + self.wide - left if column else 0  # columns that the window before has seen
         if seen:
-            pane[:, :, :seen] = pane[:, :, self.wide - seen :].clone()
-        pane[:, :shared, seen:] = self.below[name][:, :shared, left + seen : left + self.wide]
-        pane[:, shared:, seen:] = 0
+            pane[..., :seen] = pane[..., self.wide - seen :].clone()
+        pane[..., :shared, seen:] = self.below[name][..., :shared, left + seen : left + self.wide]
+        pane[..., shared:, seen:] = 0
         return pane
 
     def _add_(self, pane: Tensor, view: Tensor, row: int, column: int) -> None:
