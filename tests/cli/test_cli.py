@@ -376,7 +376,7 @@ def test_evaluate_help_names_its_options(capsys):
         ("compare folder --labeled 3 --data.root no/such", "data.root is no/such, which is no folder"),
         ("evaluate runs/x --set tset", 'Invalid value "tset" for --set. Choose from: "val", "test".'),
         ("evaluate runs/x --evaluation.protocl slide", "Did you mean --evaluation.protocol?"),
-        ("predict runs/x", "IMAGES"),
+        ("predict runs/x", "WHAT"),
         ("data shard photos", "--out"),
         ("data shrad photos", 'Unknown command "shrad". Did you mean "shard"?'),
         ("data index no/such/folder", "no .tar files in no/such/folder"),

@@ -51,7 +51,7 @@ def predict(
         Pixels of the smallest object that is counted.
     window
         Predict in overlapping windows of so many pixels a side. Default: as the run was scored; where that was on whole
-        images, those of more than 8 million pixels are cut into windows of 1024.
+        images, those of more than 8 million pixels are cut into windows of 768.
     stride
         Pixels between two windows. Default: three quarters of the window.
     blend

@@ -21,7 +21,7 @@ from semiseg.parts.augment import as_batch
 
 LARGEST_WHOLE = 2**23
 """Pixels of a picture, at the model's scale, that is predicted whole unless windows are asked for."""
-WINDOW, STRIDE = 1024, 768
+WINDOW, STRIDE = 768, 576
 """Of the windows that a larger picture is cut into."""
 _ENLARGED = 2**22  # logits of a strip that is enlarged at a time
 

@@ -6,6 +6,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -14,7 +15,7 @@ from semiseg.data.dataset import Color, Pixels
 from semiseg.data.rasters import Raster
 from semiseg.evaluation.areas import count_objects, count_pixels
 from semiseg.evaluation.done import identity
-from semiseg.evaluation.overlay import draw_overlay
+from semiseg.evaluation.overlay import draw_overlay_, shown
 from semiseg.evaluation.pictures import CONFIDENCE, MASKS, OVERLAYS
 from semiseg.runtime.files import write_atomically
 from semiseg.types import IGNORE
@@ -22,6 +23,7 @@ from semiseg.types import IGNORE
 LONGEST_JPEG = 65_500  # pixels of a side that libjpeg takes
 LARGEST_OVERLAY = 2**28  # pixels; Pillow opens no larger picture
 _LEVEL = 1  # of zlib: masks are small at any, and a higher one would take longer than many a network
+_QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 90]
 _STRIP = 512  # rows at a time
 
 
@@ -67,11 +69,14 @@ class Writer:
 
     def _overlay(self, name: str, picture: Raster, label: Pixels) -> None:
         tint = self.options.opacity if self.options.overlay == "tint" else 0.0
-        drawn = draw_overlay(lambda top, rows: picture.read(top, 0, rows, None), label, self.drawn, tint=tint)
-        if max(label.shape) <= LONGEST_JPEG:
-            _save(drawn, self.out / OVERLAYS / f"{name}.jpg", quality=90)
-        else:
-            _save(drawn, self.out / OVERLAYS / f"{name}.png", compress_level=_LEVEL)
+        photo = shown(picture.read())  # which nobody reads after this
+        photo = photo if photo.flags.writeable else photo.copy()
+        draw_overlay_(photo, label, self.drawn, tint=tint)
+        # Pillow would take four bytes a pixel more.
+        is_short = max(label.shape) <= LONGEST_JPEG
+        ending, how = (".jpg", _QUALITY) if is_short else (".png", [cv2.IMWRITE_PNG_COMPRESSION, _LEVEL])
+        _, encoded = cv2.imencode(ending, photo, how)
+        write_atomically(self.out / OVERLAYS / f"{name}{ending}", lambda file: file.write(encoded))
 
 
 def _blank(picture: Raster, label: Pixels, confidence: Pixels) -> None:

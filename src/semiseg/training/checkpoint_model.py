@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from semiseg.evaluation.model import Model
 from semiseg.evaluation.model import written_classes as classes_of_model
 from semiseg.training.checkpoint import BEST, LAST, load_checkpoint, load_into
@@ -27,4 +29,5 @@ def load_checkpoint_model(run: Path, checkpoint: str, network: Network | None = 
     names, colors = tuple(classes["names"]), tuple((red, green, blue) for red, green, blue in classes["colors"])
     method = build_method(config, names, weights=False, network=network)
     load_into(method, state["method"], path)
+    method.predictor.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # as in `load_model`
     return Model(method.predictor.eval(), names, colors, config.data.scale, config.train.precision, config.evaluation)
