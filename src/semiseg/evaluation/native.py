@@ -106,7 +106,8 @@ def enlarged(pieces: Iterator[Piece], small: tuple[int, int], size: tuple[int, i
             wide = F.interpolate(mixed, size=(mixed.shape[2], width), mode="bilinear", align_corners=False)
             yield Piece(chosen, slice(0, width), {"": wide})
         if ready < height:
-            rows, first = rows[:, :, int(above[ready]) - first :].clone(), int(above[ready])
+            needed = min(int(above[ready]), first + rows.shape[2])  # which may be in the next band
+            rows, first = rows[:, :, needed - first :].clone(), needed
         done = ready
 
 
