@@ -14,16 +14,20 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 from support.models import untrained_run
+from support.ranks import in_ranks
 
 from semiseg.cli.main import main
+from semiseg.config.predicting import PredictOptions
 from semiseg.data.dataset import palette
 from semiseg.evaluation import segment
 from semiseg.evaluation.areas import count_objects, count_pixels
 from semiseg.evaluation.colors import _lab, draw_colors, draw_legend
 from semiseg.evaluation.model import Model, load_model
+from semiseg.evaluation.native import in_memory
 from semiseg.evaluation.overlay import draw_overlay_
 from semiseg.evaluation.pictures import find_pictures, out_folder
 from semiseg.evaluation.segment import predict_images
+from semiseg.runtime.timing import peak_bytes
 
 QUIET = Console(quiet=True)
 
@@ -252,3 +256,44 @@ def test_overlays_are_as_asked(run, photos, tmp_path, overlay):
     assert (tmp_path / "out/overlays/p0.jpg").exists() == (overlay != "none")
     assert (tmp_path / "out/legend.png").exists() == (overlay != "none")
     assert json.loads((tmp_path / "out/predict.json").read_text())["options"]["overlay"] == overlay
+
+
+# ---- several processes, and large pictures ----
+
+
+def predict_here(run: Path, photos: Path, out: Path) -> int:
+    """In one of several processes."""
+    return predict_images(run, photos, out, console=QUIET, device="cpu").count
+
+
+def test_two_processes_share_a_folder_and_write_what_one_writes(run, tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    for number in range(20):  # more than one process takes at a time
+        Image.fromarray(rng.integers(0, 256, (24, 33, 3), np.uint8)).save(tmp_path / f"photos/{number:02}.png")
+    (tmp_path / "photos/07.png").write_bytes(b"no picture")
+    found = in_ranks(2, tmp_path / "group", predict_here, run, tmp_path / "photos", tmp_path / "shared")
+    assert found == [19, 19], [file.read_text() for file in tmp_path.glob("group/*.txt")]
+    predict_images(run, tmp_path / "photos", tmp_path / "alone", console=QUIET)
+    shared, alone = (
+        {name: content for name, content in contents(tmp_path / out).items() if not name.startswith(".")}
+        for out in ("shared", "alone")
+    )
+    assert shared == alone
+    assert len(list((tmp_path / "shared").glob(".done-*"))) == 2
+
+
+@pytest.mark.slow
+def test_a_large_picture_takes_little_more_than_its_own_bytes(run, tmp_path):
+    """Of 3,000 x 3,000 pixels; its logits alone, of the demo's classes, would be 36 MB times the classes."""
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (3000, 3000, 3), np.uint8)).save(tmp_path / "a.png")
+    model, seen = load_model(run), []
+    picture = in_memory(np.asarray(Image.open(tmp_path / "a.png")))
+    asked = PredictOptions(window=256)
+
+    def label() -> None:
+        with torch.inference_mode():
+            seen.extend((piece.rows.stop, piece.columns.stop) for piece in model.pieces([picture], asked))
+
+    assert peak_bytes(label, torch.device("cpu")) < 80e6
+    assert seen[-1] == (3000, 3000)
