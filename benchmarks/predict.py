@@ -107,9 +107,7 @@ def main() -> None:
             rounds = [measure(asked.run, model, folder, Path(name) / f"out-{count}-{n}") for n in range(asked.repeats)]
             passes, whole = map(min, zip(*rounds, strict=True))
             speed = count * size[0] * size[1] / 1e6 / whole
-            print(
-                f"{count} of {size[0]}x{size[1]}: {speed:.2f} Mpixel/s, {passes / whole:.3f} of the bare passes' speed"
-            )
+            print(f"{count} of {size[0]}x{size[1]}: {speed:.2f} Mpixel/s, {passes / whole:.3f} of bare passes")
         command = [sys.executable, "-c", PEAK, str(asked.run), str(folder), f"{name}/peak"]
         print("peak", subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1], "MB")
 

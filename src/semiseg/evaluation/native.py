@@ -44,7 +44,8 @@ def in_memory(image: Pixels) -> Raster:
     def read(top: int, left: int, height: int, width: int) -> Pixels:
         return image[top : top + height, left : left + width]
 
-    return Raster(*image.shape, str(image.dtype), None, None, None, read)
+    height, width, bands = image.shape
+    return Raster(height, width, bands, str(image.dtype), None, None, None, read)
 
 
 def shrunk(pixels: NDArray[Any], scale: float) -> NDArray[Any]:
@@ -82,7 +83,7 @@ def _window(pictures: Sequence[Raster], device: torch.device, rows: slice, colum
     height, width = (
         min(part.stop, side) - part.start for part, side in ((rows, pictures[0].height), (columns, pictures[0].width))
     )
-    views = [as_batch(picture.read(rows.start, columns.start, height, width)) for picture in pictures]
+    views = [as_batch(np.asarray(picture.read(rows.start, columns.start, height, width))) for picture in pictures]
     return torch.cat(views).to(device)
 
 

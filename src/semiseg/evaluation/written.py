@@ -76,7 +76,7 @@ class Writer:
         is_short = max(label.shape) <= LONGEST_JPEG
         ending, how = (".jpg", _QUALITY) if is_short else (".png", [cv2.IMWRITE_PNG_COMPRESSION, _LEVEL])
         _, encoded = cv2.imencode(ending, photo, how)
-        write_atomically(self.out / OVERLAYS / f"{name}{ending}", lambda file: file.write(encoded))
+        write_atomically(self.out / OVERLAYS / f"{name}{ending}", lambda file: file.write(encoded.tobytes()))
 
 
 def _blank(picture: Raster, label: Pixels, confidence: Pixels) -> None:
