@@ -2,7 +2,9 @@
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
 
 from semiseg.config.predicting import PredictOptions
 from semiseg.runtime.launch import is_first
@@ -23,15 +25,14 @@ def predict(
     stride: int | None = None,
     blend: Literal["smooth", "mean"] = "smooth",
     flips: Literal["none", "horizontal", "both"] = "none",
-    scales: tuple[float, ...] = (1.0,),
+    scales: Annotated[tuple[float, ...], Parameter(consume_multiple=True)] = (1.0,),
     checkpoint: Literal["best", "last"] | None = None,
     device: str = "auto",
 ) -> int:
     """Segment images with a trained run.
 
-    What was done before by the same model with the same options is kept, so a stopped prediction goes on with the same
-    command. Images that cannot be read are named at the end, and the exit status is then 1. Started by torchrun,
-    several processes share the images.
+    What the same model did before with the same options is kept. Images that cannot be read are named at the end, and
+    the exit status is then 1. Started by torchrun, several processes share the images.
 
     Parameters
     ----------
@@ -50,8 +51,7 @@ def predict(
     smallest
         Pixels of the smallest object that is counted.
     window
-        Predict in overlapping windows of so many pixels a side. Default: as the run was scored; where that was on whole
-        images, those of more than 8 million pixels are cut into windows of 768.
+        Side of overlapping windows, pixels. Default: as the run was scored, but windows of 768 above 8 million pixels.
     stride
         Pixels between two windows. Default: three quarters of the window.
     blend
@@ -69,6 +69,12 @@ def predict(
         "overlay": overlay, "opacity": opacity, "objects": objects, "smallest": smallest, "window": window,
         "stride": stride, "blend": blend, "flips": flips, "scales": scales,
     }  # fmt: skip
+    return _predicted(run, what, out, checkpoint=checkpoint, device=device, options=options)
+
+
+def _predicted(
+    run: Path, what: Path, out: Path | None, *, checkpoint: str | None, device: str, options: dict[str, Any]
+) -> int:
     PredictOptions(**options)  # mistakes first, then torch
     model = None
     if checkpoint is not None:
