@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +16,7 @@ from semiseg.cli.main import main
 from semiseg.cli.options import FIRST
 from semiseg.config.fields import ConfigError, option_help, option_types
 from semiseg.config.methods import METHOD_OPTIONS
+from semiseg.config.predicting import PredictOptions
 from semiseg.config.recipe import load_config, shipped_recipes
 from semiseg.runtime.files import write_error
 from semiseg.runtime.stopping import SIGNALS, Stopped
@@ -33,7 +34,7 @@ def calls(monkeypatch):
         "training.experiment": SimpleNamespace(train=keep("train", Path("runs/x"))),
         "training.finished": SimpleNamespace(evaluate=keep("evaluate", {"miou": 0.5, "classes": {"sky": 0.25}})),
         "evaluation.segment": SimpleNamespace(
-            predict_images=keep("predict_images", SimpleNamespace(count=3, failed={})), MASKS="masks"
+            predict_images=keep("predict_images", SimpleNamespace(count=3, failed={}, out=Path("masks")))
         ),
         "studies.demo": SimpleNamespace(demo=keep("demo", Path("out/report.html"))),
         "report": SimpleNamespace(
@@ -135,11 +136,12 @@ def test_evaluate_as_in_training_by_default(calls):
 
 
 def test_predict_and_demo(calls, capsys):
-    assert enter("predict runs/x photos --out masks") == 0
+    assert enter("predict runs/x photos --out masks --objects --scales 0.5 1") == 0
     assert enter("demo --out there --steps 5 --seed 2") == 0
     assert main(["demo"]) == 0
+    options = asdict(PredictOptions(objects=True, scales=(0.5, 1.0))) | {"model": None, "device": "auto"}
     assert calls == [
-        ("predict_images", (Path("runs/x"), Path("photos"), Path("masks")), {"window": None, "stride": None}),
+        ("predict_images", (Path("runs/x"), Path("photos"), Path("masks")), options),
         ("demo", (Path("there"), 5, 2), {}),
         ("demo", (Path("runs/demo"), None, 0), {}),
     ]
@@ -374,7 +376,7 @@ def test_evaluate_help_names_its_options(capsys):
         ("compare folder --labeled 3 --data.root no/such", "data.root is no/such, which is no folder"),
         ("evaluate runs/x --set tset", 'Invalid value "tset" for --set. Choose from: "val", "test".'),
         ("evaluate runs/x --evaluation.protocl slide", "Did you mean --evaluation.protocol?"),
-        ("predict runs/x", "IMAGES"),
+        ("predict runs/x", "WHAT"),
         ("data shard photos", "--out"),
         ("data shrad photos", 'Unknown command "shrad". Did you mean "shard"?'),
         ("data index no/such/folder", "no .tar files in no/such/folder"),

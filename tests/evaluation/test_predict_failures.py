@@ -13,7 +13,7 @@ from rich.console import Console
 from support.models import untrained_run
 
 from semiseg.cli.main import main
-from semiseg.evaluation import segment
+from semiseg.evaluation.model import Model
 from semiseg.evaluation.segment import predict_images
 
 QUIET = Console(quiet=True)
@@ -45,7 +45,8 @@ DAMAGED = {
 
 
 def written(out: Path) -> set[str]:
-    return {path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir()}
+    """Files of pictures, without those of the whole prediction."""
+    return {path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir() and path.parent != out}
 
 
 def of(*names: str) -> set[str]:
@@ -94,7 +95,7 @@ def test_a_picture_longer_than_jpeg_takes_has_an_overlay_of_another_format(run, 
     assert predict_images(run, tmp_path / "in", tmp_path / "out", window=512, console=QUIET).failed == {}
     ending = "png" if max(size) > 65_500 else "jpg"
     assert written(tmp_path / "out") == {"masks/long.png", f"overlays/long.{ending}", "confidence/long.png"}
-    for path in (tmp_path / "out").rglob("*.*"):
+    for path in map((tmp_path / "out").joinpath, written(tmp_path / "out")):
         assert Image.open(path).size == size[::-1]
 
 
@@ -102,14 +103,14 @@ def test_a_picture_longer_than_jpeg_takes_has_an_overlay_of_another_format(run, 
 def test_a_picture_that_the_network_cannot_take_is_left_out(run, tmp_path, monkeypatch, error):
     picture(tmp_path / "in/a.png")
     picture(tmp_path / "in/b.png", 33, 41)
-    predict = segment.load_model(run).__class__.predict
+    pieces = Model.pieces
 
-    def refusing(model, image, **options):
-        if image.shape[0] == 33:
+    def refusing(model, pictures, asked):
+        if pictures[0].height == 33:
             raise error
-        return predict(model, image, **options)
+        return pieces(model, pictures, asked)
 
-    monkeypatch.setattr(segment.load_model(run).__class__, "predict", refusing)
+    monkeypatch.setattr(Model, "pieces", refusing)
     failed = predict_images(run, tmp_path / "in", tmp_path / "out", console=QUIET).failed
     (reason,) = failed.values()
     assert re.fullmatch(rf"{re.escape(str(tmp_path))}/in/b\.png: (MemoryError|CUDA out of memory|no size)", reason)
@@ -120,7 +121,7 @@ def test_a_picture_that_the_network_cannot_take_is_left_out(run, tmp_path, monke
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
-@pytest.mark.parametrize("write", range(1, 7))
+@pytest.mark.parametrize("write", range(1, 8))  # the first is predict.json
 def test_where_it_is_stopped_only_whole_files_are_left(run, tmp_path, monkeypatch, stop, write):
     """At the moment of the n-th write, with all bytes written and the name not yet given."""
     for name in ("a", "b"):
@@ -137,7 +138,7 @@ def test_where_it_is_stopped_only_whole_files_are_left(run, tmp_path, monkeypatc
     with pytest.raises(type(stop)):
         predict_images(run, tmp_path / "in", tmp_path / "out", console=QUIET)
     whole = written(tmp_path / "out")
-    assert len(whole) == write - 1
+    assert len(whole) <= max(write - 2, 0)  # as many, where one thread writes
     for name in whole:
         Image.open(tmp_path / "out" / name).load()
     for name in ("a", "b"):

@@ -20,7 +20,7 @@ from semiseg.analysis.tally import Tally, tally
 from semiseg.config.checks import Count, check_value, require
 from semiseg.config.fields import nearest
 from semiseg.data.dataset import Color, ImageSet, Pixels
-from semiseg.evaluation.segment import colored
+from semiseg.evaluation.colors import colored
 from semiseg.report.sheet import beside, fitted, legend, paragraph, save, strip
 from semiseg.report.texts import figure, headed, markdown_table
 from semiseg.types import IGNORE

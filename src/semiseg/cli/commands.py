@@ -5,7 +5,6 @@ Commands that compute import torch inside, so that `--help` answers at once.
 
 import os
 import shlex
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -107,34 +106,6 @@ def estimate(recipe: str, /, *, device: str = "here", **options: Any) -> None:
 
     for key, value in estimate.estimate(config, device).items():
         print(f"{key}: {value:.4g}" if isinstance(value, float) else f"{key}: {value}")
-
-
-def predict(run: Path, images: Path, /, *, out: Path, window: int | None = None, stride: int | None = None) -> int:
-    """Segment images with a trained run.
-
-    Images that cannot be read are named at the end, and the exit status is then 1.
-
-    Parameters
-    ----------
-    run
-        The run folder.
-    images
-        An image, or a folder of images.
-    out
-        Folder for masks/, overlays/ and confidence/.
-    window
-        Predict in overlapping windows of so many pixels a side. Default: as the run was scored, whole or in windows.
-    stride
-        Pixels between two windows. Default: three quarters of the window.
-    """
-    from semiseg.evaluation import segment as inference
-
-    made = inference.predict_images(run, images, out, window=window, stride=stride)
-    print(f"{made.count} masks in {printable(out / inference.MASKS)}")
-    if made.failed:
-        print(f"semiseg: {len(made.failed)} of {len(made.failed) + made.count} images were left out:", file=sys.stderr)
-        print(*map(printable, made.failed.values()), sep="\n", file=sys.stderr)
-    return 1 if made.failed else 0
 
 
 def demo(*, out: Path = Path("runs/demo"), steps: int | None = None, seed: int = 0) -> None:

@@ -23,6 +23,7 @@ from cyclopts.exceptions import CycloptsError, UnknownOptionError
 from semiseg.cli import after, analyse, commands, selftest
 from semiseg.cli.check import check
 from semiseg.cli.options import HELP_ALL, join_booleans, named_config, with_options
+from semiseg.cli.predict import predict
 from semiseg.cli.reproduce import reproduce
 from semiseg.config.fields import GONE, RENAMED, methods_with, option_types, repair
 from semiseg.config.methods import METHOD_OPTIONS
@@ -97,7 +98,7 @@ def build_app(tokens: Sequence[str] = ()) -> App:
         app.command(with_options(command, tokens))
     others = (
         check,
-        commands.predict,
+        predict,
         after.suggest,
         commands.demo,
         commands.report,
@@ -185,5 +186,5 @@ def _how_to_go_on(tokens: Sequence[str]) -> None:
     if tokens[:1] == ["train"]:
         again = [*tokens, *([] if "--resume" in tokens else ["--resume"])]
         print(f"semiseg: to go on: semiseg {shlex.join(again)}", file=sys.stderr)
-    if tokens[:1] in (["compare"], ["reproduce"]):
+    if tokens[:1] in (["compare"], ["reproduce"], ["predict"]):
         print(f"semiseg: to go on, the same again: semiseg {shlex.join(tokens)}", file=sys.stderr)

@@ -242,6 +242,8 @@ class EvaluationOptions(Options):
     """Side of a window, or of the centre crop, pixels."""
     stride: Annotated[int, Range(1, 2**15)] = 513
     """Pixels between two windows."""
+    blend: Literal["mean", "smooth"] = "mean"
+    """Where windows overlap: the plain `mean` of their logits, as published; `smooth` weights, which leave no seams."""
     windows_at_once: Annotated[int, Range(1, 256)] = 4
     """Windows of an image that are predicted as one batch."""
     images: Count | None = None
@@ -266,7 +268,8 @@ class EvaluationOptions(Options):
     @property
     def label(self) -> str:
         """The protocol and what matters to it, as in `slide-769-513`."""
-        sizes = {"whole": (), "crop": (self.window,), "slide": (self.window, self.stride)}[self.protocol]
+        blend = ("smooth",) if self.blend == "smooth" else ()
+        sizes = {"whole": (), "crop": (self.window,), "slide": (self.window, self.stride, *blend)}[self.protocol]
         return "-".join(map(str, (self.protocol, *sizes)))
 
 

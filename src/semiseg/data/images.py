@@ -51,6 +51,7 @@ _TURNS = {  # EXIF orientation -> what puts the stored pixels upright
 }
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that swap height and width
 _TURNING_CHUNKS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp", *map(str.encode, PROFILES))  # of a PNG
+_STRIP = 1024  # rows copied at a time
 _READABLE = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}  # modes that have an RGB of 8 bits
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -287,4 +288,14 @@ def _pixels(found: Decoded, what: str) -> Pixels:
         if picture.mode == "P":
             picture = picture.copy()
             picture.info.pop("transparency", None)  # else Pillow warns that it is left out
-        return np.asarray(picture.convert("RGB"), dtype=np.uint8)
+        return _array(picture if picture.mode == "RGB" else picture.convert("RGB"))
+
+
+def _array(picture: Image.Image) -> Pixels:
+    """An RGB picture as an array (H, W, 3), copied in strips: Pillow's own way takes two more copies of the whole."""
+    width, height = picture.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, _STRIP):
+        bottom = min(top + _STRIP, height)
+        pixels[top:bottom] = picture.crop((0, top, width, bottom))
+    return pixels

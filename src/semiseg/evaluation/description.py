@@ -45,6 +45,7 @@ _OPTIONAL = {
     *("several", "weights_sha256", "mean", "std", "encoder_mean", "encoder_std"),
     *("network.layers", "network.weights", "network.mean", "network.std", "network.checkpoint"),
     *("evaluation.windows_at_once", "evaluation.images", "evaluation.hidden", "evaluation.instruments"),
+    "evaluation.blend",
 }
 """What models of earlier versions lack, or may lack."""
 

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass, field
-from io import BytesIO
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image
+import torch
 from rich.console import Console
 
-from semiseg.data.dataset import Color, Pixels
-from semiseg.data.images import read_image
-from semiseg.evaluation.model import load_model
-from semiseg.evaluation.pictures import CONFIDENCE, MASKS, OVERLAYS, check_out, find_images
-from semiseg.runtime.distributed import pick_device
-from semiseg.runtime.files import write_atomically
+from semiseg.config.predicting import PredictOptions
+from semiseg.data.dataset import Pixels
+from semiseg.evaluation.areas import write_areas
+from semiseg.evaluation.colors import draw_colors, draw_legend
+from semiseg.evaluation.done import Done
+from semiseg.evaluation.model import Model, load_model
+from semiseg.evaluation.native import LARGEST_WHOLE, STRIDE, WINDOW, labelled
+from semiseg.evaluation.pictures import AREAS, LEGEND, check_out, find_pictures, out_folder
+from semiseg.evaluation.pipeline import Picture, Reading, Writing, reason, shares
+from semiseg.evaluation.written import LARGEST_OVERLAY, Writer, write_png
+from semiseg.runtime.distributed import gathered, pick_device, process_group, rank, world_size
 from semiseg.runtime.progress import Progress
 
-OVERLAY = 0.5  # weight of the mask in an overlay
-LONGEST_JPEG = 65_500  # pixels of a side that libjpeg takes
+AT_ONCE = {"cpu": 2**20, "cuda": 2**23}
+"""Most pixels of a batch of several pictures, by the kind of device."""
+LONGEST = timedelta(days=30)  # that one process waits for the others, which may have larger pictures
+MANY = 2**24  # pixels of a picture from which its progress is shown
 
 
 @dataclass(frozen=True)
@@ -30,79 +40,155 @@ class Predicted:
     """Of pictures with all their files."""
     failed: dict[Path, str] = field(default_factory=dict)
     """The others, each with a sentence that names it and the reason."""
+    out: Path = Path()
+    """Where the files are."""
+    kept: int = 0
+    """How many of `count` were there before, of the same model, options and file."""
 
 
 def predict_images(
     run: Path,
-    images: Path,
-    out: Path,
+    what: Path | str,
+    out: Path | None = None,
     *,
-    window: int | None = None,
-    stride: int | None = None,
+    model: Model | None = None,
+    device: str = "auto",
     console: Console | None = None,
+    **options: Any,
 ) -> Predicted:
-    """Segment a picture, or every picture below a folder, with the model in `run`/model.
+    """Segment the pictures that `what` names (a file, a folder, a pattern, a list) with the model of `run`, or `model`.
 
     Writes, at each picture's own size, `out`/masks/NAME.png (class indices with the classes' colours as palette),
-    `out`/overlays/NAME.jpg (the mask laid over the picture; NAME.png where a side is too long for JPEG) and
-    `out`/confidence/NAME.png (0 to 255 for 0 to 1), where NAME is the path below `images` without its suffix. Every
-    file is written whole or not at all, the mask last. Equal pictures and model give equal files.
+    `out`/overlays/NAME.jpg (the classes over the picture; NAME.png where a side is too long for JPEG) and
+    `out`/confidence/NAME.png (0 to 255 for 0 to 1), where NAME is as in `find_pictures`; beside them areas.csv,
+    legend.png and predict.json. Of a raster with georeference, mask and confidence are GeoTIFF. Every file is written
+    whole or not at all, a picture's mask last. Equal pictures, model and options give equal files.
 
-    A picture that cannot be read or predicted is left out, with the reason in what is returned. `window` and `stride`:
-    as in `Model.predict`. Raises ValueError where `run` holds no model or `images` no picture, where two pictures have
-    one NAME or a file would be written over a picture, and where no picture at all can be predicted.
+    `out` is by default `run`/predictions. Pictures that were done there by the same model, with the same options and
+    from the same file, are kept. Several processes that were started together share the pictures. `options` are
+    `PredictOptions`.
+
+    A picture that cannot be read or predicted is left out, with the reason in what is returned. Raises ValueError where
+    `run` holds no model or `what` names no picture, where two pictures have one NAME or a file would be written over a
+    picture, and where no picture at all can be predicted.
     """
-    model = load_model(run / "model").to(pick_device("auto"))
-    model.windows(window, stride)  # a mistake is told before the first picture
-    paths = find_images(images, out)
+    asked = PredictOptions(**options)
+    where = pick_device(device)
+    model = (load_model(run) if model is None else model).to(where)
+    model.windows(asked)  # a mistake is told before the first picture
+    out = out_folder(run, out)
+    paths = find_pictures(what, out)
     check_out(out, paths)
-    failed: dict[Path, str] = {}
-    with Progress("predict", len(paths), console=console) as bar:
-        for done, (name, path) in enumerate(paths.items(), 1):
-            try:
-                picture = read_image(_regular(path))
-                label, confidence = model.predict(picture, window=window, stride=stride)
-            except (ValueError, OSError, MemoryError, RuntimeError) as error:  # torch's: too large or small a picture
-                reason = str(error).partition("\n")[0] or type(error).__name__
-                failed[path] = reason if str(path) in reason else f"{path}: {reason}"
-            else:
-                _write(out, name, picture, label, (255 * confidence).round().astype(np.uint8), model.colors)
-            bar.step(done, {})
+    with process_group(where):
+        work = _Work(model, asked, out, paths)
+        with Progress("predict", len(work.tasks), console=console) as bar:
+            work.run(bar)
+        shared = gathered((work.failed, work.kept), patience=LONGEST)
+        failed = {path: reason for part, _ in shared for path, reason in part.items()}
+        kept = sum(number for _, number in shared)
+        if rank() == 0 and len(failed) < len(paths):
+            records = work.done.read().records
+            there = [(name, records[name]) for name, path in paths.items() if path not in failed]
+            write_areas(out / AREAS, there, model.classes)
+            if asked.overlay != "none":
+                write_png(draw_legend(model.classes, work.writer.drawn), out / LEGEND)
+    failed = {path: failed[path] for path in paths.values() if path in failed}
     if len(failed) == len(paths):
-        none = "" if len(paths) == 1 else f"none of the {len(paths)} pictures in {images} can be predicted: "
+        none = "" if len(paths) == 1 else f"none of the {len(paths)} pictures in {what} can be predicted: "
         raise ValueError(none + next(iter(failed.values())))
-    return Predicted(len(paths) - len(failed), failed)
+    return Predicted(len(paths) - len(failed), failed, out, kept)
 
 
-def _regular(path: Path) -> Path:
-    """`path`, unless it is a pipe or a device, from which one would read for ever, or a link to nothing."""
-    if path.exists() and not path.is_file():
-        raise ValueError(f"{path} is no regular file; expected a picture")
-    return path
+class _Work:
+    """One process's share of the pictures."""
+
+    def __init__(self, model: Model, asked: PredictOptions, out: Path, paths: dict[str, Path]) -> None:
+        self.model, self.asked, self.out = model, asked, out
+        self.tasks = shares(paths, rank(), world_size())
+        self.done = Done(out, model.sha256, asked, model.classes, model.colors)
+        self.writer = Writer(out, asked, model.colors, draw_colors(model.classes, model.colors))
+        self.failed: dict[Path, str] = {}
+        self.kept = self.finished = 0
+        self.said: set[str] = set()
+
+    def run(self, bar: Progress) -> None:
+        """Read, predict and write, each while the others go on."""
+        self.bar = bar
+        if self.done.is_of_another:
+            self.say(f"the predictions in {self.out} are of another model or of other options: they are made again")
+        at_once = AT_ONCE[self.model.device.type]
+        self.reading = Reading(self.tasks, self.done.read().has, at_once)
+        with self.reading.groups() as groups, Writing(lambda record: self.done.add(rank(), record)) as self.writing:
+            for group in groups:
+                self.failed |= group.failed
+                self.kept += len(group.tasks) if group.number < 0 else 0
+                self._step(len(group.tasks) - len(group.pictures))
+                if group.pictures:
+                    self._predict(group.pictures)
+        if self.kept:
+            self.say(f"{self.kept} pictures were done before, by this model with these options, and are kept")
+
+    def say(self, text: str) -> None:
+        """Once, by the first process."""
+        if rank() == 0 and text not in self.said:
+            self.bar.say(text)
+        self.said.add(text)
+
+    def _step(self, pictures: int, note: str = "") -> None:
+        self.finished += pictures
+        if rank() == 0 and (pictures or note):
+            self.bar.step(self.finished, {}, note)
+
+    def _predict(self, pictures: list[Picture]) -> None:
+        """Predict pictures of one size and hand them on; where they fail together, each by itself."""
+        try:
+            labels, confidences = self._maps(pictures)
+        except (ValueError, OSError, MemoryError, RuntimeError) as error:  # torch's: too large or small a picture
+            for picture in pictures if len(pictures) > 1 else ():
+                self._predict([picture])
+            if len(pictures) == 1:
+                self.failed[pictures[0].path] = reason(error, pictures[0].path)
+                self.reading.give_back(pictures[0])
+                self._step(1)
+            return
+        for picture, label, confidence in zip(pictures, labels, confidences, strict=True):
+            self.writing.put(partial(self._write, picture, label, confidence))
+            self._step(1)
+
+    def _write(self, picture: Picture, label: Pixels, confidence: Pixels) -> dict[str, Any]:
+        try:
+            self.done.start(rank())
+            return self.writer.write(picture.name, picture.path, picture.raster, label, confidence)
+        finally:
+            self.reading.give_back(picture)
+
+    @torch.inference_mode()
+    def _maps(self, pictures: list[Picture]) -> tuple[list[Pixels], list[Pixels]]:
+        """Classes and confidences (0 to 255) of each picture, (H, W) uint8."""
+        height, width = pictures[0].raster.height, pictures[0].raster.width
+        options = self.model.windows(self.asked, (height, width))
+        if options.protocol == "slide" and self.asked.window is None and options is not self.model.evaluation:
+            self.say(
+                f"pictures of more than {LARGEST_WHOLE:,} pixels at the model's scale are predicted in windows of "
+                f"{WINDOW} pixels, {STRIDE} apart and blended smoothly; the run was scored on whole pictures"
+            )
+        labels, confidences = ([_empty(height, width, self.out) for _ in pictures] for _ in range(2))
+        for piece in self.model.pieces([picture.raster for picture in pictures], self.asked):
+            label, confidence = labelled(next(iter(piece.logits.values())))
+            shade = (255 * confidence).round_().byte()
+            for maps, made in ((labels, label.cpu().numpy()), (confidences, shade.cpu().numpy())):
+                for number, map_ in enumerate(maps):
+                    map_[piece.rows, piece.columns] = made[number]
+            if height * width > MANY:
+                share = (piece.rows.start * width + (piece.rows.stop - piece.rows.start) * piece.columns.stop) / height
+                self._step(0, f"{pictures[0].name} {share / width:.0%}")
+        return labels, confidences
 
 
-def colored(label: Pixels, colors: tuple[Color, ...]) -> Pixels:
-    """Class indices (H, W) in their colours, (H, W, 3) uint8; what is no class (IGNORE) is black."""
-    table = np.zeros((256, 3), np.uint8)
-    table[: len(colors)] = colors
-    return table[label]
-
-
-def _write(out: Path, name: str, picture: Pixels, label: Pixels, confidence: Pixels, colors: tuple[Color, ...]) -> None:
-    mask = Image.fromarray(label)
-    mask.putpalette(bytes(np.array(colors, np.uint8)))  # turns the grey picture into one with a palette
-    blend = ((1 - OVERLAY) * picture + OVERLAY * colored(label, colors)).round().astype(np.uint8)
-    short = max(label.shape) <= LONGEST_JPEG
-    _save(Image.fromarray(confidence), out / CONFIDENCE / f"{name}.png")
-    if short:
-        _save(Image.fromarray(blend), out / OVERLAYS / f"{name}.jpg", quality=90)
-    else:
-        _save(Image.fromarray(blend), out / OVERLAYS / f"{name}.png")
-    _save(mask, out / MASKS / f"{name}.png")
-
-
-def _save(picture: Image.Image, path: Path, **options: int) -> None:
-    """In memory first: a decoder that writes into a file itself hides why the disk does not take it."""
-    encoded = BytesIO()
-    picture.save(encoded, "JPEG" if path.suffix == ".jpg" else "PNG", **options)
-    write_atomically(path, lambda file: file.write(encoded.getbuffer()))
+def _empty(height: int, width: int, out: Path) -> Pixels:
+    """A map to write into; of more pixels than Pillow opens, in a file that the system may move out of memory."""
+    if height * width <= LARGEST_OVERLAY:
+        return np.empty((height, width), np.uint8)
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=out) as file:
+        return np.memmap(file, np.uint8, "w+", shape=(height, width))

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from semiseg.data.dataset import Color, Pixels
-from semiseg.evaluation.segment import colored
+from semiseg.evaluation.colors import colored
 from semiseg.runtime.files import write_atomically
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont

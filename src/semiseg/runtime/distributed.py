@@ -173,12 +173,13 @@ def joined(tensor: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def gathered(value: Value) -> list[Value]:
-    """The `value` of every process, by rank; any small object."""
+def gathered(value: Value, patience: timedelta | None = None) -> list[Value]:
+    """The `value` of every process, by rank; any small object. `patience`: how long to wait, None: PATIENCE."""
     if not is_active():
         return [value]
     values: list[Value] = [value] * world_size()
-    dist.all_gather_object(values, value)
+    group = None if patience is None else dist.new_group(timeout=patience, backend="gloo")
+    dist.all_gather_object(values, value, group=group)
     return values
 
 
