@@ -19,6 +19,7 @@ from torch import nn
 from semiseg.config.options import EvaluationOptions, NetworkOptions
 from semiseg.config.recipe import Config
 from semiseg.config.registry import CUSTOM
+from semiseg.data.bands import Bands, Ready
 from semiseg.data.dataset import Color, Dataset, Pixels, resized
 from semiseg.data.images import as_pixels
 from semiseg.evaluation.description import REPAIR, Description, read_description
@@ -26,12 +27,13 @@ from semiseg.evaluation.same_classes import class_record
 from semiseg.evaluation.weights import load_weights, packed
 from semiseg.evaluation.windows import predict_image
 from semiseg.networks import NETWORKS, build, check_segmentor, source
-from semiseg.parts.augment import MEAN, STD, as_batch
+from semiseg.parts.augment import as_batch, figures_of
 from semiseg.parts.predictor import JointPredictor, Predictor
 from semiseg.parts.prototype_predictor import PrototypePredictor
 from semiseg.parts.segmentor import Segmentor
 from semiseg.runtime.files import write_atomically, write_json
 from semiseg.runtime.precision import precision_context
+from semiseg.types import IGNORE
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 
@@ -48,6 +50,7 @@ class Model:
     scale: float  # images are resized by this first
     precision: str  # of the training and its scores
     evaluation: EvaluationOptions  # how it was scored
+    bands: Bands | None = None  # of its images, and the range of their values; None: RGB of 8 bits
 
     def to(self, device: str | torch.device) -> Model:
         """The same model, moved there (`cuda`)."""
@@ -60,12 +63,14 @@ class Model:
     ) -> tuple[Pixels, NDArray[np.float32]]:
         """Class indices (H, W) uint8 and confidences (H, W) float32, in [0, 1], of an image at its own size.
 
-        `image` is a path, a PIL image or an array (H, W, 3) uint8 in RGB. A model that was scored in windows predicts
+        `image` is a path, a PIL image or an array (H, W, 3) uint8 in RGB; for a model of `bands` a path, an array
+        (H, W, N) of their type, or what `Bands.mapped` made of one, as `Ready`. Where it has no data
+        the index is 255 and the confidence 0. A model that was scored in windows predicts
         in the same windows, any other takes an image whole. `window` overrules that: overlapping windows of that many
         pixels a side (after the model's scale), `stride` pixels apart (None: three quarters of the window). Raises
         ValueError where it is no image, `stride` comes without `window`, or the model gives NaN.
         """
-        pixels, options = as_pixels(image), self.windows(window, stride)
+        pixels, options = self._pixels(image), self.windows(window, stride)
         # The same resize as in training, `Prepared`.
         small = resized(pixels, self.scale, cv2.INTER_AREA if self.scale < 1 else cv2.INTER_LINEAR)
         device = next(self.predictor.parameters()).device
@@ -75,7 +80,17 @@ class Model:
         confidence, label = next(iter(logits.values()))[0].float().softmax(0).max(0)
         if not confidence.isfinite().all():
             raise ValueError("the model gives numbers that are not finite (NaN) for this image: train it again")
-        return label.byte().cpu().numpy(), confidence.cpu().numpy()
+        label, confidence = label.byte().cpu().numpy(), confidence.cpu().numpy()
+        if pixels.dtype != np.uint8:
+            blank = np.isnan(pixels).any(2)
+            label[blank], confidence[blank] = IGNORE, 0
+        return label, confidence
+
+    def _pixels(self, image: object) -> NDArray[Any]:
+        """What `as_batch` takes."""
+        if self.bands is None:
+            return as_pixels(image)
+        return image.image if isinstance(image, Ready) else self.bands.of(image, "the image")
 
     def windows(self, window: int | None, stride: int | None) -> EvaluationOptions:
         """How `predict` cuts an image. Raises ValueError for a `stride` without a `window`."""
@@ -91,6 +106,7 @@ def save_model(folder: Path, predictor: Predictor, config: Config, dataset: Data
     """Write both files, each atomically."""
     segmentor = next(part for part in predictor.modules() if isinstance(part, Segmentor))
     classes = class_record(dataset.classes, dataset.colors)
+    mean, std = figures_of(segmentor.bands)
     weights = packed(
         {name: tensor.detach().cpu().contiguous() for name, tensor in predictor.state_dict().items()}, classes
     )
@@ -106,8 +122,9 @@ def save_model(folder: Path, predictor: Predictor, config: Config, dataset: Data
             "scale": config.data.scale,
             "precision": config.train.precision,
             "evaluation": asdict(config.evaluation),
-            "mean": list(MEAN),  # of the images that the network is given
-            "std": list(STD),
+            "bands": None if dataset.bands is None else dataset.bands.to_dict(),
+            "mean": list(mean),  # of the images that the network is given
+            "std": list(std),
             "encoder_mean": _figure(segmentor.pixel_mean),  # to which it takes them itself
             "encoder_std": _figure(segmentor.pixel_std),
             "weights_sha256": hashlib.sha256(weights).hexdigest(),
@@ -133,11 +150,13 @@ def load_model(run: str | os.PathLike[str], *, network: Segmentor | Make | None 
         if not path.is_file():
             raise ValueError(f"{path} is not there; a finished `semiseg train` writes it into its run folder")
     about = read_description(description)
-    make = _maker(about.network, len(about.classes), network, description)
+    bands = 3 if about.bands is None else about.bands.count
+    make = _maker(about.network, len(about.classes), network, description, bands)
     of = None if network is None else "is given"
     predictor = load_weights(lambda: _empty_predictor(make, about), weights, about, of)
     assert isinstance(predictor, Predictor)
-    return Model(predictor.eval(), about.classes, about.colors, about.scale, about.precision, about.evaluation)
+    shared = (about.classes, about.colors, about.scale, about.precision, about.evaluation)
+    return Model(predictor.eval(), *shared, bands=about.bands)
 
 
 def written_classes(run: Path) -> dict[str, Any] | None:
@@ -152,14 +171,16 @@ def written_classes(run: Path) -> dict[str, Any] | None:
     return class_record(about.classes, about.colors)
 
 
-def _maker(options: dict[str, Any], num_classes: int, network: Segmentor | Make | None, path: Path) -> Make:
+def _maker(
+    options: dict[str, Any], num_classes: int, network: Segmentor | Make | None, path: Path, bands: int
+) -> Make:
     """The function that makes the networks of a model, each time a new one."""
     name = options["name"]
     if network is not None:
         given = network
 
         def made() -> Segmentor:
-            return check_segmentor(deepcopy(given) if isinstance(given, nn.Module) else given(), num_classes)
+            return check_segmentor(deepcopy(given) if isinstance(given, nn.Module) else given(), num_classes, bands)
 
         return made
     if name not in NETWORKS:
