@@ -1,7 +1,7 @@
 """The vocabulary: what passes between the rooms.
 
-Letters used in every shape comment: B batch, C classes, K prototypes per class, D feature channels, N sampled points or,
-of an image, bands (3 unless the data say otherwise), H x W pixels, h x w feature pixels.
+Letters used in every shape comment: B batch, C classes, K prototypes per class, D feature channels, N sampled points,
+or the bands of an image (3 unless the data say otherwise), H x W pixels, h x w feature pixels.
 """
 
 from __future__ import annotations

@@ -87,8 +87,8 @@ class ItemSet(ImageSet):
         """Of a path, its header; of an array, its shape and type."""
         image = self._item(index)
         if isinstance(image, np.ndarray) and image.ndim in (2, 3):
-            plain = image.dtype == np.uint8 and image.shape[2:] == (3,)
-            return Stored(*image.shape[:2], *(image.shape[2:] or (1,)), str(image.dtype), plain=plain)
+            (height, width, bands), dtype = as_values(image, self.file(index)).shape, image.dtype
+            return Stored(height, width, bands, str(dtype), plain=dtype == np.uint8 and image.shape[2:] == (3,))
         return look(image) if isinstance(image, str | Path) else None
 
     def values(self, index: int) -> tuple[Values, float | None]:

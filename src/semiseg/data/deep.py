@@ -97,7 +97,8 @@ def read_values(path: Path | str, content: bytes | None = None, asked: int | Non
             picture = decoded(path, content).picture
             values = np.asarray(picture.convert("L"))[..., None] if picture.mode in _GREY else read_image(path, content)
             nodata = None if stored is None else stored.nodata
-            return values, Stored(*values.shape, "uint8", nodata=nodata, plain=True)
+            height, width, bands = values.shape
+            return values, Stored(height, width, bands, "uint8", nodata=nodata, plain=True)
         with errors_named(path):
             file.seek(0)
             values = _of_tiff(file, path) if stored.is_tiff else _of_png(file, stored.bands)

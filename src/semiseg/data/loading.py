@@ -226,7 +226,7 @@ def whole_images(
         if with_label:
             mask = images.mask(index)
             if image.dtype != np.uint8:
-                mask = np.where(at_size(np.isnan(image).any(2), mask.shape), np.uint8(IGNORE), mask)
+                mask = np.where(at_size(np.isnan(image[..., 0]), mask.shape), np.uint8(IGNORE), mask)
             label = torch.from_numpy(mask.astype(np.int64))
         return images.names[index], as_batch(image), label
 

@@ -32,9 +32,7 @@ def with_bands(dataset: Dataset, options: BandOptions, seed: int) -> Dataset:
     rgb = options.count in (None, 3) and options.low is None
     place, stored = _first(dataset.labeled)
     if stored is None:
-        require(
-            rgb, "data.bands is set, but no labelled image is a file or an array of other than RGB: leave it out"
-        )
+        require(rgb, "data.bands is set, but no labelled image is a file or an array of other than RGB: leave it out")
         return _read_as(dataset, None, place)
     if stored.plain and stored.nodata is None and rgb:
         return _read_as(dataset, None, place)
@@ -48,17 +46,19 @@ def with_bands(dataset: Dataset, options: BandOptions, seed: int) -> Dataset:
     if low is None or high is None:
         raw = Bands(stored.dtype, (0.0,) * count, (1.0,) * count, first)
         whole = ((0.0,) * count, (255.0,) * count)
-        low, high = whole if stored.dtype == "uint8" else learn(_read_as(dataset, raw, place), options.percentiles, seed)
+        low, high = (
+            whole if stored.dtype == "uint8" else learn(_read_as(dataset, raw, place), options.percentiles, seed)
+        )
     require(
-        len(low) in (1, count), f"data.bands.low has {len(low)} values, and {first} {count} bands; expected 1 or {count}"
+        len(low) in (1, count),
+        f"data.bands.low has {len(low)} values, and {first} {count} bands; expected 1 or {count}",
     )
-    spread = (tuple(map(float, each * count if len(each) == 1 else each)) for each in (low, high))
-    return _read_as(dataset, Bands(stored.dtype, *spread, first), place)
+    if len(low) == 1:
+        low, high = low * count, high * count
+    return _read_as(dataset, Bands(stored.dtype, low, high, first), place)
 
 
-def learn(
-    dataset: Dataset, percentiles: tuple[float, float], seed: int
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def learn(dataset: Dataset, percentiles: tuple[float, float], seed: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """The percentiles of each band's values in training images, pixels without data left out: lows, and highs.
 
     Where both are one value the band's least and greatest stand in their place; a band of one value is warned of.
@@ -73,9 +73,12 @@ def learn(
     constant = low >= high
     if constant.any():
         bands = ", ".join(str(place + 1) for place in np.flatnonzero(constant))
-        log.warning("band %s has one value in all training images that were looked at: nothing is learnt from it", bands)
+        log.warning(
+            "band %s has one value in all training images that were looked at: nothing is learnt from it", bands
+        )
     high = np.where(constant, low + 1, high)
-    return tuple(map(float, low)), tuple(map(float, high))
+    low, high = ([float(f"{value:.6g}") for value in values] for values in (low, high))  # for people to read
+    return tuple(low), tuple(high)
 
 
 def _samples(images: ImageSet, rng: np.random.Generator) -> Iterator[NDArray]:

@@ -171,9 +171,7 @@ def written_classes(run: Path) -> dict[str, Any] | None:
     return class_record(about.classes, about.colors)
 
 
-def _maker(
-    options: dict[str, Any], num_classes: int, network: Segmentor | Make | None, path: Path, bands: int
-) -> Make:
+def _maker(options: dict[str, Any], num_classes: int, network: Segmentor | Make | None, path: Path, bands: int) -> Make:
     """The function that makes the networks of a model, each time a new one."""
     name = options["name"]
     if network is not None:

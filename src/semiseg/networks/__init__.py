@@ -46,7 +46,9 @@ def _dpt(options: NetworkOptions, num_classes: int) -> Segmentor:
 
 def _smp(options: NetworkOptions, num_classes: int) -> Segmentor:
     encoder, decoder = smp_parts(options, num_classes)
-    return SmpSegmentor(encoder, decoder, _aux_head(options, encoder.widths[-2], num_classes), num_classes, options.bands)
+    return SmpSegmentor(
+        encoder, decoder, _aux_head(options, encoder.widths[-2], num_classes), num_classes, options.bands
+    )
 
 
 NETWORKS: Registry[Callable[[NetworkOptions, int], Segmentor]] = Registry(

@@ -118,7 +118,9 @@ def smp_parts(options: NetworkOptions, num_classes: int) -> tuple[SmpEncoder, Sm
     name, kind = options.encoder, options.name.removeprefix("smp:")
     require_encoder(name)
     try:
-        model: Any = library.create_model(kind, name, encoder_weights=None, in_channels=options.bands, classes=num_classes)
+        model: Any = library.create_model(
+            kind, name, encoder_weights=None, in_channels=options.bands, classes=num_classes
+        )
         with torch.no_grad():
             model.eval()(torch.zeros(1, options.bands, *PROBE_SIZE))
     except _REFUSALS as error:
@@ -169,7 +171,9 @@ def _load(encoder: Any, options: NetworkOptions) -> None:
         repo, revision = hub_source(name)
         path = fetch(name, repo, "model.safetensors", revision)
     try:
-        encoder.load_state_dict(spread_stem(read_tensors(path), encoder.state_dict()))  # the library's own, which leaves classifiers out
+        encoder.load_state_dict(
+            spread_stem(read_tensors(path), encoder.state_dict())
+        )  # the library's own, which leaves classifiers out
     except RuntimeError as error:
         raise ValueError(
             f"{path} does not fit network.encoder {name}: {' '.join(str(error).split())[:300]}. Expected the tensors "

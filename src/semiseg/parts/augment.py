@@ -107,15 +107,19 @@ def weak_view(
     # largest photographs it takes a few milliseconds, a fraction of their decoding.
     resized = cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
     resized = resized.reshape(*size, -1)  # of one band, OpenCV drops the axis
-    pixels = _mirrored(resized[window], flips)
-    known = np.ones(pixels.shape[:2], bool) if pixels.dtype == np.uint8 else ~np.isnan(pixels).any(2)
-    view = _framed(pixels if pixels.dtype == np.uint8 else np.nan_to_num(pixels), frame, 0)  # (h, w, N)
-    valid = _framed(known, frame, False)  # (h, w)
+    pixels, known = _mirrored(resized[window], flips), None
+    if pixels.dtype != np.uint8:
+        known = np.isfinite(pixels[..., 0])  # NaN is in every band, or in none
+        pixels = np.nan_to_num(pixels)
+    view = _framed(pixels, frame, 0)  # (h, w, N)
+    valid = _framed(np.ones(pixels.shape[:2], bool) if known is None else known, frame, False)  # (h, w)
     if label is None:
         return torch.from_numpy(view), None, torch.from_numpy(valid)
     rows, columns = (_nearest(*lengths)[part] for *lengths, part in zip(label.shape, size, window, strict=True))
     nearest = label.take(columns, 1).take(rows, 0)  # one side after the other: a fifth of the time of both at once
-    target = _framed(np.where(known, _mirrored(nearest, flips), np.uint8(IGNORE)), frame, pad_label)  # (h, w)
+    shown = _mirrored(nearest, flips)
+    shown = shown if known is None else np.where(known, shown, np.uint8(IGNORE))
+    target = _framed(shown, frame, pad_label)  # (h, w)
     return torch.from_numpy(view), torch.from_numpy(target), torch.from_numpy(valid)
 
 

@@ -26,8 +26,8 @@ from safetensors import SafetensorError, safe_open
 
 from semiseg.data.bands import Mapped
 from semiseg.data.dataset import Dataset, ImageSet, Pixels
-from semiseg.data.files import FileSet, ImageFiles
 from semiseg.data.deep import Values, read_values
+from semiseg.data.files import FileSet, ImageFiles
 from semiseg.data.images import read_image
 from semiseg.data.listing import file_names
 from semiseg.data.names import Names, OnDemand
