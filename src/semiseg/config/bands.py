@@ -23,7 +23,7 @@ class BandOptions(Options):
     low: tuple[Value, ...] | None = None
     """Value that becomes 0, of all bands or one for each. None: 0 of 8-bit files, of others learnt from the images."""
     high: tuple[Value, ...] | None = None
-    """Value that becomes 1, likewise; None: 255 of 8-bit files, of others learnt. A run's config has what was learnt."""
+    """Value that becomes 1, likewise; None: 255 of 8-bit files, else learnt. A run's config has what was learnt."""
     percentiles: tuple[_Percent, _Percent] = (0.5, 99.5)
     """Of each band's values in training images: what is learnt as `low` and `high`."""
 

@@ -196,8 +196,9 @@ class Dataset:
             classes: their names, 2 to 255.
             labeled: pairs (image, mask): a list, or any object with `__len__` and `__getitem__` that gives the same
                 item whenever it is asked for it, by several processes too. An image is a path, a PIL image, an array
-                (H, W, 3) uint8 in RGB, or one of 1 to 16 bands of another type; a mask an array (H, W) of whole numbers, 0..C-1 or IGNORE, or a PIL image of
-                indices, or of `colors`, which is read as a mask's file is.
+                (H, W, 3) uint8 in RGB, or one of 1 to 16 bands of another type, all alike; a mask an array (H, W) of
+                whole numbers, 0..C-1 or IGNORE, or a PIL image of indices, or of `colors`, which is read as a mask's
+                file is.
             val: such pairs, to be scored on.
             unlabeled: images.
             test: further pairs, scored once at the end.

@@ -105,6 +105,8 @@ def read_values(path: Path | str, content: bytes | None = None, asked: int | Non
             values = values[..., : stored.count(asked)]
             if stored.orientation in TURNS:
                 values = _turned(values, stored.orientation)
+    if values.dtype != stored.dtype:  # complex numbers, or bands of several kinds
+        raise ValueError(f"{path} has numbers of {values.dtype}; expected {stored.dtype}. Save its bands as that")
     check_finite(values, stored.nodata, path)
     return np.ascontiguousarray(values), stored
 

@@ -264,7 +264,7 @@ def _check_tiff(picture: Image.Image, stored: Layout, what: str) -> None:
         if sum(counts[1:-1]) > sum(counts) / 2:
             raise ValueError(
                 f"{what} has a last band that it calls alpha, but most of its values are neither 0 nor 255: perhaps "
-                "near infrared. Save it with the three bands you mean"
+                "near infrared. Set data.bands.count to take it as a band, or save it with the three bands you mean"
             )
 
 
