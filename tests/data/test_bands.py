@@ -207,14 +207,14 @@ def test_images_that_differ_are_named_before_the_first_step(tmp_path, alien):
 def test_a_deep_image_among_photographs_is_named_beside_one(tmp_path):
     folder(tmp_path, 3, "uint8", ending="png", change=lambda values, index: values)
     save(tmp_path / "images/deep.tif", drawn(4, "uint16"))
-    with pytest.raises(ValueError, match=r"deep.tif has 4 band\(s\) of uint16, and .*images/i\d.png is RGB of 8 bits"):
+    with pytest.raises(ValueError, match=r"deep.tif has 4 bands of uint16, and .*images/i\d.png is RGB of 8 bits"):
         require_whole(open_dataset(options(tmp_path)))
 
 
 def test_masks_are_held_against_the_size_of_deep_images(tmp_path):
     folder(tmp_path, 4, "uint16")
     save_mask(tmp_path / "masks/i0.png", (40, 47))
-    with pytest.raises(ValueError, match="i0.png is 47 x 40 pixels, but its image .*i0.tif is 48 x 40"):
+    with pytest.raises(ValueError, match=r"i0.png is 47 x 40 pixels, but its image .*i0.tif is 48 x 40"):
         open_dataset(options(tmp_path))
 
 
@@ -311,7 +311,8 @@ def test_windows_of_a_georeferenced_raster_are_those_of_the_whole(tmp_path, monk
     values[:4] = 3
     transform = rasterio.transform.from_origin(500000, 4200000, 10, 10)
     about = {"driver": "GTiff", "height": 40, "width": 48, "count": bands, "dtype": dtype, "nodata": 3,
-             "crs": "EPSG:32633", "transform": transform, "tiled": True, "blockxsize": 16, "blockysize": 16}  # fmt: skip
+             "crs": "EPSG:32633", "transform": transform, "tiled": True,
+             "blockxsize": 16, "blockysize": 16}  # fmt: skip
     with rasterio.open(path, "w", **about) as file:
         file.write(values.transpose(2, 0, 1))
     rule = None if dtype == "uint8" else Bands(dtype, (0.0,) * bands, (30000.0,) * bands)

@@ -192,6 +192,10 @@ def split_in_words(dataset: Dataset) -> list[str]:
         if name in records
     ]  # fmt: skip
     lines = ["data: " + ", ".join(parts)]
+    if dataset.bands is not None:
+        bands = dataset.bands
+        ends = ", ".join(f"{low:g}..{high:g}" for low, high in zip(bands.low, bands.high, strict=True))
+        lines.append(f"images: {bands}, whose values {ends} become 0..1")
     if records["val"]["count"] < FEW_VALIDATE:
         lines.append(
             f"warning: only {records['val']['count']} image(s) validate: a score from so few says little. Add "

@@ -88,7 +88,7 @@ ALIKE = "The images of one dataset must be alike: save them with the same bands 
 
 def differs(path: Path | str, stored: Stored, first: str) -> ValueError:
     """What is wrong with a deep picture among photographs of 8 bits."""
-    return ValueError(f"{path} has {stored.bands} band(s) of {stored.dtype}, and {first} is RGB of 8 bits. {ALIKE}")
+    return ValueError(f"{path} has {stored}, and {first} is RGB of 8 bits. {ALIKE}")
 
 
 def blank_pixels(values: NDArray[Any], nodata: float | None = None) -> NDArray[np.bool_]:

@@ -70,6 +70,9 @@ class Stored:
     georeferenced: bool = False  # a GeoTIFF
     converted: bool = False  # its colours are no RGB: `read_image` makes RGB of them
 
+    def __str__(self) -> str:
+        return f"{self.bands} band{'s' if self.bands > 1 else ''} of {self.dtype}"
+
     def count(self, asked: int | None) -> int:
         """Bands that are taken where `asked` are wanted: alpha is one where it is asked for."""
         return self.bands + (self.alpha and asked == self.bands + 1)

@@ -39,7 +39,7 @@ def with_bands(dataset: Dataset, options: BandOptions, seed: int) -> Dataset:
     first, count = dataset.labeled.file(place), stored.count(options.count)
     require(
         options.count in (None, count),
-        f"data.bands.count is {options.count}, and {first} has {stored.bands} band(s) of {stored.dtype}"
+        f"data.bands.count is {options.count}, and {first} has {stored}"
         f"{' and alpha' if stored.alpha else ''}. Leave it out, or save the images with that many bands",
     )
     low, high = options.low, options.high
