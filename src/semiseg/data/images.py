@@ -241,6 +241,7 @@ def _unreadable(path: object, error: Exception) -> ValueError:
 
 
 def damaged(path: object, why: str) -> ValueError:
+    """The error that says so of the file, and how to repair it."""
     return ValueError(
         f"{path} cannot be read as a picture ({why}). It is damaged, cut short or of another format: "
         "restore it, or take it out of the dataset"

@@ -135,8 +135,9 @@ def wrap(
         if name is not None and (name == "" or name not in names):
             parts = [part for part in names if part and part.count(".") < 2]
             raise ValueError(f"{type(module).__name__} has no submodule {name!r}; it has {', '.join(parts) or 'none'}")
+    number = "three" if bands == 3 else bands
     if normalisation is not None and len(normalisation) != 2:
-        raise ValueError(f"normalisation is {normalisation}; expected the mean and the deviation, {bands} values each")
+        raise ValueError(f"normalisation is {normalisation}; expected the mean and the deviation, {number} values each")
     made = Wrapped(module, features, encoder or ("encoder" if "encoder" in names else None), normalisation, bands)
     if classes is not None and classes != made.num_classes:
         raise ValueError(f"{type(module).__name__} gives logits of {made.num_classes} classes; expected {classes}")
