@@ -166,6 +166,9 @@ def _check_together(path: Path, found: Mapping[str, Any]) -> None:
     for name, figures in zip(("mean", "std"), figures_of(count), strict=True):
         if found.get(name, figures) != figures:
             _refuse(path, f"{name} is {found[name]}; expected {figures}, which images are always normalised by")
+    for name in ("encoder_mean", "encoder_std"):
+        if name in found and len(found[name]) != count:
+            _refuse(path, f"{name} is {found[name]}; expected {count} values")
     sha256 = found.get("weights_sha256")
     if sha256 is not None and (len(sha256) != 64 or set(sha256) - set("0123456789abcdef")):
         _refuse(path, f"weights_sha256 is {shown(sha256)}; expected 64 hexadecimal digits")
