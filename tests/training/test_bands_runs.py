@@ -43,7 +43,7 @@ def test_a_run_on_bands_is_resumed_scored_and_reported_by_its_own_range(tmp_path
     assert trained(root, run, "--resume") in (0, None)
     assert load_config(run / "config.yaml").data.bands == before
     assert trained(root, run, "--resume", "--data.bands.low", "0", "--data.bands.high", "9") == 2
-    assert evaluate(run)["miou"] == pytest.approx(json.loads((run / "result.json").read_text())["best"]["miou"])
+    assert evaluate(run)["miou"] == pytest.approx(json.loads((run / "result.json").read_text())["best"]["val"]["miou"])
     assert "report.html" in {path.name for path in run.iterdir()}
 
 
