@@ -1,7 +1,7 @@
 """The vocabulary: what passes between the rooms.
 
 Letters used in every shape comment: B batch, C classes, K prototypes per class, D feature channels, N sampled points,
-H x W pixels, h x w feature pixels.
+or the bands of an image (3 unless the data say otherwise), H x W pixels, h x w feature pixels.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ IGNORE = 255
 class LabeledBatch(NamedTuple):
     """Weak views of labelled images. A tuple, so that DDP can pass it through."""
 
-    image: Tensor  # (B, 3, H, W) float32, normalised by ImageNet's figures, whatever the network
+    image: Tensor  # (B, N, H, W) float32, normalised by ImageNet's figures, whatever the network
     label: Tensor  # (B, H, W) int64, 0..C-1 or IGNORE
     index: Tensor  # pyright: ignore  # (B,) int64, position in the labelled list; hides tuple.index, which nobody needs
     pixels: Tensor | None = None
@@ -35,7 +35,7 @@ class LabeledBatch(NamedTuple):
 class UnlabeledBatch(NamedTuple):
     """Weak views of unlabelled images."""
 
-    image: Tensor  # (B, 3, H, W) float32, normalised by ImageNet's figures, whatever the network
+    image: Tensor  # (B, N, H, W) float32, normalised by ImageNet's figures, whatever the network
     valid: Tensor  # (B, H, W) bool, False where the crop left the image
     index: Tensor  # pyright: ignore  # (B,) int64, position in the unlabelled list
     partner: UnlabeledBatch | None = None

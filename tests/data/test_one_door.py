@@ -1,4 +1,4 @@
-"""Nothing but `data.images` asks a decoder of pictures: a syntax tree tells."""
+"""Nothing but `data.images`, and `data.deep` behind it, asks a decoder of pictures: a syntax tree tells."""
 
 import ast
 from pathlib import Path
@@ -9,6 +9,7 @@ import semiseg
 
 SOURCE = Path(semiseg.__file__).parent
 DOOR = "data/images.py"
+DEEP = "data/deep.py"  # 16 bits and many bands: what it opens, `images.open_file` opened, and the content said its kind
 EXCEPTIONS = {
     "costs/bench/data.py": {"PIL.Image.open"},  # times Pillow alone, against which the door is measured
     "analysis/tally.py": {"cv2.imdecode"},  # unpacks what it packed itself, in memory
@@ -94,4 +95,5 @@ def test_pictures_come_in_through_one_door():
     texts = {path.relative_to(SOURCE).as_posix(): path.read_text("utf-8") for path in SOURCE.rglob("*.py")}
     users = {name: found for name, text in texts.items() if (found := decoders(text))}
     assert "PIL.Image.open" in users.pop(DOOR)
+    assert {name.partition(".")[0] for name in users.pop(DEEP)} == {"PIL", "cv2", "rasterio", "tifffile"}
     assert users == EXCEPTIONS

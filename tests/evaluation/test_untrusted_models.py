@@ -61,20 +61,23 @@ def put(document: dict, key: str, value: Any) -> None:
         document[name] = value
 
 
-NULL = ("prototypes", "several", "weights_sha256", "network.layers", "network.mean", "network.std", "evaluation.images")
+NULL = (
+    *("prototypes", "several", "bands", "weights_sha256", "network.layers", "network.mean", "network.std"),
+    "evaluation.images",
+)
 ABSENT = (
-    *("several", "weights_sha256", "mean", "std", "encoder_mean", "encoder_std", "first_weights"),
-    *("network.layers", "network.weights", "network.mean", "network.std", "network.checkpoint"),
+    *("several", "weights_sha256", "mean", "std", "encoder_mean", "encoder_std", "first_weights", "bands"),
+    *("network.layers", "network.weights", "network.mean", "network.std", "network.checkpoint", "network.bands"),
     *("evaluation.windows_at_once", "evaluation.images", "evaluation.hidden", "evaluation.instruments"),
 )
 SECTIONS = {
     "": (
         *("network", "classes", "colors", "scale", "precision", "evaluation", "headline", "prototypes", "several"),
-        *("mean", "std", "encoder_mean", "encoder_std", "weights_sha256"),
+        *("mean", "std", "encoder_mean", "encoder_std", "weights_sha256", "bands"),
     ),
     "network.": (
         *("name", "encoder", "output_stride", "multi_grid", "channels", "aspp_rates", "layers", "dropout", "aux"),
-        *("weights", "mean", "std", "checkpoint"),
+        *("weights", "mean", "std", "checkpoint", "bands"),
     ),
     "evaluation.": ("protocol", "window", "stride", "windows_at_once", "images", "hidden", "instruments"),
     "prototypes.": ("per_class", "temperature"),

@@ -19,6 +19,7 @@ from semiseg.analysis.subjects import Subjects, read_subjects
 from semiseg.analysis.tally import Tally, tally
 from semiseg.config.checks import Count, check_value, require
 from semiseg.config.fields import nearest
+from semiseg.data.bands import as_photograph
 from semiseg.data.dataset import Color, ImageSet, Pixels
 from semiseg.evaluation.colors import colored
 from semiseg.report.sheet import beside, fitted, legend, paragraph, save, strip
@@ -147,7 +148,7 @@ def chosen_words(labels: Sequence[str], rule: str) -> str:
 def _row(
     images: ImageSet, index: int, labels: Sequence[Pixels], boxes: Sequence[Box], colors: tuple[Color, ...]
 ) -> Pixels:
-    photograph = images.image(index)
+    photograph = as_photograph(images.image(index))
     how = cv2.INTER_AREA if photograph.shape[1] > WIDTH else cv2.INTER_LINEAR
     cells = [fitted(photograph, WIDTH, how)]
     cells += [fitted(colored(label, colors), WIDTH, cv2.INTER_NEAREST_EXACT) for label in labels]

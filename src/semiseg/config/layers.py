@@ -121,6 +121,6 @@ def flatten(document: Mapping[str, object], prefix: str = "") -> Flat:
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) and value:
             flat |= flatten(value, f"{name}.")
-        elif value not in (None, {}) or name not in (*sections("supervised"), "data.scenes"):
+        elif value not in (None, {}) or name not in (*sections("supervised"), "data.scenes", "data.bands"):
             flat[name] = value
     return flat

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
+from semiseg.config.bands import MOST_BANDS
 from semiseg.config.checks import FREE_ON_RESUME, NOT_COUNTED, Options, Range, ShareBelowOne, require
 from semiseg.config.registry import check_name
 
@@ -69,6 +70,8 @@ class NetworkOptions(Options):
     encoder's own, as timm states it. The weights of a run or a model keep the figures."""
     std: Colour | None = field(default=None, metadata=NOT_COUNTED)
     """Deviation of these images, likewise."""
+    bands: Annotated[int, Range(1, MOST_BANDS)] = field(default=3, metadata=NOT_COUNTED)
+    """Bands of the images. It follows the data; the first convolution's weights for RGB are spread over them."""
     checkpoint: bool = field(default=False, metadata=FREE_ON_RESUME)
     """Give the activations inside blocks back and compute them again in the backward pass: a fraction of the memory, a
     third more time, the same numbers."""
@@ -91,13 +94,14 @@ class NetworkOptions(Options):
             require_multiple(int(named[1]), int(named[1]), height, width)
 
 
-def check_normalisation(name: str, mean: Sequence[float], std: Sequence[float]) -> None:
-    """Raises ValueError unless these are three means and three deviations of values in [0, 1]."""
-    three = all(isinstance(each, Sequence) and len(each) == 3 for each in (mean, std))
-    fits = three and all(0 <= each <= 1 for each in mean) and all(0 < each <= 1 for each in std)
+def check_normalisation(name: str, mean: Sequence[float], std: Sequence[float], bands: int = 3) -> None:
+    """Raises ValueError unless these are a mean and a deviation of values in [0, 1] for each of the bands."""
+    complete = all(isinstance(each, Sequence) and len(each) == bands for each in (mean, std))
+    fits = complete and all(0 <= each <= 1 for each in mean) and all(0 < each <= 1 for each in std)
     require(
         fits,
-        f"{name} are {mean} and {std}; expected three values each, RGB in [0, 1], deviations above 0. Divide "
+        f"{name} are {mean} and {std}; expected {'three values each, RGB' if bands == 3 else f'{bands} values each,'} "
+        "in [0, 1], deviations above 0. Divide "
         "figures of values up to 255 by 255",
     )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
+from semiseg.config.bands import BandOptions as BandOptions
 from semiseg.config.checks import (
     COUNTED,
     FREE_ON_RESUME,
@@ -95,6 +96,7 @@ class DataOptions(Options):
     that are damaged or have a wrong mask, counted and named. Damage in validation and test images always stops."""
     pad_label: Literal[255, 0] = 255
     """Label of the frame around a crop that leaves the image: 255 ignores it, 0 trains it as class 0 as U2PL did."""
+    bands: BandOptions = field(default_factory=BandOptions)
     scenes: SceneOptions = field(default_factory=SceneOptions)
 
     def __post_init__(self) -> None:

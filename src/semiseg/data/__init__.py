@@ -15,6 +15,7 @@ from semiseg.data.damage import without_damaged
 from semiseg.data.dataset import Dataset, ImageSet, Prepared
 from semiseg.data.files import FileSet
 from semiseg.data.numbering import counted_from_one, numbering_mistake, one_class
+from semiseg.data.ranges import with_bands
 from semiseg.data.sets.cityscapes import open_cityscapes
 from semiseg.data.sets.folder import open_folder
 from semiseg.data.sets.scenes import open_scenes
@@ -66,6 +67,7 @@ def open_dataset(options: DataOptions, need_unlabeled: bool = True, given: Datas
         raise ValueError(f"the dataset is a {type(dataset).__name__}; expected {expected}")
     if options.unlabeled_shards is not None:
         dataset = with_shards(dataset, options.unlabeled_shards)
+    dataset = with_bands(dataset, options.bands, options.split_seed)
     if options.on_error == "skip":
         dataset = without_damaged(dataset)
     splits = sorted(options.root.glob("splits/*/labeled.txt")) if options.labeled is None else []
@@ -190,6 +192,10 @@ def split_in_words(dataset: Dataset) -> list[str]:
         if name in records
     ]  # fmt: skip
     lines = ["data: " + ", ".join(parts)]
+    if dataset.bands is not None:
+        bands = dataset.bands
+        ends = ", ".join(f"{low:g}..{high:g}" for low, high in zip(bands.low, bands.high, strict=True))
+        lines.append(f"images: {bands}, whose values {ends} become 0..1")
     if records["val"]["count"] < FEW_VALIDATE:
         lines.append(
             f"warning: only {records['val']['count']} image(s) validate: a score from so few says little. Add "

@@ -19,6 +19,7 @@ import numpy as np
 from rich.console import Console
 
 from semiseg.config.checks import shown
+from semiseg.data.bands import Mapped
 from semiseg.data.dataset import Dataset, ImageSet, Pixels, Prepared, split_record
 from semiseg.data.files import FileSet
 from semiseg.data.names import Names
@@ -44,9 +45,10 @@ class Kept(ImageSet):
     def __init__(self, source: ImageSet, places: Sequence[int]) -> None:
         self.source, self.places = source, np.array(places, np.int64)
         self.name, self.has_masks = source.name, source.has_masks
+        self.bands, self.first = source.bands, source.first
         self.names = Names.pack(source.names[place] for place in places)
 
-    def image(self, index: int) -> Pixels:
+    def image(self, index: int) -> Pixels | Mapped:
         return self.source.image(int(self.places[index]))
 
     def mask(self, index: int) -> Pixels:
@@ -155,6 +157,8 @@ def _key(images: FileSet, place: int) -> int:
     if images.masks is not None:
         paths.append(images.masks[place])
         reading = repr(images.reader)
+    if images.bands is not None:
+        reading += f"{images.bands}"
     digest = blake2b(reading.encode(errors="surrogateescape"), digest_size=8)
     for path in paths:
         try:

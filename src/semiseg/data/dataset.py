@@ -11,8 +11,11 @@ from typing import Any, Protocol
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
+from semiseg.data.bands import Bands, Mapped, as_values
+from semiseg.data.deep import Stored, Values, look, read_values
 from semiseg.data.images import Pixels as Pixels
 from semiseg.data.images import as_pixels, described
 from semiseg.data.masks import MAX_CLASSES, MaskReader
@@ -32,17 +35,31 @@ class ImageSet(ABC):
     name: str  # "labeled", "unlabeled", "val" or "test"
     names: Sequence[str]  # one id per image, unique in the dataset
     has_masks: bool  # False for "unlabeled": nothing learns from its masks, even where the disk has them
+    bands: Bands | None = None  # of images that are not RGB of 8 bits
+    first: str = ""  # the image by which `bands` was decided
 
     def __len__(self) -> int:
         return len(self.names)
 
     @abstractmethod
-    def image(self, index: int) -> Pixels:
-        """Image `index`, (H, W, 3) uint8, RGB."""
+    def image(self, index: int) -> Pixels | Mapped:
+        """Image `index`, (H, W, 3) uint8, RGB; with `bands` (H, W, N) float32 in [0, 1], NaN where it has no data."""
 
     @abstractmethod
     def mask(self, index: int) -> Pixels:
         """Mask of image `index`, (H, W) uint8, 0..C-1 or IGNORE. Raises ValueError where `has_masks` is False."""
+
+    def stored(self, index: int) -> Stored | None:
+        """What the header of image `index` says; None where all images are RGB of 8 bits by their making."""
+        return None
+
+    def values(self, index: int) -> tuple[Values, float | None]:
+        """Image `index` as it is stored, (H, W, N), and its value for no data. Of sets whose `stored` is not None."""
+        raise NotImplementedError
+
+    def file(self, index: int) -> str:
+        """What messages call image `index`."""
+        return f"{self.name} image {self.names[index]}"
 
 
 class Items(Protocol):
@@ -61,20 +78,39 @@ class ItemSet(ImageSet):
         self.names = [f"{name}-{index:06d}" for index in range(len(items))]
         self.has_masks = name != "unlabeled"
 
-    def image(self, index: int) -> Pixels:
+    def image(self, index: int) -> Pixels | Mapped:
         """Raises ValueError where it is no image."""
-        image = self._pair(index)[0] if self.has_masks else self.items[index]
-        return as_pixels(image, f"{self.name} image {index}")
+        image, what = self._item(index), f"{self.name} image {index}"
+        return as_pixels(image, what) if self.bands is None else self.bands.of(image, what)
+
+    def stored(self, index: int) -> Stored | None:
+        """Of a path, its header; of an array, its shape and type."""
+        image = self._item(index)
+        if isinstance(image, np.ndarray) and image.ndim in (2, 3):
+            (height, width, bands), dtype = as_values(image, self.file(index)).shape, image.dtype
+            return Stored(height, width, bands, str(dtype), plain=dtype == np.uint8 and image.shape[2:] == (3,))
+        return look(image) if isinstance(image, str | Path) else None
+
+    def values(self, index: int) -> tuple[Values, float | None]:
+        """Raises ValueError where it is no path and no array."""
+        image = self._item(index)
+        if isinstance(image, str | Path):
+            values, stored = read_values(image, asked=self.bands and self.bands.count)
+            return values, stored.nodata
+        return as_values(image, f"{self.name} image {index}"), None
+
+    def _item(self, index: int) -> Any:
+        return self._pair(index)[0] if self.has_masks else self.items[index]
 
     def mask(self, index: int) -> Pixels:
         """Raises ValueError where it is no mask, or not of the image's size."""
         if not self.has_masks:
             raise ValueError("unlabeled images have no masks")
-        image, mask = self._pair(index)
+        mask = self._pair(index)[1]
         what = f"{self.name} mask {index}"
         # An array of a PIL image would lose its orientation, and stretch indices of 2 and 4 bits.
         mask = self.reader.picture_values(mask, what) if isinstance(mask, Image.Image) else np.asarray(mask)
-        size = as_pixels(image, f"{self.name} image {index}").shape[:2]
+        size = self.image(index).shape[:2]
         if mask.shape != size or not np.issubdtype(mask.dtype, np.integer):
             raise ValueError(f"{what} is {described(mask)}; expected whole numbers of the image's shape {size}")
         wrong = mask[((mask < 0) | (mask >= len(self.reader.classes))) & (mask != IGNORE)]
@@ -99,18 +135,19 @@ class Prepared(ImageSet):
     def __init__(self, source: ImageSet, scale: float = 1.0, cache: bool = False) -> None:
         self.source, self.scale = source, scale
         self.name, self.names, self.has_masks = source.name, source.names, source.has_masks
+        self.bands, self.first = source.bands, source.first
         self.cached = cache
         indices = range(len(source)) if cache else ()
-        self._images: list[Pixels] = [self._read_image(index) for index in indices]
+        self._images: list[Pixels | Mapped] = [self._read_image(index) for index in indices]
         self._masks: list[Pixels] = [self._read_mask(index) for index in indices if source.has_masks]
 
-    def image(self, index: int) -> Pixels:
+    def image(self, index: int) -> Pixels | Mapped:
         return self._images[index] if self._images else self._read_image(index)
 
     def mask(self, index: int) -> Pixels:
         return self._masks[index] if self._masks else self._read_mask(index)
 
-    def _read_image(self, index: int) -> Pixels:
+    def _read_image(self, index: int) -> Pixels | Mapped:
         # Areas are averaged when shrinking, so that thin things fade instead of flickering.
         return resized(self.source.image(index), self.scale, cv2.INTER_AREA if self.scale < 1 else cv2.INTER_LINEAR)
 
@@ -118,12 +155,13 @@ class Prepared(ImageSet):
         return resized(self.source.mask(index), self.scale, cv2.INTER_NEAREST_EXACT)
 
 
-def resized(pixels: Pixels, scale: float, interpolation: int) -> Pixels:
-    """`pixels` (H, W[, 3]) at round(scale * H) x round(scale * W), at least 1 x 1."""
+def resized(pixels: NDArray[Any], scale: float, interpolation: int) -> NDArray[Any]:
+    """`pixels` (H, W[, N]) at round(scale * H) x round(scale * W), at least 1 x 1."""
     if scale == 1:
         return pixels
     height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
-    return np.asarray(cv2.resize(pixels, (width, height), interpolation=interpolation), dtype=np.uint8)
+    found = np.asarray(cv2.resize(pixels, (width, height), interpolation=interpolation), dtype=pixels.dtype)
+    return found.reshape(height, width, *pixels.shape[2:])  # OpenCV drops the axis of one band
 
 
 @dataclass(frozen=True)
@@ -139,6 +177,7 @@ class Dataset:
     split: dict[str, dict[str, Any]]  # list -> {name, sha256, count, source, file_sha256}: written in every result.json
     hidden: ImageSet | None = None  # the unlabelled images with the masks that some may have: see `data.hidden`
     binary: bool = False  # masks hold 0 and 255, and 255 is class 1; else 255 is IGNORE
+    bands: Bands | None = None  # of images that are not RGB of 8 bits, once `open_dataset` has looked
 
     @classmethod
     def from_items(
@@ -156,9 +195,10 @@ class Dataset:
         Args:
             classes: their names, 2 to 255.
             labeled: pairs (image, mask): a list, or any object with `__len__` and `__getitem__` that gives the same
-                item whenever it is asked for it, by several processes too. An image is a path, a PIL image or an array
-                (H, W, 3) uint8 in RGB; a mask an array (H, W) of whole numbers, 0..C-1 or IGNORE, or a PIL image of
-                indices, or of `colors`, which is read as a mask's file is.
+                item whenever it is asked for it, by several processes too. An image is a path, a PIL image, an array
+                (H, W, 3) uint8 in RGB, or one of 1 to 16 bands of another type, all alike; a mask an array (H, W) of
+                whole numbers, 0..C-1 or IGNORE, or a PIL image of indices, or of `colors`, which is read as a mask's
+                file is.
             val: such pairs, to be scored on.
             unlabeled: images.
             test: further pairs, scored once at the end.

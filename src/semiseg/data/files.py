@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from semiseg.data.bands import Mapped, differs
 from semiseg.data.dataset import Color, Dataset, ImageSet, Pixels, split_record
+from semiseg.data.deep import Stored, Values, look, read_values
 from semiseg.data.images import read_image
 from semiseg.data.listing import are_there, file_names
 from semiseg.data.masks import MaskReader
@@ -79,13 +81,34 @@ class FileSet(ImageSet):
         self.name, self.names, self.has_masks = name, names, masks is not None
         self.images, self.masks, self.reader = images, masks, reader
 
-    def image(self, index: int) -> Pixels:
-        return read_image(self.images[index])
+    def image(self, index: int) -> Pixels | Mapped:
+        path = self.images[index]
+        if self.bands is not None:
+            return self.bands.read(path)
+        try:
+            return read_image(path)
+        except ValueError:
+            if self.first and not (stored := look(path)).plain:  # which raises, too, where it is damaged
+                raise differs(path, stored, self.first) from None
+            raise
+
+    def stored(self, index: int) -> Stored:
+        return look(self.images[index])
+
+    def values(self, index: int) -> tuple[Values, float | None]:
+        values, stored = read_values(self.images[index], asked=self.bands and self.bands.count)
+        return values, stored.nodata
+
+    def file(self, index: int) -> str:
+        return str(self.images[index])
 
     def mask(self, index: int) -> Pixels:
         if self.masks is None or self.reader is None:
             raise ValueError(f"the {self.name} images have no masks to read")
-        return self.reader.read(self.masks[index], self.images[index])
+        path = self.images[index]
+        stored = None if self.bands is None else look(path)
+        size = None if stored is None else (stored.height, stored.width)
+        return self.reader.read(self.masks[index], path, size)
 
 
 def file_dataset(

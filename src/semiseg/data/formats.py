@@ -59,7 +59,7 @@ class Layout:
 
 
 _PLAIN = Layout()
-_PNG_BANDS = {0: (1, 1), 2: (3, 3), 3: (1, 1), 4: (2, 1), 6: (4, 3)}  # by colour type: bands, without alpha
+PNG_BANDS = {0: (1, 1), 2: (3, 3), 3: (1, 1), 4: (2, 1), 6: (4, 3)}  # by colour type: bands, without alpha
 
 
 def kind_of(head: bytes) -> str | None:
@@ -70,7 +70,7 @@ def kind_of(head: bytes) -> str | None:
 def layout(picture: Image.Image, head: bytes) -> Layout:
     """How the opened file `picture` stores its pixels; `head` is its first bytes."""
     if picture.format == "PNG":
-        bands, colours = _PNG_BANDS[head[25]]
+        bands, colours = PNG_BANDS[head[25]]
         return Layout(bits=head[24], bands=bands, colours=colours, alpha=bands > colours)
     return tiff_layout(picture.tag_v2) if isinstance(picture, TiffImageFile) else _PLAIN
 
@@ -159,10 +159,13 @@ def count_pages(picture: Image.Image, file: IO[bytes]) -> int:
     """
     if picture.format == "MPO" or not getattr(picture, "is_animated", False):
         return 1
-    if isinstance(picture, TiffImageFile):
-        kinds = [tags.get(_PAGE_KIND, 0) for tags in tiff_pages(file)]
-        return 1 + sum(not kind & (_COPY | _OUTLINE) for kind in kinds[1:])
-    return int(getattr(picture, "n_frames", 1))
+    return count_tiff_pages(file) if isinstance(picture, TiffImageFile) else int(getattr(picture, "n_frames", 1))
+
+
+def count_tiff_pages(file: IO[bytes]) -> int:
+    """How many pictures a TIFF holds, without smaller copies and outlines. It moves the file's position."""
+    kinds = [tags.get(_PAGE_KIND, 0) for tags in tiff_pages(file)]
+    return 1 + sum(not kind & (_COPY | _OUTLINE) for kind in kinds[1:])
 
 
 def check_pages(number: int, path: object) -> None:

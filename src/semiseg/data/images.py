@@ -40,7 +40,7 @@ Pixels = NDArray[np.uint8]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
 
-_TURNS = {  # EXIF orientation -> what puts the stored pixels upright
+TURNS = {  # EXIF orientation -> what puts the stored pixels upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -49,7 +49,7 @@ _TURNS = {  # EXIF orientation -> what puts the stored pixels upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_SIDEWAYS = (5, 6, 7, 8)  # orientations that swap height and width
+SIDEWAYS = (5, 6, 7, 8)  # orientations that swap height and width
 _TURNING_CHUNKS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp", *map(str.encode, PROFILES))  # of a PNG
 _STRIP = 1024  # rows copied at a time
 _READABLE = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}  # modes that have an RGB of 8 bits
@@ -78,7 +78,7 @@ def decoded(path: Path | str, content: bytes | None = None) -> Decoded:
     Raises ValueError, naming the file and the repair, for whatever is wrong with the file, for more than one page, and
     for bands or bits that would be left out.
     """
-    with opened(path, content) as (picture, stored), _named(path):
+    with opened(path, content) as (picture, stored), errors_named(path):
         return Decoded(_upright(picture), stored, isinstance(picture, TiffImageFile))
 
 
@@ -90,15 +90,15 @@ def handed_over(picture: Image.Image, what: str) -> Decoded:
     ValueError as `decoded` does; `what` opens the message.
     """
     stored, lacks = Layout(), None
-    with _named(what):
+    with errors_named(what):
         if isinstance(picture, TiffImageFile):
             stored, lacks = layout(picture, b""), lacking(picture.tag_v2)
         elif picture.format == "PNG" and (head := _png_head(picture)):
             stored = layout(picture, head)
     if lacks is not None:
-        raise _damaged(what, lacks)
+        raise damaged(what, lacks)
     check_layout(stored, what)
-    with _named(what):
+    with errors_named(what):
         if not isinstance(picture, TiffImageFile):
             return Decoded(_upright(picture), stored, is_tiff=False)
         # Pillow maps the pixels of some files by name into the size that they have when turned, which mixes them up.
@@ -119,7 +119,7 @@ def _png_head(picture: Image.Image) -> bytes:
         head = file.read(HEAD)
         file.seek(place)
     if not head:
-        with suppress(Exception), _file(getattr(picture, "filename", "")) as again:
+        with suppress(Exception), open_file(getattr(picture, "filename", "")) as again:
             head = again.read(HEAD)
     return head if kind_of(head) == "PNG" else b""
 
@@ -160,13 +160,13 @@ def image_size(path: Path) -> tuple[int, int]:
 
     Raises ValueError as `read_image` does, for what can be seen in the file's header.
     """
-    with opened(path) as (picture, _), _named(path):
+    with opened(path) as (picture, _), errors_named(path):
         width, height = tiff_size(picture.tag_v2) if isinstance(picture, TiffImageFile) else picture.size
         if picture.format == "PNG":  # Pillow would decode all of it to learn its orientation; most have none
             content = path.read_bytes()
             if not any(chunk in content for chunk in _TURNING_CHUNKS):
                 return height, width
-        return (width, height) if orientation_of(picture) in _SIDEWAYS else (height, width)
+        return (width, height) if orientation_of(picture) in SIDEWAYS else (height, width)
 
 
 @contextmanager
@@ -175,10 +175,10 @@ def opened(path: Path | str, content: bytes | None = None, strict: bool = True) 
 
     Unless `strict`, pages and bands that will be refused are let in, for whoever wants to say what is there.
     """
-    with _file(path) if content is None else BytesIO(content) as file:
+    with open_file(path) if content is None else BytesIO(content) as file:
         picture = lacks = None
         stored, pages = Layout(), 1
-        with _named(path):
+        with errors_named(path):
             head = file.read(HEAD)
             with suppress(UnidentifiedImageError):
                 picture = Image.open(file, formats=FORMATS)
@@ -186,16 +186,16 @@ def opened(path: Path | str, content: bytes | None = None, strict: bool = True) 
             if isinstance(picture, TiffImageFile):
                 lacks = lacking(picture.tag_v2)
         if picture is None:
-            raise _damaged(path, why_unknown(file, head, path))
+            raise damaged(path, why_unknown(file, head, path))
         if lacks is not None:
-            raise _damaged(path, lacks)
+            raise damaged(path, lacks)
         if strict:
             check_pages(pages, path)
             check_layout(stored, path)
         yield picture, stored
 
 
-def _file(path: Path | str) -> IO[bytes]:
+def open_file(path: Path | str) -> IO[bytes]:
     """`path`, opened. What is no file is refused before: opening a pipe would wait for a writer."""
     try:
         kind = stat.S_IFMT(os.stat(path).st_mode)
@@ -215,7 +215,7 @@ def _file(path: Path | str) -> IO[bytes]:
 
 
 @contextmanager
-def _named(path: object) -> Iterator[None]:
+def errors_named(path: object) -> Iterator[None]:
     """Decoders raise what they like: inside, all of it becomes a ValueError that names the file."""
     try:
         yield
@@ -237,7 +237,7 @@ def _named(path: object) -> Iterator[None]:
             raise ValueError(
                 f"{path} carries more text than a picture may ({error}). Save it without its metadata"
             ) from error
-        raise _damaged(path, str(error) or type(error).__name__) from error
+        raise damaged(path, str(error) or type(error).__name__) from error
 
 
 def _unreadable(path: object, error: Exception) -> ValueError:
@@ -245,7 +245,8 @@ def _unreadable(path: object, error: Exception) -> ValueError:
     return ValueError(f"{path} could not be read ({why}). Look after the disk or its connection, then try again")
 
 
-def _damaged(path: object, why: str) -> ValueError:
+def damaged(path: object, why: str) -> ValueError:
+    """The error that says so of the file, and how to repair it."""
     return ValueError(
         f"{path} cannot be read as a picture ({why}). It is damaged, cut short or of another format: "
         "restore it, or take it out of the dataset"
@@ -256,7 +257,7 @@ def _upright(picture: Image.Image) -> Image.Image:
     # Pillow turns a TIFF as its tag says, and forgets the tag.
     done = isinstance(picture, TiffImageFile) and ExifTags.Base.Orientation in picture.tag_v2
     picture.load()
-    turn = None if done else _TURNS.get(orientation_of(picture))
+    turn = None if done else TURNS.get(orientation_of(picture))
     return picture if turn is None else picture.transpose(turn)
 
 
@@ -269,7 +270,7 @@ def _check_tiff(picture: Image.Image, stored: Layout, what: str) -> None:
         if sum(counts[1:-1]) > sum(counts) / 2:
             raise ValueError(
                 f"{what} has a last band that it calls alpha, but most of its values are neither 0 nor 255: perhaps "
-                "near infrared. Save it with the three bands you mean"
+                "near infrared. Set data.bands.count to take it as a band, or save it with the three bands you mean"
             )
 
 
@@ -284,7 +285,7 @@ def _pixels(found: Decoded, what: str) -> Pixels:
         )
     if picture.mode not in _READABLE:
         raise ValueError(f"{what} has {picture.mode!r} pixels; expected grey, RGB or CMYK. Save it as 8-bit RGB")
-    with _named(what):
+    with errors_named(what):
         if picture.mode == "P":
             picture = picture.copy()
             picture.info.pop("transparency", None)  # else Pillow warns that it is left out

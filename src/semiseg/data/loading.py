@@ -20,14 +20,15 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from semiseg.config.options import AugmentOptions, DataOptions, TrainOptions
+from semiseg.data.bands import Mapped, at_size
 from semiseg.data.dataset import Dataset, ImageSet, Pixels
 from semiseg.data.order import Order, Stream
 from semiseg.parts.augment import as_batch, normalise, weak_view
 from semiseg.runtime.distributed import own_slots
 from semiseg.runtime.stopping import SIGNALS
-from semiseg.types import LabeledBatch, UnlabeledBatch
+from semiseg.types import IGNORE, LabeledBatch, UnlabeledBatch
 
-WholeImage = tuple[str, Tensor, Tensor | None]  # name, image (1, 3, H, W) float32 normalised, label (H, W) int64
+WholeImage = tuple[str, Tensor, Tensor | None]  # name, image (1, N, H, W) float32 normalised, label (H, W) int64
 Step = tuple[LabeledBatch, UnlabeledBatch | None]
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class ViewKey(NamedTuple):
 class Sample(NamedTuple):
     """One weak view, as `weak_view` makes it, and the image it shows."""
 
-    image: Tensor  # (H, W, 3) uint8
+    image: Tensor  # (H, W, 3) uint8, or (H, W, N) float32 of bands
     label: Tensor | None  # (H, W) uint8, None for an unlabelled image
     valid: Tensor  # (H, W) bool
     position: int  # in the image set
@@ -62,7 +63,7 @@ class Crops(NamedTuple):
     A tuple, so that a loader can pin it.
     """
 
-    image: Tensor  # (B, H, W, 3) uint8
+    image: Tensor  # (B, H, W, 3) uint8, or (B, H, W, N) float32 of bands
     label: Tensor | None  # (B, H, W) uint8, None for unlabelled images
     valid: Tensor  # (B, H, W) bool
     index: Tensor  # pyright: ignore  # (B,) int64, position in the image set; hides tuple.index, which nobody needs
@@ -129,7 +130,7 @@ class Views(TorchDataset):
         position, image = (key.position, images.image(key.position)) if labeled else self._unlabeled(key.position)
         return Sample(*weak_view(image, mask, self.augment, self.pad_label, rng), position)
 
-    def _unlabeled(self, position: int) -> tuple[int, Pixels]:
+    def _unlabeled(self, position: int) -> tuple[int, Pixels | Mapped]:
         """An unlabelled image, or with `skip` the next that can be read: those in shards were not looked at before."""
         for place in range(position, position + _TRIES):
             try:
@@ -216,13 +217,18 @@ def whole_images(
 ) -> Iterator[WholeImage]:
     """The images at `indices` (None: every one), in order, at their own size; a few are loaded ahead by threads.
 
-    Yields (name, image (1, 3, H, W) float32 normalised, label (H, W) int64, or None without `with_label`).
+    Yields (name, image (1, N, H, W) float32 normalised, label (H, W) int64, or None without `with_label`).
     Raises ValueError where an image or a mask cannot be read.
     """
 
     def load(index: int) -> WholeImage:
-        label = torch.from_numpy(images.mask(index).astype(np.int64)) if with_label else None
-        return images.names[index], as_batch(images.image(index)), label
+        image, label = images.image(index), None
+        if with_label:
+            mask = images.mask(index)
+            if image.dtype != np.uint8:
+                mask = np.where(at_size(np.isnan(image[..., 0]), mask.shape), np.uint8(IGNORE), mask)
+            label = torch.from_numpy(mask.astype(np.int64))
+        return images.names[index], as_batch(image), label
 
     with ThreadPoolExecutor(LOAD_THREADS) as pool:
         waiting: deque[Future[WholeImage]] = deque()

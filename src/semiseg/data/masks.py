@@ -43,14 +43,16 @@ class MaskReader:
     )
     palette_colors: bool = False  # a palette mask means its colours, not its indices
 
-    def read(self, path: Path, image: Path) -> Pixels:
+    def read(self, path: Path, image: Path, size: tuple[int, int] | None = None) -> Pixels:
         """The mask in `path` of the photograph in `image`, (H, W) uint8, 0..C-1 or IGNORE.
+
+        `size`: (H, W) of the image, where it is known; None: as a photograph's header says.
 
         Raises ValueError, naming the file and the repair, for a damaged file, a colour without a class, an index
         without a class, or another size than the photograph's.
         """
         values = self.values(path)
-        height, width = image_size(image)
+        height, width = image_size(image) if size is None else size
         if values.shape != (height, width):
             turned = values.shape == (width, height)
             why = "; one of them is turned by its EXIF orientation, or was by hand, the other is not" if turned else ""

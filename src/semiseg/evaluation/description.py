@@ -13,11 +13,14 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from torch import nn
 
+from semiseg.config.bands import Value
 from semiseg.config.checks import Range, check_value, describe, shown, types_of
 from semiseg.config.options import EvaluationOptions, NetworkOptions
 from semiseg.config.prototypes import PrototypesOptions
+from semiseg.data.bands import Bands
+from semiseg.data.deep import DTYPES
 from semiseg.data.masks import MAX_CLASSES
-from semiseg.parts.augment import MEAN, STD
+from semiseg.parts.augment import figures_of
 
 LARGEST_FILE = 1 << 20  # bytes
 MOST_NETWORKS = 8  # that one model has
@@ -29,21 +32,24 @@ REPAIR = (
 
 _Part = Annotated[float, Range(0, 1)]
 _Three = tuple[_Part, _Part, _Part]
+_Parts = tuple[_Part, ...]
 _Byte = Annotated[int, Range(0, 255)]
 
 _KINDS: dict[str, Any] = {
     "network": dict, "classes": tuple[str, ...], "colors": tuple[tuple[_Byte, _Byte, _Byte], ...],
     "scale": Annotated[float, Range(0, 4, above=True)], "precision": Literal["fp32", "bf16"], "evaluation": dict,
     "headline": Literal["linear", "prototype"], "prototypes": dict | None, "several": dict | None,
-    "weights_sha256": str | None, "mean": _Three, "std": _Three, "encoder_mean": _Three, "encoder_std": _Three,
+    "weights_sha256": str | None, "mean": _Parts, "std": _Parts, "encoder_mean": _Parts, "encoder_std": _Parts,
+    "bands": dict | None, "bands.dtype": Literal[DTYPES], "bands.low": tuple[Value, ...],
+    "bands.high": tuple[Value, ...],
     **{f"prototypes.{name}": types_of(PrototypesOptions)[name] for name in ("per_class", "temperature")},
     "several.names": tuple[str, ...], "several.reported": str,
 }  # fmt: skip
 """Key -> type and range, beside the options of the two sections."""
 
 _OPTIONAL = {
-    *("several", "weights_sha256", "mean", "std", "encoder_mean", "encoder_std"),
-    *("network.layers", "network.weights", "network.mean", "network.std", "network.checkpoint"),
+    *("several", "weights_sha256", "bands", "mean", "std", "encoder_mean", "encoder_std"),
+    *("network.layers", "network.weights", "network.mean", "network.std", "network.checkpoint", "network.bands"),
     *("evaluation.windows_at_once", "evaluation.images", "evaluation.hidden", "evaluation.instruments"),
     "evaluation.blend",
 }
@@ -64,6 +70,7 @@ class Description:
     headline: str
     several: dict[str, Any] | None  # names, reported; None where there is one network
     weights_sha256: str | None  # None in models of earlier versions
+    bands: Bands | None  # None: RGB of 8 bits, as in models of earlier versions
 
 
 def read_description(path: Path) -> Description:
@@ -74,7 +81,7 @@ def read_description(path: Path) -> Description:
     options = {"network": NetworkOptions, "evaluation": EvaluationOptions}
     hints = {section: dict(types_of(kind)) for section, kind in options.items()}
     hints["network"] |= {"mean": _Three | None, "std": _Three | None}
-    for section in ("prototypes", "several"):
+    for section in ("prototypes", "several", "bands"):
         start = f"{section}."
         hints[section] = {key.removeprefix(start): kind for key, kind in _KINDS.items() if key.startswith(start)}
     for section, kinds in hints.items():
@@ -87,7 +94,8 @@ def read_description(path: Path) -> Description:
         found["evaluation"] = EvaluationOptions(**found["evaluation"])
     except ValueError as error:
         _refuse(path, str(error))
-    written: dict[str, Any] = {"several": None, "weights_sha256": None} | found
+    written: dict[str, Any] = {"several": None, "weights_sha256": None, "bands": None} | found
+    written["bands"] = None if written["bands"] is None else Bands(**written["bands"])
     return Description(**{key: written[key] for key in (each.name for each in fields(Description))})
 
 
@@ -148,9 +156,20 @@ def _check_together(path: Path, found: Mapping[str, Any]) -> None:
         _refuse(path, f"colors are {len(found['colors'])} for {len(classes)} classes; expected one for each")
     if found["headline"] == "prototype" and found["prototypes"] is None:
         _refuse(path, "headline is 'prototype', but prototypes are null; expected 'linear'")
-    for name, figures in (("mean", MEAN), ("std", STD)):
+    count = found["network"].get("bands", 3)
+    if (bands := found.get("bands")) is not None:
+        low, high = bands["low"], bands["high"]
+        fit = len(low) == len(high) == count and all(a < b for a, b in zip(low, high, strict=True))
+        if not fit:
+            _refuse(path, f"bands are from {low} to {high}; expected {count} values each, each low below its high")
+    elif count != 3:
+        _refuse(path, f"network.bands is {count}, but bands are null; expected their range of values")
+    for name, figures in zip(("mean", "std"), figures_of(count), strict=True):
         if found.get(name, figures) != figures:
             _refuse(path, f"{name} is {found[name]}; expected {figures}, which images are always normalised by")
+    for name in ("encoder_mean", "encoder_std"):
+        if name in found and len(found[name]) != count:
+            _refuse(path, f"{name} is {found[name]}; expected {count} values")
     sha256 = found.get("weights_sha256")
     if sha256 is not None and (len(sha256) != 64 or set(sha256) - set("0123456789abcdef")):
         _refuse(path, f"weights_sha256 is {shown(sha256)}; expected 64 hexadecimal digits")

@@ -12,6 +12,7 @@ from itertools import islice
 
 import numpy as np
 
+from semiseg.data.bands import Mapped
 from semiseg.data.dataset import Dataset, ImageSet, Pixels
 from semiseg.types import IGNORE
 
@@ -23,10 +24,10 @@ class HiddenPool(ImageSet):
 
     def __init__(self, source: ImageSet, places: Sequence[int]) -> None:
         self.source, self.places = source, places
-        self.name, self.has_masks = "hidden", True
+        self.name, self.has_masks, self.bands = "hidden", True, source.bands
         self.names = [source.names[place] for place in places]
 
-    def image(self, index: int) -> Pixels:
+    def image(self, index: int) -> Pixels | Mapped:
         return self.source.image(self.places[index])
 
     def mask(self, index: int) -> Pixels:

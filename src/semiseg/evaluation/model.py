@@ -21,6 +21,7 @@ from semiseg.config.options import EvaluationOptions, NetworkOptions
 from semiseg.config.predicting import PredictOptions
 from semiseg.config.recipe import Config
 from semiseg.config.registry import CUSTOM
+from semiseg.data.bands import Bands, Ready, blank_pixels
 from semiseg.data.dataset import Color, Dataset, Pixels
 from semiseg.data.images import as_pixels
 from semiseg.data.rasters import Raster
@@ -31,12 +32,13 @@ from semiseg.evaluation.views import averaged
 from semiseg.evaluation.weights import load_weights, packed
 from semiseg.evaluation.windows import Piece, Predict
 from semiseg.networks import NETWORKS, build, check_segmentor, source
-from semiseg.parts.augment import MEAN, STD
+from semiseg.parts.augment import figures_of
 from semiseg.parts.predictor import JointPredictor, Predictor
 from semiseg.parts.prototype_predictor import PrototypePredictor
 from semiseg.parts.segmentor import Segmentor
 from semiseg.runtime.files import write_atomically, write_json
 from semiseg.runtime.precision import precision_context
+from semiseg.types import IGNORE
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 
@@ -53,6 +55,7 @@ class Model:
     scale: float  # images are resized by this first
     precision: str  # of the training and its scores
     evaluation: EvaluationOptions  # how it was scored
+    bands: Bands | None = None  # of its images, and the range of their values; None: RGB of 8 bits
 
     def to(self, device: str | torch.device) -> Model:
         """The same model, moved there (`cuda`)."""
@@ -68,17 +71,28 @@ class Model:
     def predict(self, image: object, **options: Any) -> tuple[Pixels, NDArray[np.float32]]:
         """Class indices (H, W) uint8 and confidences (H, W) float32, in [0, 1], of an image at its own size.
 
-        `image` is a path, a PIL image or an array (H, W, 3) uint8 in RGB. `options` are `PredictOptions`: `window`,
-        `stride`, `blend`, `flips`, `scales`. A model that was scored in windows predicts in the same windows, any other
-        takes an image whole, unless it has more than 8 million pixels at the model's scale: then in smoothly blended
-        windows of 768. `window` overrules that: overlapping windows of that many pixels a side (after the model's
-        scale), `stride` pixels apart (None: three quarters of the window). Raises ValueError where it is no image,
-        `stride` comes without `window`, or the model gives NaN.
+        `image` is a path, a PIL image or an array (H, W, 3) uint8 in RGB; for a model of `bands` a path, an array
+        (H, W, N) of their type, or what `Bands.mapped` made of one, as `Ready`. Where it has no data the index is 255
+        and the confidence 0. `options` are `PredictOptions`: `window`, `stride`, `blend`, `flips`, `scales`. A model
+        that was scored in windows predicts in the same windows, any other takes an image whole, unless it has more than
+        8 million pixels at the model's scale: then in smoothly blended windows of 768. `window` overrules that:
+        overlapping windows of that many pixels a side (after the model's scale), `stride` pixels apart (None: three
+        quarters of the window). Raises ValueError where it is no image, `stride` comes without `window`, or the model
+        gives NaN.
         """
         asked = PredictOptions(**options)
         self.windows(asked)  # a mistake is told before the image is read
-        picture = in_memory(as_pixels(image))
-        return label_maps(self.pieces([picture], asked), picture.height, picture.width)
+        pixels = self._pixels(image)
+        label, confidence = label_maps(self.pieces([in_memory(pixels)], asked), *pixels.shape[:2])
+        blank = blank_pixels(pixels)
+        label[blank], confidence[blank] = IGNORE, 0
+        return label, confidence
+
+    def _pixels(self, image: object) -> NDArray[Any]:
+        """What `in_memory` takes."""
+        if self.bands is None:
+            return as_pixels(image)
+        return image.image if isinstance(image, Ready) else self.bands.of(image, "the image")
 
     def pieces(self, pictures: Sequence[Raster], asked: PredictOptions) -> Iterator[Piece]:
         """The headline's logits (N, C, h, w) of N pictures of one size, piece by piece; call it in inference mode."""
@@ -108,7 +122,9 @@ class Model:
     @cached_property
     def sha256(self) -> str:
         """Of the weights, and of what else decides a prediction."""
-        seen = hashlib.sha256(repr((self.classes, self.colors, self.scale, self.precision, self.evaluation)).encode())
+        seen = hashlib.sha256(
+            repr((self.classes, self.colors, self.scale, self.precision, self.evaluation, self.bands)).encode()
+        )
         for name, tensor in self.predictor.state_dict().items():
             seen.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
             seen.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
@@ -119,6 +135,7 @@ def save_model(folder: Path, predictor: Predictor, config: Config, dataset: Data
     """Write both files, each atomically."""
     segmentor = next(part for part in predictor.modules() if isinstance(part, Segmentor))
     classes = class_record(dataset.classes, dataset.colors)
+    mean, std = figures_of(segmentor.bands)
     weights = packed(
         {name: tensor.detach().cpu().contiguous() for name, tensor in predictor.state_dict().items()}, classes
     )
@@ -134,8 +151,9 @@ def save_model(folder: Path, predictor: Predictor, config: Config, dataset: Data
             "scale": config.data.scale,
             "precision": config.train.precision,
             "evaluation": asdict(config.evaluation),
-            "mean": list(MEAN),  # of the images that the network is given
-            "std": list(STD),
+            "bands": None if dataset.bands is None else dataset.bands.to_dict(),
+            "mean": list(mean),  # of the images that the network is given
+            "std": list(std),
             "encoder_mean": _figure(segmentor.pixel_mean),  # to which it takes them itself
             "encoder_std": _figure(segmentor.pixel_std),
             "weights_sha256": hashlib.sha256(weights).hexdigest(),
@@ -161,12 +179,14 @@ def load_model(run: str | os.PathLike[str], *, network: Segmentor | Make | None 
         if not path.is_file():
             raise ValueError(f"{path} is not there; a finished `semiseg train` writes it into its run folder")
     about = read_description(description)
-    make = _maker(about.network, len(about.classes), network, description)
+    bands = 3 if about.bands is None else about.bands.count
+    make = _maker(about.network, len(about.classes), network, description, bands)
     of = None if network is None else "is given"
     predictor = load_weights(lambda: _empty_predictor(make, about), weights, about, of)
     assert isinstance(predictor, Predictor)
     predictor.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # as in training
-    return Model(predictor.eval(), about.classes, about.colors, about.scale, about.precision, about.evaluation)
+    shared = (about.classes, about.colors, about.scale, about.precision, about.evaluation)
+    return Model(predictor.eval(), *shared, bands=about.bands)
 
 
 def written_classes(run: Path) -> dict[str, Any] | None:
@@ -181,14 +201,14 @@ def written_classes(run: Path) -> dict[str, Any] | None:
     return class_record(about.classes, about.colors)
 
 
-def _maker(options: dict[str, Any], num_classes: int, network: Segmentor | Make | None, path: Path) -> Make:
+def _maker(options: dict[str, Any], num_classes: int, network: Segmentor | Make | None, path: Path, bands: int) -> Make:
     """The function that makes the networks of a model, each time a new one."""
     name = options["name"]
     if network is not None:
         given = network
 
         def made() -> Segmentor:
-            return check_segmentor(deepcopy(given) if isinstance(given, nn.Module) else given(), num_classes)
+            return check_segmentor(deepcopy(given) if isinstance(given, nn.Module) else given(), num_classes, bands)
 
         return made
     if name not in NETWORKS:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from semiseg.config.options import EvaluationOptions
+from semiseg.data.bands import Mapped
 from semiseg.data.dataset import Pixels, resized
 from semiseg.data.rasters import Raster
 from semiseg.evaluation.windows import Piece, Predict, Windows
@@ -38,10 +39,10 @@ def too_large(height: int, width: int) -> EvaluationOptions | None:
     return EvaluationOptions(protocol="slide", window=WINDOW, stride=STRIDE, blend="smooth", windows_at_once=1)
 
 
-def in_memory(image: Pixels) -> Raster:
-    """A picture (H, W, 3) that is decoded already."""
+def in_memory(image: Pixels | Mapped) -> Raster:
+    """A picture (H, W, N) that is decoded already."""
 
-    def read(top: int, left: int, height: int, width: int) -> Pixels:
+    def read(top: int, left: int, height: int, width: int) -> Pixels | Mapped:
         return image[top : top + height, left : left + width]
 
     height, width, bands = image.shape

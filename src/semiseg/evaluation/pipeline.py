@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from semiseg.data.bands import Bands
 from semiseg.data.images import image_size
 from semiseg.data.rasters import Raster, open_raster
 from semiseg.runtime.ahead import Budget, ahead, spare_threads
@@ -58,9 +59,11 @@ def shares(paths: dict[str, Path], rank: int, processes: int) -> list[Task]:
 class Reading:
     """Groups of pictures, read ahead. Give back what a picture held once it is written."""
 
-    def __init__(self, tasks: Sequence[Task], is_done: Callable[[str, Path], bool], at_once: int) -> None:
-        """`at_once`: the most pixels of a group of several."""
-        self.tasks, self.is_done, self.at_once = tasks, is_done, at_once
+    def __init__(
+        self, tasks: Sequence[Task], is_done: Callable[[str, Path], bool], at_once: int, bands: Bands | None = None
+    ) -> None:
+        """`at_once`: the most pixels of a group of several. `bands`: as in `open_raster`."""
+        self.tasks, self.is_done, self.at_once, self.bands = tasks, is_done, at_once, bands
         self.budget = Budget(max(_HELD, 2 * at_once))
         self.threads = spare_threads()
 
@@ -109,7 +112,7 @@ class Reading:
         self.budget.take(group.number, pixels * len(group.tasks))
         for _, name, path in group.tasks:
             try:
-                group.pictures.append(Picture(name, path, open_raster(path), pixels))
+                group.pictures.append(Picture(name, path, open_raster(path, self.bands), pixels))
             except (ValueError, OSError, MemoryError) as error:
                 group.failed[path] = reason(error, path)
                 self.budget.give(pixels)

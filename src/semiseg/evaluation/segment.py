@@ -117,7 +117,7 @@ class _Work:
         if self.done.is_of_another:
             self.say(f"the predictions in {self.out} are of another model or of other options: they are made again")
         at_once = AT_ONCE[self.model.device.type]
-        self.reading = Reading(self.tasks, self.done.read().has, at_once)
+        self.reading = Reading(self.tasks, self.done.read().has, at_once, self.model.bands)
         with self.reading.groups() as groups, Writing(lambda record: self.done.add(rank(), record)) as self.writing:
             for group in groups:
                 self.failed |= group.failed

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from semiseg.config.predicting import PredictOptions
+from semiseg.data.bands import blank_pixels
 from semiseg.data.dataset import Color, Pixels
 from semiseg.data.rasters import Raster
 from semiseg.evaluation.areas import count_objects, count_pixels
@@ -41,8 +42,7 @@ class Writer:
         label, confidence: (H, W) uint8; 0..255 stand for confidences 0..1. Both are changed where the picture has no
         data: to IGNORE, and to 0.
         """
-        if picture.nodata is not None:
-            _blank(picture, label, confidence)
+        _blank(picture, label, confidence)
         is_geo = picture.crs is not None
         ending = ".tif" if is_geo else ".png"
         if is_geo:
@@ -80,10 +80,12 @@ class Writer:
 
 
 def _blank(picture: Raster, label: Pixels, confidence: Pixels) -> None:
-    """Where no band has data there is nothing to predict."""
+    """Where a picture has no data there is nothing to predict."""
+    if picture.nodata is None and picture.read(0, 0, 1, 1).dtype == np.uint8:
+        return
     for top in range(0, picture.height, _STRIP):
         strip = picture.read(top, 0, min(_STRIP, picture.height - top), None)
-        empty = np.isnan(strip).all(-1) if strip.dtype.kind == "f" else (strip == picture.nodata).all(-1)
+        empty = blank_pixels(strip, picture.nodata if strip.dtype == np.uint8 else None)  # others have NaN there
         label[top : top + _STRIP][empty] = IGNORE
         confidence[top : top + _STRIP][empty] = 0
 

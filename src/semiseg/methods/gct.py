@@ -44,7 +44,8 @@ class GCT(PairedMethod):
 
     def make_parts(self) -> None:
         super().make_parts()
-        self.detector = FlawDetector(self.student.num_classes, self.options.detector_channels)
+        student = self.student
+        self.detector = FlawDetector(student.num_classes, self.options.detector_channels, student.bands)
 
     def supervised_step(self, labeled: LabeledBatch) -> StepResult:
         """The labelled images teach all three."""

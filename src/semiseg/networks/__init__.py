@@ -15,7 +15,7 @@ from semiseg.networks.checkpointing import encoder_blocks, recompute
 from semiseg.networks.deeplabv3plus import AuxHead, DeepLabV3Plus
 from semiseg.networks.dpt import DPT
 from semiseg.networks.encoders import build_encoder
-from semiseg.networks.first_weights import figures, source
+from semiseg.networks.first_weights import figures, for_bands, source
 from semiseg.networks.fpn import FPN
 from semiseg.networks.smp import SmpSegmentor, smp_parts
 from semiseg.networks.vit import ViTEncoder, build_vit
@@ -29,24 +29,26 @@ Part = TypeVar("Part", bound=torch.nn.Module)
 def _deeplabv3plus(options: NetworkOptions, num_classes: int) -> Segmentor:
     encoder, widths = build_encoder(options)
     decoder = DeepLabV3Plus(widths, num_classes, options.channels, options.aspp_rates, options.dropout)
-    return Segmentor(encoder, decoder, _aux_head(options, widths[-2], num_classes), num_classes)
+    return Segmentor(encoder, decoder, _aux_head(options, widths[-2], num_classes), num_classes, options.bands)
 
 
 def _fpn(options: NetworkOptions, num_classes: int) -> Segmentor:
     encoder, widths = build_encoder(options)
     decoder = FPN(widths, num_classes, options.channels, options.dropout)
-    return Segmentor(encoder, decoder, _aux_head(options, widths[-2], num_classes), num_classes)
+    return Segmentor(encoder, decoder, _aux_head(options, widths[-2], num_classes), num_classes, options.bands)
 
 
 def _dpt(options: NetworkOptions, num_classes: int) -> Segmentor:
     encoder, width = build_vit(options)
     decoder = DPT(width, num_classes, options.channels, options.dropout)
-    return Segmentor(encoder, decoder, _aux_head(options, width, num_classes), num_classes)
+    return Segmentor(encoder, decoder, _aux_head(options, width, num_classes), num_classes, options.bands)
 
 
 def _smp(options: NetworkOptions, num_classes: int) -> Segmentor:
     encoder, decoder = smp_parts(options, num_classes)
-    return SmpSegmentor(encoder, decoder, _aux_head(options, encoder.widths[-2], num_classes), num_classes)
+    return SmpSegmentor(
+        encoder, decoder, _aux_head(options, encoder.widths[-2], num_classes), num_classes, options.bands
+    )
 
 
 NETWORKS: Registry[Callable[[NetworkOptions, int], Segmentor]] = Registry(
@@ -74,8 +76,9 @@ def build(options: NetworkOptions, num_classes: int) -> Segmentor:
     """The segmentor that `options` describe. Raises ValueError for an encoder or weights that cannot be had."""
     require(options.name != CUSTOM, _GIVEN)
     require(options.name in NETWORKS, f"this process has no semiseg.NETWORKS[{options.name!r}]: add it there first")
-    segmentor = check_segmentor(NETWORKS[options.name](options, num_classes), num_classes)
+    segmentor = check_segmentor(NETWORKS[options.name](options, num_classes), num_classes, options.bands)
     if (normalisation := figures(options)) is not None:
+        normalisation = tuple(for_bands(each, options.bands) for each in normalisation)
         segmentor.normalise_by(*normalisation)
         if options.mean is not None:  # weights that do not say were trained under the options beside them
             segmentor.figures_before = normalisation
@@ -96,8 +99,8 @@ _GIVEN = (
 )
 
 
-def check_segmentor(network: object, num_classes: int) -> Segmentor:
-    """`network` if it is a Segmentor for so many classes. Raises ValueError with the repair."""
+def check_segmentor(network: object, num_classes: int, bands: int | None = None) -> Segmentor:
+    """`network` if it is a Segmentor for so many classes, and bands. Raises ValueError with the repair."""
     if not isinstance(network, Segmentor):
         raise ValueError(
             f"the network is a {type(network).__name__}; expected a semiseg.Segmentor: any module becomes one by "
@@ -107,6 +110,11 @@ def check_segmentor(network: object, num_classes: int) -> Segmentor:
         network.num_classes == num_classes,
         f"the network has {network.num_classes} classes and the dataset {num_classes}: give its last layer "
         f"{num_classes} channels",
+    )
+    require(
+        bands in (None, network.bands),
+        f"the network takes images of {network.bands} band(s), and these have {bands}: make it for them and say so, "
+        f"semiseg.wrap(..., bands={bands}) or semiseg.Segmentor(..., bands={bands})",
     )
     return network
 

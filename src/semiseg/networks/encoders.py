@@ -45,8 +45,8 @@ def build_encoder(options: NetworkOptions) -> tuple[nn.Module, list[int]]:
     """
     name = options.encoder
     require_known(name)
-    indices, widths = _pyramid(name, options.output_stride)
-    encoder = _create(name, options.output_stride, out_indices=indices)
+    indices, widths = _pyramid(name, options.output_stride, options.bands)
+    encoder = _create(name, options.output_stride, out_indices=indices, in_chans=options.bands)
     cfg: dict[str, Any] = encoder.pretrained_cfg  # pyright: ignore[reportAssignmentType]
     if cfg["architecture"] in PAPER_STEMS:
         pool: Any = encoder.get_submodule("maxpool")
@@ -95,6 +95,7 @@ def load_tensors(encoder: nn.Module, state: Mapping[str, Tensor], path: Path) ->
         f"{', ...' if len(missing) > 3 else ''}. The file holds {len(state)} tensors of another network or with other "
         "names; set --network.encoder to the file's timm model, or --network.weights to `hub` or `none`",
     )
+    state = spread_stem(state, expected)
     wrong = [key for key, value in expected.items() if state[key].shape != value.shape]
     details = [f"{key} is {tuple(state[key].shape)}, expected {tuple(expected[key].shape)}" for key in wrong[:3]]
     require(
@@ -103,6 +104,23 @@ def load_tensors(encoder: nn.Module, state: Mapping[str, Tensor], path: Path) ->
         "Set --network.encoder to the timm model the file was made for",
     )
     encoder.load_state_dict(state, strict=False)
+
+
+def spread_stem(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`state` with the convolution that sees the image, made for RGB, for the bands that `expected` has.
+
+    Each band gets the mean over red, green and blue times 3 / N: the sum over the bands, which is the answer to an
+    image of N equal bands, stays the sum over RGB.
+    """
+    spread = dict(state)
+    for key, value in expected.items():
+        weight = state.get(key)
+        if weight is None or weight.ndim != 4 or value.shape[1] == weight.shape[1] or weight.shape[1] != 3:
+            continue
+        bands = value.shape[1]
+        if value.shape == (weight.shape[0], bands, *weight.shape[2:]):
+            spread[key] = (weight.float().sum(1, keepdim=True) / bands).to(weight.dtype).repeat(1, bands, 1, 1)
+    return spread
 
 
 def require_known(name: str) -> None:
@@ -123,12 +141,12 @@ def _create(name: str, stride: int, **options: Any) -> nn.Module:
     return timm.create_model(name, features_only=True, **dilation, **options)
 
 
-def _pyramid(name: str, stride: int) -> tuple[list[int], list[int]]:
+def _pyramid(name: str, stride: int, bands: int) -> tuple[list[int], list[int]]:
     """Indices and widths of timm's feature maps from stride 4 on, tried out without memory or arithmetic."""
     try:
         with torch.device("meta"):
-            encoder = _create(name, stride).eval()
-            maps: list[Tensor] = encoder(torch.empty(1, 3, *PROBE_SIZE))
+            encoder = _create(name, stride, in_chans=bands).eval()
+            maps: list[Tensor] = encoder(torch.empty(1, bands, *PROBE_SIZE))
     except (AssertionError, AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(
             f"network.encoder {name} gives no pyramid of features at output stride {stride} for images of any size "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import timm
@@ -44,6 +45,11 @@ def figures(options: NetworkOptions) -> tuple[Colour, Colour] | None:
             name,
         )
     return MEAN, STD
+
+
+def for_bands(figures: Sequence[float], bands: int) -> tuple[float, ...]:
+    """Figures of RGB for so many bands: themselves for three, else their average for each."""
+    return tuple(figures) if bands == 3 else (round(sum(figures) / len(figures), 6),) * bands
 
 
 def source(options: NetworkOptions) -> dict[str, str | None] | None:

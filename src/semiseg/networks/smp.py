@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from semiseg.config.options import NetworkOptions
-from semiseg.networks.encoders import fetch, load_first_weights, read_tensors
+from semiseg.networks.encoders import fetch, load_first_weights, read_tensors, spread_stem
 from semiseg.networks.packaged import packaged_file
 from semiseg.parts.segmentor import Segmentor
 from semiseg.types import SegmentationOutput
@@ -34,7 +34,7 @@ TIMM = "tu-"
 
 
 class SmpEncoder(nn.Module):
-    """Image (B, 3, H, W) -> maps, shallow to deep, of the image padded to multiples of MULTIPLE.
+    """Image (B, N, H, W) -> maps, shallow to deep, of the image padded to multiples of MULTIPLE.
 
     The right and lower border is repeated. Left out are the image itself, which the library has in front, and maps
     without channels, which it has where a transformer has no map at stride 2.
@@ -118,9 +118,11 @@ def smp_parts(options: NetworkOptions, num_classes: int) -> tuple[SmpEncoder, Sm
     name, kind = options.encoder, options.name.removeprefix("smp:")
     require_encoder(name)
     try:
-        model: Any = library.create_model(kind, name, encoder_weights=None, classes=num_classes)
+        model: Any = library.create_model(
+            kind, name, encoder_weights=None, in_channels=options.bands, classes=num_classes
+        )
         with torch.no_grad():
-            model.eval()(torch.zeros(1, 3, *PROBE_SIZE))
+            model.eval()(torch.zeros(1, options.bands, *PROBE_SIZE))
     except _REFUSALS as error:
         raise ValueError(
             f"network.name {options.name} cannot be built on network.encoder {name} (segmentation-models-pytorch: "
@@ -169,7 +171,9 @@ def _load(encoder: Any, options: NetworkOptions) -> None:
         repo, revision = hub_source(name)
         path = fetch(name, repo, "model.safetensors", revision)
     try:
-        encoder.load_state_dict(read_tensors(path))  # the library's own, which leaves classifiers out
+        encoder.load_state_dict(
+            spread_stem(read_tensors(path), encoder.state_dict())
+        )  # the library's own, which leaves classifiers out
     except RuntimeError as error:
         raise ValueError(
             f"{path} does not fit network.encoder {name}: {' '.join(str(error).split())[:300]}. Expected the tensors "

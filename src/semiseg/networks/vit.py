@@ -16,7 +16,7 @@ from timm.models import eva, vision_transformer
 from torch import Tensor, nn
 
 from semiseg.config.options import NetworkOptions, require
-from semiseg.networks.encoders import load_tensors, read_tensors, require_known, weights_file
+from semiseg.networks.encoders import load_tensors, read_tensors, require_known, spread_stem, weights_file
 from semiseg.parts.segmentor import resize
 
 PUBLISHED_LAYERS = {24: (4, 11, 17, 23)}
@@ -25,6 +25,8 @@ PUBLISHED_LAYERS = {24: (4, 11, 17, 23)}
 PROBE_GRID = (3, 5)
 """Patches of the image on which an encoder is tried out: no square, and not what its position embedding has."""
 
+_STEM = "patch_embed.proj.weight"
+
 _REPAIR = (
     "--network.name dpt takes ViTs of timm such as vit_small_patch14_dinov2 or vit_base_patch14_dinov2; "
     "CNNs such as resnet101s go with --network.name deeplabv3plus"
@@ -32,7 +34,7 @@ _REPAIR = (
 
 
 class ViTEncoder(nn.Module):
-    """Image (B, 3, H, W) of any size -> four maps (B, D, h, w), one value per patch and channel, shallow to deep.
+    """Image (B, N, H, W) of any size -> four maps (B, D, h, w), one value per patch and channel, shallow to deep.
 
     Sides that are no multiple of the patch are resized to the nearest one, at least one patch; position embeddings are
     resampled to the grid. Each map went through the model's last norm. Blocks after the deepest map are dropped.
@@ -76,26 +78,26 @@ def build_vit(options: NetworkOptions) -> tuple[ViTEncoder, int]:
     """
     name = options.encoder
     require_known(name)
-    layers = _try_out(name, options.layers)
-    model = _create(name)
+    layers = _try_out(name, options.layers, options.bands)
+    model = _create(name, options.bands)
     encoder = ViTEncoder(model, layers)
     if options.weights != "none":
         _load(encoder.model, weights_file(options, name, model.pretrained_cfg))
     return encoder, encoder.width
 
 
-def _create(name: str) -> Any:
-    return timm.create_model(name, num_classes=0, dynamic_img_size=True)
+def _create(name: str, bands: int) -> Any:
+    return timm.create_model(name, num_classes=0, dynamic_img_size=True, in_chans=bands)
 
 
-def _try_out(name: str, layers: Sequence[int] | None) -> Sequence[int]:
+def _try_out(name: str, layers: Sequence[int] | None, bands: int) -> Sequence[int]:
     """The layers to take, once the model was tried out without memory or arithmetic."""
     try:
         with torch.device("meta"):
-            model = _create(name).eval()
+            model = _create(name, bands).eval()
             depth = len(model.blocks)
             size = [side * patch for side, patch in zip(PROBE_GRID, model.patch_embed.patch_size, strict=True)]
-            (last,) = model.forward_intermediates(torch.empty(1, 3, *size), [depth - 1], intermediates_only=True)
+            (last,) = model.forward_intermediates(torch.empty(1, bands, *size), [depth - 1], intermediates_only=True)
             shapes_fit = tuple(last.shape) == (1, model.embed_dim, *PROBE_GRID)
     except (AssertionError, AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(
@@ -112,8 +114,8 @@ def _try_out(name: str, layers: Sequence[int] | None) -> Sequence[int]:
 
 
 def _load(model: Any, path: Path) -> None:
-    state: Any = read_tensors(path)
-    same_patch = state.get("patch_embed.proj.weight", torch.empty(0)).shape == model.patch_embed.proj.weight.shape
+    state: Any = spread_stem(read_tensors(path), {_STEM: model.patch_embed.proj.weight})
+    same_patch = state.get(_STEM, torch.empty(0)).shape == model.patch_embed.proj.weight.shape
     # timm's own reading: names of the makers' files, and position embeddings of another grid. It would also bend
     # weights of another patch into shape; those are left as they are, to be refused.
     if same_patch and isinstance(model, vision_transformer.VisionTransformer):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
-from semiseg.config.network import Colour
-from semiseg.parts.augment import MEAN, STD
+from semiseg.parts.augment import figures_of
 from semiseg.parts.segmentor import TRIAL, Segmentor, resize
 from semiseg.types import SegmentationOutput
 
@@ -20,14 +19,19 @@ class Wrapped(Segmentor):
     aux_head = None
 
     def __init__(
-        self, module: nn.Module, features: str, encoder: str | None, normalisation: tuple[Colour, Colour] | None = None
+        self,
+        module: nn.Module,
+        features: str,
+        encoder: str | None,
+        normalisation: tuple[Sequence[float], Sequence[float]] | None = None,
+        bands: int = 3,
     ) -> None:
         """`features` and `encoder` are dotted names of submodules; without `encoder` every parameter is a head's."""
         nn.Module.__init__(self)  # the parts of a segmentor are not known here
-        self.module = module
+        self.module, self.bands = module, bands
         self.features, self.encoder_name = features, encoder
         self.num_classes = self.feature_channels = 0
-        self.normalise_by(*(normalisation or (MEAN, STD)))
+        self.normalise_by(*(normalisation or figures_of(bands)))
         output = self._tried()
         self.num_classes, self.feature_channels = output.logits.shape[1], output.features.shape[1]
 
@@ -36,7 +40,7 @@ class Wrapped(Segmentor):
         modes = [(part, part.training) for part in self.modules()]
         try:
             device = next((each.device for each in self.module.parameters()), torch.device("cpu"))
-            return self.eval()(torch.zeros(1, 3, TRIAL, TRIAL, device=device))
+            return self.eval()(torch.zeros(1, self.bands, TRIAL, TRIAL, device=device))
         finally:
             for part, training in modes:
                 part.training = training
@@ -49,7 +53,7 @@ class Wrapped(Segmentor):
     def forward(
         self, image: Tensor, perturb: Callable[[list[Tensor]], list[Tensor]] | None = None
     ) -> SegmentationOutput:
-        """Logits of a normalised image (B, 3, H, W) at its own size, and features (B, D, h, w)."""
+        """Logits of a normalised image (B, N, H, W) at its own size, and features (B, D, h, w)."""
         if perturb is not None:
             self._no_pyramid()
         seen: list[Any] = []
@@ -106,9 +110,10 @@ def wrap(
     *,
     classes: int | None = None,
     encoder: str | None = None,
-    normalisation: tuple[Colour, Colour] | None = None,
+    normalisation: tuple[Sequence[float], Sequence[float]] | None = None,
+    bands: int = 3,
 ) -> Segmentor:
-    """A segmentor of any module from images (B, 3, H, W) to logits (B, C, h, w).
+    """A segmentor of any module from images (B, N, H, W) to logits (B, C, h, w).
 
     The module gives the logits, or a tuple that they are the first of, or a dict with them under `out`; they are
     resized to the image's size.
@@ -119,8 +124,9 @@ def wrap(
         classes: C, to be held against the module's; None: as many as it has.
         encoder: dotted name of the part with trained weights, which learns at optim.lr; the rest, the head, learns at
             optim.head_lr_factor times that. None: `encoder` if the module has one, else all of it is the head.
-        normalisation: mean and deviation per channel, RGB in [0, 1], that the module's images are normalised by; None:
+        normalisation: mean and deviation per band, in [0, 1], that the module's images are normalised by; None:
             ImageNet's.
+        bands: N, of its images.
 
     Raises ValueError where a name is no submodule's, or an output is no map.
     """
@@ -129,9 +135,10 @@ def wrap(
         if name is not None and (name == "" or name not in names):
             parts = [part for part in names if part and part.count(".") < 2]
             raise ValueError(f"{type(module).__name__} has no submodule {name!r}; it has {', '.join(parts) or 'none'}")
+    number = "three" if bands == 3 else bands
     if normalisation is not None and len(normalisation) != 2:
-        raise ValueError(f"normalisation is {normalisation}; expected the mean and the deviation, three values each")
-    made = Wrapped(module, features, encoder or ("encoder" if "encoder" in names else None), normalisation)
+        raise ValueError(f"normalisation is {normalisation}; expected the mean and the deviation, {number} values each")
+    made = Wrapped(module, features, encoder or ("encoder" if "encoder" in names else None), normalisation, bands)
     if classes is not None and classes != made.num_classes:
         raise ValueError(f"{type(module).__name__} gives logits of {made.num_classes} classes; expected {classes}")
     return made

@@ -14,6 +14,7 @@ from semiseg.config.options import AugmentOptions
 from semiseg.parts.focus import focused, nearest_pixels
 from semiseg.runtime.distributed import own_rows, world_size
 from semiseg.runtime.precision import full_precision
+from semiseg.types import IGNORE
 
 MEAN = (0.485, 0.456, 0.406)
 """ImageNet's mean colour, RGB in [0, 1]."""
@@ -29,11 +30,24 @@ CHROMA = ((0.596, -0.274, -0.322), (0.211, -0.523, 0.312))  # I and Q; each row 
 _TABLE = ((np.arange(256)[:, None] / 255 - np.array(MEAN)) / np.array(STD)).astype(np.float32)  # (256, 3)
 
 
+def figures_of(bands: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation by which batches of so many bands are normalised: ImageNet's; of other than three bands the
+    averages of its three."""
+    if bands == 3:
+        return MEAN, STD
+    mean, std = (round(sum(figures) / 3, 6) for figures in (MEAN, STD))
+    return (mean,) * bands, (std,) * bands
+
+
 def normalise(image: Tensor) -> Tensor:
     """Images (..., H, W, 3) uint8 RGB -> (..., 3, H, W) float32, minus MEAN, over STD; on the images' device.
 
+    (..., H, W, N) float32 in [0, 1] -> (..., N, H, W), by `figures_of` N bands; NaN becomes 0, the mean.
     The channels stay last in memory. Nothing waits for the device.
     """
+    if image.dtype == torch.float32:
+        mean, std = (_channels(figures, image).flatten() for figures in figures_of(image.shape[-1]))
+        return ((image - mean) / std).nan_to_num_(0.0).movedim(-1, -3)
     looked_up = _looked_up_on_cpu(image) if image.device.type == "cpu" else _looked_up(image)
     return looked_up.movedim(-1, -3)
 
@@ -51,18 +65,19 @@ def _looked_up_on_cpu(image: Tensor) -> Tensor:
     return torch.from_numpy(cv2.LUT(rows, _TABLE[None])).view(image.shape)
 
 
-def as_batch(image: NDArray[np.uint8]) -> Tensor:
-    """One photograph (H, W, 3) uint8 RGB -> a batch of it (1, 3, H, W) float32, normalised."""
+def as_batch(image: NDArray[np.uint8] | NDArray[np.float32]) -> Tensor:
+    """One image, as `normalise` takes it, (H, W, N) -> a batch of it (1, N, H, W) float32, normalised."""
     return normalise(torch.tensor(image))[None].contiguous()
 
 
 def denormalise(image: Tensor) -> Tensor:
-    """Normalised (..., 3, H, W) -> RGB of the same shape, in [0, 1]; a crop's frame becomes the mean colour."""
-    return image * _channels(STD, image) + _channels(MEAN, image)
+    """Normalised (..., N, H, W) -> bands of the same shape, in [0, 1]; a crop's frame becomes the mean colour."""
+    mean, std = (_channels(figures, image) for figures in figures_of(image.shape[-3]))
+    return image * std + mean
 
 
 def weak_view(
-    image: NDArray[np.uint8],
+    image: NDArray[np.uint8] | NDArray[np.float32],
     label: NDArray[np.uint8] | None,
     options: AugmentOptions,
     pad_label: int,
@@ -81,6 +96,9 @@ def weak_view(
     image (H, W, 3) uint8, RGB; label (H, W) uint8, or None for an unlabelled image. rng: always the same number of
     draws for the same options. Returns image (h, w, 3) uint8, label (h, w) uint8 or None, valid (h, w) bool; h x w is
     the crop. In bytes: `normalise` follows on the device, so that a quarter of the numbers' size is carried there.
+
+    An image of bands is (H, W, N) float32 in [0, 1]. Its NaN pixels, and the ones that the resize mixes with them, are
+    0, IGNORE in the label and False in `valid`.
     """
     import cv2
 
@@ -96,12 +114,18 @@ def weak_view(
     # The whole image is resized, not the crop's part of it, which would have other bilinear weights; even for the
     # largest photographs it takes a few milliseconds, a fraction of their decoding.
     resized = cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
-    pixels = _moved(resized[window], flips, turns)
-    view = _framed(pixels, frame, 0)  # (h, w, 3)
-    valid = _framed(np.ones(pixels.shape[:2], bool), frame, False)  # (h, w)
+    resized = resized.reshape(*size, -1)  # of one band, OpenCV drops the axis
+    pixels, known = _moved(resized[window], flips, turns), None
+    if pixels.dtype != np.uint8:
+        known = np.isfinite(pixels[..., 0])  # NaN is in every band, or in none
+        pixels = np.nan_to_num(pixels)
+    view = _framed(pixels, frame, 0)  # (h, w, N)
+    valid = _framed(np.ones(pixels.shape[:2], bool) if known is None else known, frame, False)  # (h, w)
     if label is None:
         return torch.from_numpy(view), None, torch.from_numpy(valid)
-    target = _framed(_moved(nearest_pixels(label, size, window), flips, turns), frame, pad_label)  # (h, w)
+    shown = _moved(nearest_pixels(label, size, window), flips, turns)
+    shown = shown if known is None else np.where(known, shown, np.uint8(IGNORE))
+    target = _framed(shown, frame, pad_label)  # (h, w)
     return torch.from_numpy(view), torch.from_numpy(target), torch.from_numpy(valid)
 
 
@@ -144,12 +168,16 @@ def strong_view(image: Tensor, options: AugmentOptions, generator: torch.Generat
     weak view changes colour with its image and counts in the mean that contrast turns about; that is harmless, because
     no loss reads it.
 
-    image (B, 3, H, W) normalised, on any device; H and W above BLUR_RADIUS. generator: on the CPU. Returns (B, 3, H, W)
+    Of other than three bands, which are no colours, only brightness and contrast change, alike in every band and the
+    contrast about each band's own mean; saturation, hue and gray are drawn and left alone.
+
+    image (B, N, H, W) normalised, on any device; H and W above BLUR_RADIUS. generator: on the CPU. Returns (B, N, H, W)
     float32 on the image's device; a sample that nothing was drawn for comes back unchanged.
     """
     parameters = draw_strong(image.shape[0], options, generator)
     with full_precision(image.device):
-        return _blur(_recolour(image.float(), parameters), parameters.sigma)
+        change = _recolour if image.shape[1] == 3 else _rebalance
+        return _blur(change(image.float(), parameters), parameters.sigma)
 
 
 def gaussian_noise(like: Tensor, generator: torch.Generator) -> Tensor:
@@ -203,7 +231,7 @@ def _framed(array: NDArray, size: tuple[int, int], value: float) -> NDArray:
 
 def _channels(values: tuple[float, ...], like: Tensor) -> Tensor:
     # Made on the host and sent without waiting; nothing here belongs to one device.
-    return torch.tensor(values).to(like.device, non_blocking=True).view(3, 1, 1)
+    return torch.tensor(values).to(like.device, non_blocking=True).view(-1, 1, 1)
 
 
 def _recolour(image: Tensor, parameters: StrongParameters) -> Tensor:
@@ -220,6 +248,19 @@ def _recolour(image: Tensor, parameters: StrongParameters) -> Tensor:
     rgb = torch.einsum("bij,bjhw->bihw", matrix, rgb) + (shift * luma).view(-1, 1, 1, 1)
     recoloured = (rgb.clamp(0, 1) - _channels(MEAN, image)) / _channels(STD, image)
     return torch.where(touched.view(-1, 1, 1, 1), recoloured, image)
+
+
+def _rebalance(image: Tensor, parameters: StrongParameters) -> Tensor:
+    """Brightness and contrast of bands that are no colours."""
+    mean, std = (_channels(figures, image) for figures in figures_of(image.shape[1]))
+    brightness, contrast = (
+        each.to(image.device, non_blocking=True).view(-1, 1, 1, 1)
+        for each in (parameters.brightness, parameters.contrast)
+    )
+    bands = denormalise(image) * brightness
+    middle = bands.mean((2, 3), keepdim=True)  # (B, N, 1, 1)
+    changed = ((middle + contrast * (bands - middle)).clamp(0, 1) - mean) / std
+    return torch.where((brightness != 1) | (contrast != 1), changed, image)
 
 
 def _colour_matrices(parameters: StrongParameters) -> Tensor:

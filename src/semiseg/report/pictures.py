@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from semiseg.data.bands import as_photograph
 from semiseg.data.dataset import Color, ImageSet, Pixels
 from semiseg.data.loading import whole_images
 from semiseg.evaluation.evaluator import NativeMasks
@@ -193,8 +194,9 @@ def _row(
     images: ImageSet, index: int, title: str, predictions: dict[str, Prediction], colors: tuple[Color, ...]
 ) -> Row:
     name = images.names[index]
+    photograph = small(as_photograph(images.image(index)), cv2.INTER_AREA)
     cells = [
-        Picture(small(images.image(index), cv2.INTER_AREA), "input", "", f"Validation image {name}.", photograph=True),
+        Picture(photograph, "input", "", f"Validation image {name}.", photograph=True),
         Picture(painted(images.mask(index), colors), "truth", "", f"True classes of {name}; black has no label."),
     ]
     for label, prediction in predictions.items():

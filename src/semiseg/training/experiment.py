@@ -36,13 +36,14 @@ from semiseg.runtime.launch import resolve_devices
 from semiseg.runtime.lock import only_here
 from semiseg.runtime.progress import Progress
 from semiseg.runtime.stopping import StopRequest
+from semiseg.training.bands import as_before, with_learnt
 from semiseg.training.checkpoint import LAST, load_into
 from semiseg.training.compilation import compile_networks, uncompiled
 from semiseg.training.keeping import Keeper, State
 from semiseg.training.optim import Optimizer, build_optimizer
 from semiseg.training.record import CONFIG, METRICS, Record
 from semiseg.training.result import finish
-from semiseg.training.resuming import find_checkpoint, where_it_goes_on
+from semiseg.training.resuming import find_checkpoint, saved_config, where_it_goes_on
 from semiseg.training.single import check_single_images
 from semiseg.training.trainer import Trainer
 
@@ -96,6 +97,7 @@ def build_experiment(
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
     dataset = open_dataset(config.data, METHODS[config.method].uses_unlabeled, dataset)
+    config = with_learnt(config, dataset.bands)
     made: dict[str, Any] = {"network": network, "first_steps": first_steps}
     if weights and (config.loss.reads_class_pixels or config.method_options.reads_class_pixels):
         made["class_pixels"] = count_class_pixels(dataset.labeled, len(dataset.classes))
@@ -125,7 +127,7 @@ def build_method(
 
     def another() -> Segmentor:
         """The global generator has moved on since the last one."""
-        made = check_segmentor(make(), len(classes))
+        made = check_segmentor(make(), len(classes), options.bands)
         if isinstance(made.encoder, ViTEncoder):
             require_multiple(*made.encoder.patch, config.augment.crop_height, config.augment.crop_width)
         if config.train.channels_last:
@@ -200,7 +202,10 @@ def _train(
     first_steps = None if saved is None else saved["state"].get("first_steps")
     if own["dataset"] is None and config.data.dataset == "folder":
         _check_folder(config, console)
+    if saved is not None:
+        config = as_before(config, saved_config(saved, config.run_folder / "checkpoints" / LAST))
     experiment = build_experiment(config, weights=saved is None, first_steps=first_steps, **own)
+    config = experiment.config
     _check_agreement(experiment, 0 if saved is None else saved["state"]["step"])
     require_whole(experiment.dataset, console, METHODS[config.method].uses_unlabeled)
     optimizer, state = build_optimizer(experiment.method.parameter_groups(), config.optim), State()

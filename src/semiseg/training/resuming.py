@@ -11,6 +11,7 @@ from semiseg.config.changes import changed_options, check_same_run
 from semiseg.config.recipe import Config, config_from_dict
 from semiseg.data.dataset import LIST_NAMES, Dataset, check_same_lists
 from semiseg.evaluation.same_classes import check_same_classes
+from semiseg.training.bands import as_before
 from semiseg.training.checkpoint import BEST, LAST, load_checkpoint
 from semiseg.training.keeping import State
 from semiseg.training.optim import learning_rate
@@ -57,7 +58,7 @@ def find_checkpoint(config: Config, resume: bool, longer: bool) -> dict[str, Any
     if longer and config.train.steps > before.train.steps:
         before = replace(before, train=replace(before.train, steps=config.train.steps))
         saved["state"]["first_steps"] = state.first_steps or saved["config"]["train"]["steps"]
-    check_same_run(config, before, folder)
+    check_same_run(as_before(config, before), before, folder)
     return saved
 
 

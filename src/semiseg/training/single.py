@@ -11,6 +11,7 @@ import torch
 from semiseg.config.options import AugmentOptions, TrainOptions
 from semiseg.methods.method import Method
 from semiseg.parts.partners import WantsImages
+from semiseg.parts.segmentor import Segmentor
 from semiseg.runtime.distributed import alone, world_size
 from semiseg.runtime.precision import precision_context
 from semiseg.training.memory import undone
@@ -49,10 +50,11 @@ def _blank(
     method: Method, labeled: int, unlabeled: int | None, augment: AugmentOptions, device: torch.device
 ) -> tuple[LabeledBatch, UnlabeledBatch | None]:
     """Batches of black images of the crop's size."""
+    bands = next(part.bands for part in method.modules() if isinstance(part, Segmentor))
     size = (augment.crop_height, augment.crop_width)
 
     def images(count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.zeros(count, 3, *size, device=device), torch.zeros(count, dtype=torch.long, device=device)
+        return torch.zeros(count, bands, *size, device=device), torch.zeros(count, dtype=torch.long, device=device)
 
     image, index = images(labeled)
     with_labels = LabeledBatch(image, torch.zeros(labeled, *size, dtype=torch.long, device=device), index)

@@ -24,7 +24,9 @@ from typing import NamedTuple
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from semiseg.data.bands import Mapped
 from semiseg.data.dataset import Dataset, ImageSet, Pixels
+from semiseg.data.deep import Values, read_values
 from semiseg.data.files import FileSet, ImageFiles
 from semiseg.data.images import read_image
 from semiseg.data.listing import file_names
@@ -169,8 +171,14 @@ class ShardSet(ImageSet):
         self.names = self.keys = keys
         self.has_masks = False
 
-    def image(self, index: int) -> Pixels:
-        return self.keys.shards.image(self.keys.place(index))
+    def image(self, index: int) -> Pixels | Mapped:
+        place, shards = self.keys.place(index), self.keys.shards
+        return shards.image(place) if self.bands is None else self.bands.read(shards.name(place), shards.read(place))
+
+    def values(self, index: int) -> tuple[Values, float | None]:
+        place, shards = self.keys.place(index), self.keys.shards
+        values, stored = read_values(shards.name(place), shards.read(place), self.bands and self.bands.count)
+        return values, stored.nodata
 
     def mask(self, index: int) -> Pixels:
         raise ValueError("the unlabeled images have no masks to read")

@@ -19,9 +19,9 @@ WIDTHS = (1, 2, 2, 4, 4, 8, 8)  # likewise, channels as multiples of the first l
 class FlawDetector(nn.Module):
     """Eight convolutions, at stride 32, that see an image and what was predicted for it."""
 
-    def __init__(self, num_classes: int, channels: int = 64) -> None:
+    def __init__(self, num_classes: int, channels: int = 64, bands: int = 3) -> None:
         super().__init__()
-        widths = [3 + num_classes, *(channels * factor for factor in WIDTHS)]
+        widths = [bands + num_classes, *(channels * factor for factor in WIDTHS)]
         self.layers = nn.Sequential()
         for before, after, stride in zip(widths[:-1], widths[1:], STRIDES, strict=True):
             convolution = _Convolution(before, after, stride, bias=False)
@@ -29,7 +29,7 @@ class FlawDetector(nn.Module):
         self.last = _Convolution(widths[-1], 1, 2, bias=True)
 
     def forward(self, image: Tensor, probability: Tensor) -> Tensor:
-        """Flaw of (B, 3, H, W) under class probabilities (B, C, H, W): 0 where right, about 1 where not. (B, H, W)"""
+        """Flaw of (B, N, H, W) under class probabilities (B, C, H, W): 0 where right, about 1 where not. (B, H, W)"""
         flaw = self.last(self.layers(torch.cat([image, probability], 1)))  # (B, 1, h, w)
         return resize(flaw.float(), (image.shape[-2], image.shape[-1])).squeeze(1)
 
