@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from semiseg.data.dataset import Color, Dataset, ImageSet, Pixels, split_record
-from semiseg.data.images import read_image
+from semiseg.data.decode_cache import file_key
+from semiseg.data.images import image_size, read_image
 from semiseg.data.listing import are_there, file_names
 from semiseg.data.masks import MaskReader
 from semiseg.data.names import Names, OnDemand
@@ -86,6 +87,15 @@ class FileSet(ImageSet):
         if self.masks is None or self.reader is None:
             raise ValueError(f"the {self.name} images have no masks to read")
         return self.reader.read(self.masks[index], self.images[index])
+
+    def reduced(self, index: int, scale: float) -> tuple[Pixels, tuple[int, int]]:
+        return read_image(self.images[index], scale=scale), image_size(self.images[index])
+
+    def files_key(self, index: int, what: str) -> str | None:
+        if what == "image" or self.masks is None:
+            return file_key(self.images[index])
+        files = file_key(self.masks[index], self.images[index])
+        return None if files is None else f"{self.reader!r}\0{files}"
 
 
 def file_dataset(
