@@ -23,7 +23,6 @@ from semiseg.data.dataset import Dataset, ImageSet, Pixels, Prepared, split_reco
 from semiseg.data.files import FileSet
 from semiseg.data.names import Names
 from semiseg.data.remembered import UNKNOWN, Remembered
-from semiseg.runtime.distributed import gathered, rank, world_size
 from semiseg.runtime.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -101,6 +100,8 @@ def without_damaged(dataset: Dataset, console: Console | None = None) -> Dataset
 
 def find_damage(dataset: Dataset, names: Sequence[str], console: Console | None = None) -> Damage:
     """What is wrong with the images, and their masks, in the lists `names`; lists without damage are left out."""
+    from semiseg.runtime.distributed import gathered, rank, world_size  # with torch, without which a dataset opens
+
     sets = {name: files for name in names if (files := _files(dataset.image_sets[name])) is not None}
     remembered, damage, good = Remembered(), Damage(), [np.array([], np.int64)]
     total = sum(len(range(rank(), len(images), world_size())) for images in sets.values())

@@ -10,9 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
-from timm.models import eva, vision_transformer
 from torch import Tensor, nn
 
 from semiseg.config.options import NetworkOptions, require
@@ -85,6 +83,8 @@ def build_vit(options: NetworkOptions) -> tuple[ViTEncoder, int]:
 
 
 def _create(name: str) -> Any:
+    import timm
+
     return timm.create_model(name, num_classes=0, dynamic_img_size=True)
 
 
@@ -112,6 +112,8 @@ def _try_out(name: str, layers: Sequence[int] | None) -> Sequence[int]:
 
 
 def _load(model: Any, path: Path) -> None:
+    from timm.models import eva, vision_transformer
+
     state: Any = read_tensors(path)
     same_patch = state.get("patch_embed.proj.weight", torch.empty(0)).shape == model.patch_embed.proj.weight.shape
     # timm's own reading: names of the makers' files, and position embeddings of another grid. It would also bend
