@@ -95,7 +95,7 @@ class DataOptions(Options):
     cache_gb: Annotated[float, Range(0, 1e6, above=True)] = field(default=10.0, metadata=FREE_ON_RESUME)
     """Most that the cache on disk holds, of all runs together; what was not used for the longest time makes room."""
     draft: bool = False
-    """Decode JPEGs at a half, a quarter or an eighth where `scale` is no more: quicker, other pixels (docs/speed.md)."""
+    """Decode JPEGs at a half, a quarter or an eighth where `scale` allows: quicker, other pixels (docs/speed.md)."""
     on_error: Literal["stop", "skip"] = field(default="stop", metadata=FREE_ON_RESUME)
     """Files that cannot be read, looked for before the first step: `stop`, or `skip` labelled and unlabelled images
     that are damaged or have a wrong mask, counted and named. Damage in validation and test images always stops."""
