@@ -112,7 +112,7 @@ class StepBench:
     def __init__(self, config: Config, device: torch.device) -> None:
         self.config, self.device = config, device
         experiment = build_experiment(config)
-        self.method = experiment.method
+        self.method, self.dataset = experiment.method, experiment.dataset
         self.optimizer = build_optimizer(self.method.parameter_groups(), config.optim)
         bar = Progress(config.method, config.train.steps, console=Console(quiet=True))
         self.trainer = build_trainer(experiment, self.optimizer, State(), bar)
