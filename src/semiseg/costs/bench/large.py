@@ -77,7 +77,10 @@ def _crops(title: str, path: Path, folder: Path, repeats: int) -> Table:
 
 
 def _steps(title: str, small: Path, large: Path, choose: Any, repeats: int) -> Table:
-    """The four ways in turn, in one process; the first pass has as many new pictures as steps ask for."""
+    """The four ways in turn, in one process; the first pass has as many new pictures as steps ask for.
+
+    FixMatch, for the start of prototypes would look at the large pictures whole.
+    """
     ways = {
         "small pictures, memory": (small, "memory"),
         "off": (large, "off"),
@@ -87,7 +90,7 @@ def _steps(title: str, small: Path, large: Path, choose: Any, repeats: int) -> T
     benches: dict[str, StepBench] = {}
     for way, (root, cache) in ways.items():
         choose(f"{title} {way}")
-        config = config_for("prototype", {**OPTIONS, "data.cache": cache}, root)
+        config = config_for("fixmatch", {**OPTIONS, "data.cache": cache}, root)
         benches[way] = StepBench(config, torch.device("cpu"))
     for images in (benches["disk, later"].dataset.labeled, benches["disk, later"].dataset.unlabeled):
         for place in range(len(images)):
@@ -103,7 +106,7 @@ def _steps(title: str, small: Path, large: Path, choose: Any, repeats: int) -> T
     note = (
         f"{2 * BATCH} crops of {CROP} a step, one thread, no loading process. In a first pass {BATCH} pictures a step "
     )
-    return Table(f"step on {title}", rows, note + "are new; the labelled ones were read at the start.")
+    return Table(f"step on {title}", rows, note + "without a mask are new, and the labelled ones until each was seen.")
 
 
 def _written(root: Path, size: tuple[int, int], ending: str, repeats: int) -> Path:
