@@ -94,7 +94,7 @@ class DecodeCache:
             pixels = np.frombuffer(mapped, np.uint8, offset=_HEADER).reshape(shape)
             if digest in self._known:
                 return pixels
-            if zlib.crc32(pixels) == crc:
+            if zlib.crc32(pixels.data) == crc:
                 self._known.add(digest)
                 with suppress(OSError):  # another user's cache, say
                     os.utime(path)  # says when it was last used
@@ -105,7 +105,7 @@ class DecodeCache:
     def _write(self, path: Path, digest: bytes, pixels: Pixels) -> None:
         pixels = np.ascontiguousarray(pixels)
         shape = (*pixels.shape, 0)[:3]
-        facts = _FACTS.pack(MAGIC, digest, *shape, zlib.crc32(pixels))
+        facts = _FACTS.pack(MAGIC, digest, *shape, zlib.crc32(pixels.data))
         head = (facts + struct.pack("<I", zlib.crc32(facts))).ljust(_HEADER, b"\0")
         try:
             if not self._has_room(pixels.nbytes + _HEADER):

@@ -7,7 +7,7 @@ A crop of 128 pixels is a thousandth of a photograph of 4000 x 3000 that is resi
 from __future__ import annotations
 
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,8 @@ def resized_part(image: NDArray[np.uint8], size: tuple[int, int], window: Window
     halved = (2 * size[0], 2 * size[1]) == shape  # OpenCV averages areas then
     dearer = _DEARER * across * len(columns) > size[0] * size[1]
     if dearer or halved or image.dtype != np.uint8 or image.ndim != 3 or not _same_arithmetic():
-        return np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)[window])
+        whole: Any = cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
+        return whole[window]
     return _part(image, size, window)
 
 
