@@ -28,7 +28,7 @@ class Cost(NamedTuple):
 
     seconds: float  # to decode one
     bytes: float  # of all, decoded
-    count: int
+    pictures: int
 
 
 def prepared(dataset: Dataset, options: DataOptions) -> Dataset:
@@ -67,7 +67,7 @@ def _choice(dataset: Dataset, options: DataOptions) -> tuple[str, str, DecodeCac
     each = f"decoding takes {1000 * cost.seconds:.3g} ms a picture"
     if options.cache == "auto" and cost.seconds < CHEAP:
         return "off", f"decoded pictures are not kept: {each}", None
-    if options.cache == "auto" and cost.seconds * cost.count < AT_ONCE and cost.bytes < min(MEMORY[0], _memory()):
+    if options.cache == "auto" and cost.seconds * cost.pictures < AT_ONCE and cost.bytes < min(MEMORY[0], _memory()):
         return "memory", f"decoded pictures are kept in memory, {_size(cost.bytes)}: {each}", None
     folder = cache_folder()
     try:
