@@ -154,6 +154,15 @@ def test_what_reads_options_loads_no_torch():
     assert loaded_by("import semiseg.config, semiseg.config.registry", ("torch", "numpy")) == "[]"
 
 
+def test_data_are_read_and_told_of_without_torch():
+    assert loaded_by("import semiseg.data, semiseg.training.start", ("torch", "torchvision", "timm", "sklearn")) == "[]"
+
+
+def test_a_training_imports_what_it_needs_where_it_is_needed():
+    heavy = ("timm", "torchvision", "torch._dynamo", "sklearn", "huggingface_hub", "segmentation_models_pytorch")
+    assert loaded_by("import semiseg.training.experiment", (*heavy, "matplotlib", "scipy")) == "[]"
+
+
 def test_few_files_lie_loose():
     assert sorted(path.name for path in SOURCE.glob("*.py")) == ["__init__.py", "front.py", "types.py"]
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # who only reads data asks for IGNORE alone, and is there two seconds earlier without torch
+    import torch
+    from torch import Tensor
 
 IGNORE = 255
 """The label of a pixel that has none: it enters no loss, no metric and no prototype."""
@@ -81,9 +82,9 @@ class PseudoLabel:
         that is short of it by less than two roundings (4.9e-4 between 0.5 and 1) may be kept too.
         """
         limit = (  # on the device, in the confidence's own precision
-            threshold.to(self.confidence.dtype)
-            if isinstance(threshold, Tensor)
-            else self.confidence.new_full((), threshold)
+            self.confidence.new_full((), threshold)
+            if isinstance(threshold, float | int)
+            else threshold.to(self.confidence.dtype)
         )
         return self.valid & (self.label != IGNORE) & (self.confidence >= limit)
 
@@ -116,4 +117,6 @@ class StepResult:
     @property
     def loss(self) -> Tensor:
         """The scalar to differentiate."""
+        import torch
+
         return torch.stack([loss.float() for loss in self.losses.values()]).sum()

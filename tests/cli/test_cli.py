@@ -31,7 +31,7 @@ def calls(monkeypatch):
         return lambda *args, **kwargs: (seen.append((name, args, kwargs)), answer)[1]
 
     stands_in = {
-        "training.experiment": SimpleNamespace(train=keep("train", Path("runs/x"))),
+        "training.start": SimpleNamespace(train=keep("train", Path("runs/x"))),
         "training.finished": SimpleNamespace(evaluate=keep("evaluate", {"miou": 0.5, "classes": {"sky": 0.25}})),
         "evaluation.segment": SimpleNamespace(
             predict_images=keep("predict_images", SimpleNamespace(count=3, failed={}, out=Path("masks")))
@@ -102,17 +102,22 @@ def test_options_may_come_before_the_recipe(calls):
 @pytest.mark.parametrize(
     ("typed", "value"),
     [
-        ("--data.cache true", True),
-        ("--data.cache=true", True),
-        ("--data.cache", True),
-        ("--data.cache false", False),
-        ("--data.cache=false", False),
-        ("--data.no-cache", False),
+        ("--network.aux true", True),
+        ("--network.aux=true", True),
+        ("--network.aux", True),
+        ("--network.aux false", False),
+        ("--network.aux=false", False),
+        ("--network.no-aux", False),
     ],
 )
 def test_booleans_are_words_or_flags(calls, typed, value):
-    recipe = "folder" if value else "camvid"  # the other one than the recipe's
-    assert main(["train", recipe, *typed.split(), "--seed", "1"]) == 0
+    assert main(["train", "folder", *typed.split(), "--seed", "1"]) == 0
+    assert (trained(calls)[0].network.aux, trained(calls)[0].seed) == (value, 1)
+
+
+@pytest.mark.parametrize(("typed", "value"), [("disk", "disk"), ("off", "off"), ("true", "memory"), ("false", "off")])
+def test_the_cache_has_a_name_and_takes_its_older_words(calls, typed, value):
+    assert enter(f"train folder --data.cache {typed} --seed 1") == 0
     assert (trained(calls)[0].data.cache, trained(calls)[0].seed) == (value, 1)
 
 
@@ -213,7 +218,7 @@ def test_compare_hands_on_a_grid_and_tells_of_what_is_missing(monkeypatch, capsy
     assert [row.method for row in study.rows] == ["supervised", "cutmix", "prototype"]
     assert (study.labels, study.seeds) == (("5", "6"), (0, 2))
     config = study.cells[-1].config
-    assert (config.train.steps, config.data.cache, config.network.aspp_rates) == (9, False, (1, 2, 3))
+    assert (config.train.steps, config.data.cache, config.network.aspp_rates) == (9, "off", (1, 2, 3))
     assert (config.method, config.seed, config.method_options.strong) == ("prototype", 2, True)
     assert config.run_folder == Path("there/6-prototype-seed2")
 
@@ -395,7 +400,7 @@ def failing(monkeypatch, error):
     def train(config, resume, longer):
         raise error
 
-    stand_in(monkeypatch, "semiseg.training.experiment", SimpleNamespace(train=train))
+    stand_in(monkeypatch, "semiseg.training.start", SimpleNamespace(train=train))
     return train
 
 

@@ -121,7 +121,7 @@ def test_run_folder_is_named_after_the_run():
         ("seed: {a: 1}", "bad.yaml: seed holds a; expected a whole number"),
         ("train: {steps: many}", "bad.yaml: train.steps is 'many'; expected a whole number"),
         ("train: {threads: many}", "train.threads is 'many'; expected a whole number or none"),
-        ("data: {cache: maybe}", "data.cache is 'maybe'; expected true or false"),
+        ("data: {cache: maybe}", "data.cache is 'maybe'; expected one of auto, memory, disk, off"),
         ("loss: {kind: cee}", "bad.yaml: loss.kind is 'cee'; expected one of ce, ohem"),
         ("network: {aspp_rates: [6, 12]}", "network.aspp_rates is [6, 12]; expected 3 values, each a whole number"),
         ("data: {scale: 9}", "data.scale is 9.0; expected 0 < scale <= 4 (in "),
@@ -246,7 +246,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).filte
     text=TEXT,
     rates=st.tuples(*[st.integers(1, 99)] * 3),
     threads=st.none() | st.integers(1, 64),
-    cache=st.booleans(),
+    cache=st.sampled_from(["auto", "memory", "disk", "off", True, False]),
 )
 def test_any_value_survives_the_file(tmp_path, seed, lr, text, rates, threads, cache):
     overrides = {"seed": seed, "optim.lr": lr, "data.labeled": text, "network.encoder": text, "data.root": Path(text)}

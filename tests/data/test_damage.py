@@ -17,6 +17,7 @@ from semiseg.data.dataset import Dataset, check_same_lists
 from semiseg.data.files import FileSet
 from semiseg.data.shards.read import INDEX, Shards
 from semiseg.data.shards.write import write_shards
+from semiseg.runtime import distributed
 
 LISTS = {"labeled": range(6), "val": (6, 7), "test": (8, 9)}
 
@@ -119,10 +120,10 @@ def test_each_of_several_processes_looks_at_its_share_and_hears_of_all(root, mon
     cut(root / "images/u1.png")
     cut(root / "images/u2.png")
     dataset, told, counts = opened(root, labeled="labeled.txt"), [], []
-    monkeypatch.setattr(damage, "world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
     for rank in (1, 0):
-        monkeypatch.setattr(damage, "rank", lambda rank=rank: rank)
-        monkeypatch.setattr(damage, "gathered", lambda value: [*reversed(told), told.append(value) or value][::-1])
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(distributed, "gathered", lambda value: [*reversed(told), told.append(value) or value][::-1])
         found = find_damage(dataset, ["labeled", "unlabeled"], QUIET)
         counts.append(len(decoded))
         assert cache.exists() == (rank == 0)

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semiseg.data import splits
 from semiseg.data.splits import (
     PUBLISHED,
     PublishedList,
@@ -43,7 +42,7 @@ def parts(monkeypatch, tmp_path):
     labeled, unlabeled, val = lists.values()
     monkeypatch.setitem(PUBLISHED, "tiny", PublishedSplit("voc", labeled, val, unlabeled))
     monkeypatch.setitem(PUBLISHED, "rest", PublishedSplit("voc", other, val, None, (labeled, unlabeled)))
-    monkeypatch.setattr(splits.platformdirs, "user_cache_dir", lambda name: str(tmp_path / "cache" / name))
+    monkeypatch.setenv("SEMISEG_CACHE", str(tmp_path / "cache/semiseg"))
     return lists | {other.file: other}
 
 

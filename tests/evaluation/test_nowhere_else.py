@@ -47,7 +47,7 @@ def closed(monkeypatch):
         huggingface_hub: ("hf_hub_download", "snapshot_download"),
         timm.models._hub: ("hf_hub_download", "load_state_dict_from_hf", "download_cached_file"),
         timm.models._builder: ("load_pretrained", "load_state_dict_from_hf", "load_state_dict_from_url"),
-        encoders: ("hf_hub_download", "fetch", "read_tensors", "weights_file", "packaged_file"),
+        encoders: ("fetch", "read_tensors", "weights_file", "packaged_file"),
         first_weights: ("fetch",),
         smp: ("fetch", "read_tensors", "packaged_file", "load_first_weights"),
         vit: ("read_tensors", "weights_file"),

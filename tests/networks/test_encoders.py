@@ -7,7 +7,6 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 
 from semiseg.config.options import NetworkOptions
-from semiseg.networks import encoders
 from semiseg.networks.encoders import build_encoder
 
 FAMILIES = ["resnet18", "resnet50", "convnext_atto", "mobilenetv3_small_100", "efficientnet_b0"]
@@ -257,7 +256,7 @@ def test_the_hubs_file_is_loaded_whole(monkeypatch, tmp_path):
     save_file(state, tmp_path / "model.safetensors")
     asked = []
     monkeypatch.setattr(
-        encoders, "hf_hub_download", lambda *args, **_: asked.append(args) or str(tmp_path / "model.safetensors")
+        "huggingface_hub.hf_hub_download", lambda *args, **_: asked.append(args) or str(tmp_path / "model.safetensors")
     )
     encoder, _ = build_encoder(options(weights="hub"))
     assert asked == [("timm/resnet18.a1_in1k", "model.safetensors")]

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 import semiseg
 from semiseg.config.options import NetworkOptions
-from semiseg.networks import NETWORKS, build, encoders
+from semiseg.networks import NETWORKS, build
 from semiseg.networks.smp import SmpSegmentor
 
 NAMES = [name for name in NETWORKS if name.startswith("smp:")]
@@ -217,7 +217,7 @@ def test_the_hubs_file_is_the_revision_that_the_library_names(monkeypatch, tmp_p
         asked.append((repo, file, revision))
         return str(tmp_path / file)
 
-    monkeypatch.setattr(encoders, "hf_hub_download", download)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
     found = build(options(weights="hub"), 3).encoder.encoder.state_dict()
     settings = library.encoders.encoders["resnet18"]["pretrained_settings"]["imagenet"]
     files = ("model.safetensors", "config.json")

@@ -9,7 +9,7 @@ from support.tiny import vit_segmentor
 from torch.nn import functional as F
 
 from semiseg.config.options import NetworkOptions
-from semiseg.networks import build, encoders, vit
+from semiseg.networks import build, vit
 from semiseg.networks.vit import ViTEncoder, build_vit, spread_layers
 
 SMALL = "test_vit"  # 6 blocks, 64 channels, patches of 16 pixels, a grid of 10 x 10
@@ -255,7 +255,7 @@ def test_without_the_hub_the_error_names_the_file_and_both_repairs(monkeypatch, 
 def test_the_hubs_file_is_loaded(monkeypatch, tmp_path):
     state = timm_state()
     save_file(state, tmp_path / "model.safetensors")
-    monkeypatch.setattr(encoders, "hf_hub_download", lambda *_, **__: str(tmp_path / "model.safetensors"))
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: str(tmp_path / "model.safetensors"))
     encoder, _ = build_vit(options(weights="hub"))
     assert torch.equal(encoder.model.pos_embed, state["pos_embed"])
 

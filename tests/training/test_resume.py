@@ -159,7 +159,7 @@ def test_another_method_is_refused(finished):
 def test_what_does_not_touch_the_weights_may_change(finished):
     free = replace(finished.train, workers=1, log_every=7, checkpoint_every=100)
     network = replace(finished.network, checkpoint=True)
-    config = replace(finished, train=free, data=replace(finished.data, cache=True), network=network)
+    config = replace(finished, train=free, data=replace(finished.data, cache="memory"), network=network)
     before = load_checkpoint(config.run_folder / "checkpoints/last.pt")["method"]
     train(config, resume=True, console=tiny_run.QUIET)
     same_tensors(load_checkpoint(config.run_folder / "checkpoints/last.pt")["method"], before)

@@ -88,7 +88,7 @@ def read_subjects(
     require(len(names) == len(runs) == len(set(names)), words)
     datasets = []
     for run in runs:  # without their networks, nothing decoded
-        data = replace(run.config.data, cache=False, root=root or run.config.data.root)
+        data = replace(run.config.data, cache="off", root=root or run.config.data.root)
         datasets.append(open_dataset(data, need_unlabeled=False))
     check_comparable({name: dataset.classes for name, dataset in zip(names, datasets, strict=True)}, {})
     for name, dataset in zip(names, datasets, strict=True):

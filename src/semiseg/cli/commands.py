@@ -36,9 +36,9 @@ def train(recipe: str, /, *, resume: Annotated[bool, Parameter(group=RUN)] = Fal
     folder = config.run_folder
     require(folder.is_dir() or not os.path.lexists(folder), f"--run is {folder}, which is a file; expected a folder")
     resolve_devices(config.train.devices)  # before the import: whoever only starts the others needs nothing of it
-    from semiseg.training import experiment
+    from semiseg.training import start
 
-    run = experiment.train(config, resume=resume, longer=True)
+    run = start.train(config, resume=resume, longer=True)
     if is_first():
         from semiseg import report
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import reduce, wraps
+from functools import partial, reduce, wraps
 from operator import or_
 from pathlib import Path
 from types import UnionType
@@ -19,7 +19,7 @@ from typing import Annotated, Any, TypedDict, Union, Unpack, get_args, get_origi
 from cyclopts import Group, Parameter
 from cyclopts.exceptions import CoercionError
 
-from semiseg.config.fields import attribute_docs, convert, option_help, option_types
+from semiseg.config.fields import OLD_VALUES, attribute_docs, convert, now, option_help, option_types
 from semiseg.config.methods import METHOD_OPTIONS
 from semiseg.config.recipe import Config, load_config, option_values
 
@@ -76,9 +76,9 @@ def _read_or_none(kind: Any, tokens: Sequence[Any]) -> Any:
     return None if tokens[0].value.lower() in ("none", "null") else _read(kind, tokens)
 
 
-def _read(kind: Any, tokens: Sequence[Any]) -> Any:
+def _read(kind: Any, tokens: Sequence[Any], key: str = "") -> Any:
     try:
-        return convert(tokens[0].value, kind)
+        return convert(now(key, tokens[0].value), kind)
     except ValueError:
         raise CoercionError(token=tokens[0], target_type=kind) from None
 
@@ -172,7 +172,8 @@ def _parameters(
             show_default=_shown(values[key]) if values.get(key) is not None else False,
             group=_GROUPS.get(title, RUN),
         )
-        made[key] = Annotated[read_exactly(types[key]), parameter]
+        kind = Annotated[types[key], Parameter(converter=partial(_read, key=key))] if key in OLD_VALUES else types[key]
+        made[key] = Annotated[read_exactly(kind), parameter]
     return made
 
 

@@ -120,6 +120,11 @@ def convert(value: object, kind: Any) -> Any:
     raise ValueError(value)
 
 
+def now(key: str, value: object) -> object:
+    """The value of the option `key` under its present name: see OLD_VALUES."""
+    return OLD_VALUES.get(key, {}).get(str(value).lower(), value)
+
+
 def option_help(method: str) -> dict[str, str]:
     """Dotted key -> docstring, for every option in a section; empty where the source has none or cannot be read."""
     return {key: attribute_docs(options).get(item.name, "") for key, (options, item) in option_fields(method).items()}
@@ -140,6 +145,7 @@ def methods_with(key: str) -> list[str]:
 
 
 RENAMED = {
+    "data.no-cache": "data.cache off",
     "method.prototype": "prototypes (true or false)",
     "method.prototypes": "prototypes (true or false), and the number of prototypes prototypes.per_class",
     "method.prototypes_per_class": "prototypes.per_class",
@@ -154,7 +160,9 @@ RENAMED = {
     "method.prototype_weight": "prototypes.weight",
     "method.init_pixels": "prototypes.init_pixels",
 }
-"""Old spelling -> the new one: version 0.1 had the prototypes' options among each method's own."""
+"""Old spelling -> the new one: version 0.1 had prototypes' options among each method's own, and `cache` was a flag."""
+OLD_VALUES = {"data.cache": {"true": "memory", "false": "off"}}
+"""Of an option that had other values before: what each of them is now. YAML reads `off` as false."""
 GONE = {"loss.slices": "it saved 0.7 of 18 GB and is gone; train.accumulate saves more"}
 """Options that are no longer there, and what serves instead."""
 

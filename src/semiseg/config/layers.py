@@ -18,6 +18,7 @@ from semiseg.config.fields import (
     check_method,
     convert,
     has_prototypes,
+    now,
     option_types,
     repair,
     sections,
@@ -76,7 +77,7 @@ class Layer:
             if key not in types:
                 raise ConfigError(self.place + _unknown(key, value, types))
             try:
-                checked[key] = convert(value, types[key])
+                checked[key] = convert(now(key, value), types[key])
             except ValueError:
                 raise ConfigError(f"{self.place}{key} is {shown(value)}; expected {describe(types[key])}") from None
         useless = [key for key in self.values if key.startswith("prototypes.")]

@@ -89,8 +89,14 @@ class DataOptions(Options):
     """Use only so many labelled images in an automatic split; the others become unlabelled. None: all."""
     scale: Annotated[float, Range(0, 4, above=True)] = 1.0
     """Work on images resized by this factor; predictions come back at native size."""
-    cache: bool = field(default=False, metadata=FREE_ON_RESUME)
-    """Keep decoded images in memory; for sets that fit there."""
+    cache: Literal["auto", "memory", "disk", "off"] = field(default="auto", metadata=FREE_ON_RESUME)
+    """Where decoded pictures are kept: in `memory`, all of them from the start; on `disk`, in the user's cache, for all
+    runs; `off`, nowhere. `auto` measures: `off` where decoding is cheap, `memory` where it is done at once, or `disk`.
+    The batches are the same. SEMISEG_CACHE names another folder."""
+    cache_gb: Annotated[float, Range(0, 1e6, above=True)] = field(default=10.0, metadata=FREE_ON_RESUME)
+    """Most that the cache on disk holds, of all runs together; what was not used for the longest time makes room."""
+    draft: bool = False
+    """Decode JPEGs at a half, a quarter or an eighth where `scale` allows: quicker, other pixels (docs/speed.md)."""
     on_error: Literal["stop", "skip"] = field(default="stop", metadata=FREE_ON_RESUME)
     """Files that cannot be read, looked for before the first step: `stop`, or `skip` labelled and unlabelled images
     that are damaged or have a wrong mask, counted and named. Damage in validation and test images always stops."""
@@ -100,6 +106,8 @@ class DataOptions(Options):
     scenes: SceneOptions = field(default_factory=SceneOptions)
 
     def __post_init__(self) -> None:
+        if isinstance(self.cache, bool):  # as older configs have it
+            object.__setattr__(self, "cache", "memory" if self.cache else "off")
         super().__post_init__()
         check_name("data.dataset", self.dataset, DATASETS, "DATASETS")
         require(

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
 from semiseg.config.options import DATASETS as NAMES
 from semiseg.config.options import DataOptions, require
 from semiseg.config.registry import CUSTOM, Registry
+from semiseg.data.cache_choice import prepared
 from semiseg.data.damage import without_damaged
-from semiseg.data.dataset import Dataset, ImageSet, Prepared
+from semiseg.data.dataset import Dataset, ImageSet
 from semiseg.data.files import FileSet
 from semiseg.data.numbering import counted_from_one, numbering_mistake, one_class
 from semiseg.data.ranges import with_bands
@@ -52,11 +52,11 @@ def open_dataset(options: DataOptions, need_unlabeled: bool = True, given: Datas
     """The dataset that the options describe, or the one `given`, checked, and as a loader should read it.
 
     Labelled and unlabelled images come at `options.scale`; validation and test images at native size, at which they
-    are scored. With `options.cache` all of them are decoded here. Raises ValueError for whatever is wrong with the
-    options, the lists or the masks, an empty list of unlabelled images among it unless `need_unlabeled` is False. A
-    folder's labelled and validation masks are all looked at, the first few of other datasets; every other file is
-    checked when it is read, or, all at once, by `damage.require_whole`. With `options.on_error` "skip" every file is
-    looked at here, and damaged images are left out.
+    are scored. `options.cache` says where decoded ones are kept; for memory, all of them are decoded here. Raises
+    ValueError for whatever is wrong with the options, the lists or the masks, an empty list of unlabelled images among
+    it unless `need_unlabeled` is False. A folder's labelled and validation masks are all looked at, the first few of
+    other datasets; every other file is checked when it is read, or, all at once, by `damage.require_whole`. With
+    `options.on_error` "skip" every file is looked at here, and damaged images are left out.
     """
     for name in () if given is None else _LISTS:
         own = f"data.{name} names images of files, and a dataset of your own has its lists: leave it out"
@@ -74,13 +74,7 @@ def open_dataset(options: DataOptions, need_unlabeled: bool = True, given: Datas
     hint = f"; or choose a split that is there: --data.labeled {splits[0].relative_to(options.root)}" if splits else ""
     check_lists(dataset, need_unlabeled, hint)
     check_masks(dataset, None if options.dataset == "folder" else _MASKS_READ_AT_OPEN)
-    return replace(
-        dataset,
-        labeled=Prepared(dataset.labeled, options.scale, options.cache),
-        unlabeled=Prepared(dataset.unlabeled, options.scale, options.cache),
-        val=Prepared(dataset.val, cache=True) if options.cache else dataset.val,
-        test=Prepared(dataset.test, cache=True) if options.cache and dataset.test is not None else dataset.test,
-    )
+    return prepared(dataset, options)
 
 
 def _opened(options: DataOptions) -> Dataset:
@@ -191,7 +185,7 @@ def split_in_words(dataset: Dataset) -> list[str]:
         )
         if name in records
     ]  # fmt: skip
-    lines = ["data: " + ", ".join(parts)]
+    lines = ["data: " + ", ".join(parts), *([f"data: {dataset.cached}"] if dataset.cached else [])]
     if dataset.bands is not None:
         bands = dataset.bands
         ends = ", ".join(f"{low:g}..{high:g}" for low, high in zip(bands.low, bands.high, strict=True))

@@ -24,7 +24,6 @@ from semiseg.data.dataset import Dataset, ImageSet, Pixels, Prepared, split_reco
 from semiseg.data.files import FileSet
 from semiseg.data.names import Names
 from semiseg.data.remembered import UNKNOWN, Remembered
-from semiseg.runtime.distributed import gathered, rank, world_size
 from semiseg.runtime.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -53,6 +52,12 @@ class Kept(ImageSet):
 
     def mask(self, index: int) -> Pixels:
         return self.source.mask(int(self.places[index]))
+
+    def reduced(self, index: int, scale: float) -> tuple[Pixels, tuple[int, int]]:
+        return self.source.reduced(int(self.places[index]), scale)
+
+    def files_key(self, index: int, what: str) -> str | None:
+        return self.source.files_key(int(self.places[index]), what)
 
 
 def require_whole(dataset: Dataset, console: Console | None = None, use_unlabeled: bool = True) -> None:
@@ -107,6 +112,8 @@ def remember_whole(dataset: Dataset) -> None:
 
 def find_damage(dataset: Dataset, names: Sequence[str], console: Console | None = None) -> Damage:
     """What is wrong with the images, and their masks, in the lists `names`; lists without damage are left out."""
+    from semiseg.runtime.distributed import gathered, rank, world_size  # with torch, without which a dataset opens
+
     sets = {name: files for name in names if (files := _files(dataset.image_sets[name])) is not None}
     remembered, damage, good = Remembered(), Damage(), [np.array([], np.int64)]
     total = sum(len(range(rank(), len(images), world_size())) for images in sets.values())
@@ -121,7 +128,7 @@ def find_damage(dataset: Dataset, names: Sequence[str], console: Console | None 
                 keys = np.concatenate([*pool.map(partial(_keys, images), bites)])
                 new = ~remembered.holds(keys)
                 places = np.array(part)[new].tolist()
-                wrong = [*pool.map(partial(_wrong, images), places)]
+                wrong = [*pool.map(partial(_wrong, _read_by(dataset.image_sets[name])), places)]
                 found = {place: words for place, words in zip(places, wrong, strict=True) if words is not None}
                 damage[name] = damage.get(name, {}) | found
                 good.append(keys[new][[words is None for words in wrong]])
@@ -144,6 +151,11 @@ def _files(images: ImageSet) -> FileSet | None:
     if isinstance(images, Prepared):
         return None if images.cached else _files(images.source)
     return images if isinstance(images, FileSet) else None
+
+
+def _read_by(images: ImageSet) -> ImageSet:
+    """What is asked for the pictures: with a cache on disk the loader's set, so that each is decoded once."""
+    return images if not isinstance(images, Prepared) or images.disk is not None else images.source
 
 
 def _keys(images: FileSet, places: Sequence[int]) -> np.ndarray:
@@ -170,10 +182,10 @@ def _key(images: FileSet, place: int) -> int:
     return int.from_bytes(digest.digest(), "little", signed=True)
 
 
-def _wrong(images: FileSet, place: int) -> str | None:
+def _wrong(images: ImageSet, place: int) -> str | None:
     try:
         images.image(place)
-        if images.masks is not None:
+        if images.has_masks:
             images.mask(place)
     except ValueError as error:
         return str(error)

@@ -11,8 +11,9 @@ import numpy as np
 
 from semiseg.data.bands import Mapped, differs
 from semiseg.data.dataset import Color, Dataset, ImageSet, Pixels, split_record
+from semiseg.data.decode_cache import file_key
 from semiseg.data.deep import Stored, Values, look, read_values
-from semiseg.data.images import read_image
+from semiseg.data.images import image_size, read_image
 from semiseg.data.listing import are_there, file_names
 from semiseg.data.masks import MaskReader
 from semiseg.data.names import Names, OnDemand
@@ -109,6 +110,15 @@ class FileSet(ImageSet):
         stored = None if self.bands is None else look(path)
         size = None if stored is None else (stored.height, stored.width)
         return self.reader.read(self.masks[index], path, size)
+
+    def reduced(self, index: int, scale: float) -> tuple[Pixels, tuple[int, int]]:
+        return read_image(self.images[index], scale=scale), image_size(self.images[index])
+
+    def files_key(self, index: int, what: str) -> str | None:
+        if what == "image" or self.masks is None:
+            return file_key(self.images[index])
+        files = file_key(self.masks[index], self.images[index])
+        return None if files is None else f"{self.reader!r}\0{files}"
 
 
 def file_dataset(

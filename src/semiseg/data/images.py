@@ -70,15 +70,18 @@ class Decoded(NamedTuple):
     is_tiff: bool
 
 
-def decoded(path: Path | str, content: bytes | None = None) -> Decoded:
+def decoded(path: Path | str, content: bytes | None = None, scale: float = 1.0) -> Decoded:
     """The picture in `path`, whole and turned upright as its EXIF orientation says.
 
-    With `content` that is the picture, and `path` only its name.
+    With `content` that is the picture, and `path` only its name. A JPEG comes at a half, a quarter or an eighth of its
+    sides, where that is no less than `scale` times them.
 
     Raises ValueError, naming the file and the repair, for whatever is wrong with the file, for more than one page, and
     for bands or bits that would be left out.
     """
     with opened(path, content) as (picture, stored), errors_named(path):
+        if scale < 1 and picture.format == "JPEG":
+            picture.draft(None, (max(1, int(picture.width * scale)), max(1, int(picture.height * scale))))
         return Decoded(_upright(picture), stored, isinstance(picture, TiffImageFile))
 
 
@@ -124,15 +127,15 @@ def _png_head(picture: Image.Image) -> bytes:
     return head if kind_of(head) == "PNG" else b""
 
 
-def read_image(path: Path | str, content: bytes | None = None) -> Pixels:
+def read_image(path: Path | str, content: bytes | None = None, scale: float = 1.0) -> Pixels:
     """The photograph in `path`, (H, W, 3) uint8 RGB, turned upright as its EXIF orientation says.
 
     Alpha is left out, and the colours below it are kept. CMYK is converted without its colour profile.
-    With `content` that is the photograph, and `path` only its name.
+    With `content` that is the photograph, and `path` only its name. `scale` as in `decoded`.
 
     Raises ValueError for a file that cannot be read, or whose pixels have more than 8 bits and no agreed way to 8.
     """
-    return _pixels(decoded(path, content), f"image {path}")
+    return _pixels(decoded(path, content, scale), f"image {path}")
 
 
 def as_pixels(image: object, what: str = "the image") -> Pixels:

@@ -2,18 +2,20 @@
 
 A list of a million strings is a million objects. Reading one writes its reference count, so that a forked worker gets
 its own copy of the page, in the end of every page: some hundred MB per worker. An array is read without being written,
-and torch hands tensors to workers that are not forked through shared memory.
+and is handed as a tensor to workers that are not forked, which torch does through shared memory.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar, overload
+from typing import TYPE_CHECKING, TypeVar, overload
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Item = TypeVar("Item", covariant=True)
 
@@ -42,8 +44,20 @@ class Names(OnDemand[str]):
     """Names in UTF-8, one after the other, each followed by a NUL, which no name of a file has."""
 
     def __init__(self, text: NDArray[np.uint8], ends: NDArray[np.integer]) -> None:
-        self._text = torch.from_numpy(text)  # (bytes,)
-        self._ends = torch.from_numpy(ends)  # (names,), where the NULs are
+        self._text = text  # (bytes,)
+        self._ends = ends  # (names,), where the NULs are
+        self._shared: tuple[Tensor, Tensor] | None = None  # the same, once a worker was given them
+
+    def __getstate__(self) -> tuple[Tensor, Tensor]:
+        import torch  # whoever only opens a dataset does without
+
+        if self._shared is None:
+            self._shared = torch.from_numpy(self._text), torch.from_numpy(self._ends)
+        return self._shared
+
+    def __setstate__(self, shared: tuple[Tensor, Tensor]) -> None:
+        self._shared = shared
+        self._text, self._ends = (tensor.numpy() for tensor in shared)
 
     @classmethod
     def pack(cls, names: Iterable[str]) -> Names:
@@ -64,6 +78,5 @@ class Names(OnDemand[str]):
 
     def _decoded(self, first: int, stop: int) -> str:
         """Names first, ..., stop - 1, with NULs between them."""
-        text, ends = self._text.numpy(), self._ends.numpy()  # not kept: sharing a tensor moves it
-        start = int(ends[first - 1]) + 1 if first else 0
-        return text[start : int(ends[stop - 1])].tobytes().decode(errors="surrogateescape")
+        start = int(self._ends[first - 1]) + 1 if first else 0
+        return self._text[start : int(self._ends[stop - 1])].tobytes().decode(errors="surrogateescape")

@@ -8,10 +8,9 @@ from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 from numpy.typing import NDArray
 
-from semiseg.runtime.files import write_atomically
+from semiseg.runtime.files import user_cache, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +22,7 @@ _DIGEST = 16  # bytes before the keys, by which a damaged file is known
 
 def cache_file() -> Path:
     """Where the keys are kept, never beside anyone's data."""
-    return Path(platformdirs.user_cache_dir("semiseg")) / "good-files.bin"
+    return user_cache() / "good-files.bin"
 
 
 class Remembered:

@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
-import platformdirs
 
 from semiseg.config.checks import shown
 from semiseg.config.options import DataOptions
 from semiseg.data.dataset import LIST_NAMES
 from semiseg.data.files import IN_SHARDS, NamedList
 from semiseg.data.listing import find_list, read_lines
+from semiseg.runtime.files import user_cache
 
 _NOT_OF_THE_ID = ("", ".", "JPEGImages", "leftImg8bit")
 _FETCH_SECONDS = 30
@@ -191,7 +191,7 @@ def covering_order(present: Mapping[str, frozenset[int]], seed: int) -> list[str
 
 def cached_list(part: PublishedList, folder: Path | None) -> Path:
     """Where a list is, or would be: in `folder` of copies, or in the cache."""
-    return (Path(platformdirs.user_cache_dir("semiseg")) / "splits" if folder is None else folder) / part.file
+    return (user_cache() / "splits" if folder is None else folder) / part.file
 
 
 def _read_published(part: PublishedList, folder: Path | None) -> tuple[str, ...]:

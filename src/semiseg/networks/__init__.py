@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
-from timm.layers import convert_sync_batchnorm
 
 from semiseg.config.network import NAMES
 from semiseg.config.options import NetworkOptions, require
@@ -131,6 +130,8 @@ def with_shared_statistics(module: Part, device: torch.device) -> Part:
     """
     if world_size() == 1 or device.type != "cuda":
         return module
+    from timm.layers import convert_sync_batchnorm  # timm is imported by who builds with it: half a second
+
     # timm's: torch's own would lose the activations inside timm's layers.
     return convert_sync_batchnorm(module)  # pyright: ignore[reportReturnType]  # the module itself
 

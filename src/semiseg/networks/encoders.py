@@ -12,10 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
-from huggingface_hub import hf_hub_download
-from timm.models import load_state_dict
 from torch import Tensor, nn
 
 from semiseg.config.options import NetworkOptions, require
@@ -125,6 +122,8 @@ def spread_stem(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> 
 
 def require_known(name: str) -> None:
     """Raises ValueError with the nearest names where timm has no model `name`, with or without a tag."""
+    import timm
+
     tagged = "." in name  # architecture.tag names one of several trainings, such as resnet50.a1_in1k
     known = timm.list_pretrained() if tagged else timm.list_models()
     if name in known or (timm.is_model(name) and not tagged):  # is_model knows old names too
@@ -136,6 +135,8 @@ def require_known(name: str) -> None:
 
 
 def _create(name: str, stride: int, **options: Any) -> nn.Module:
+    import timm
+
     # Models without dilation have no such argument, and every other one gives 32 without it.
     dilation = {} if stride == 32 else {"output_stride": stride}
     return timm.create_model(name, features_only=True, **dilation, **options)
@@ -184,6 +185,8 @@ def _wrapped_key(encoder: nn.Module, key: str) -> str:
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Every tensor of a .safetensors, .pth or .pt file by name. Raises ValueError if there is none to be read."""
+    from timm.models import load_state_dict
+
     require(
         path.is_file(),
         f"network.weights: there is no file {path}; expected `hub`, `package`, `none`, or a .safetensors, .pth or .pt "
@@ -217,6 +220,8 @@ def fetch(name: str, repo: str, file: str, revision: str | None = None) -> Path:
 
     Raises ValueError that says how to get it onto a machine without a connection.
     """
+    from huggingface_hub import hf_hub_download
+
     try:
         return Path(hf_hub_download(repo, file, revision=revision))
     except Exception as error:  # offline, refused, full disk...: the repair is the same for all

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-import timm
 import torch
 
 from semiseg.config.network import SHIPPED, Colour
@@ -76,6 +75,8 @@ def _timm_name(options: NetworkOptions) -> str | None:
 
 def _stated(name: str) -> dict[str, Any]:
     """timm's own description of a model's weights."""
+    import timm
+
     known = timm.get_pretrained_cfg(name)
     if known is not None:
         return known.to_dict()

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -137,6 +136,7 @@ def smp_parts(options: NetworkOptions, num_classes: int) -> tuple[SmpEncoder, Sm
 def require_encoder(name: str) -> None:
     """Raises ValueError with the nearest names where the library has no encoder `name`."""
     import segmentation_models_pytorch as library
+    import timm
 
     known, timms = library.encoders.get_encoder_names(), name.removeprefix(TIMM)
     if name in known or (name.startswith(TIMM) and timm.is_model(timms)):

@@ -10,9 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
-from timm.models import eva, vision_transformer
 from torch import Tensor, nn
 
 from semiseg.config.options import NetworkOptions, require
@@ -87,6 +85,8 @@ def build_vit(options: NetworkOptions) -> tuple[ViTEncoder, int]:
 
 
 def _create(name: str, bands: int) -> Any:
+    import timm
+
     return timm.create_model(name, num_classes=0, dynamic_img_size=True, in_chans=bands)
 
 
@@ -114,6 +114,8 @@ def _try_out(name: str, layers: Sequence[int] | None, bands: int) -> Sequence[in
 
 
 def _load(model: Any, path: Path) -> None:
+    from timm.models import eva, vision_transformer
+
     state: Any = spread_stem(read_tensors(path), {_STEM: model.patch_embed.proj.weight})
     same_patch = state.get(_STEM, torch.empty(0)).shape == model.patch_embed.proj.weight.shape
     # timm's own reading: names of the makers' files, and position embeddings of another grid. It would also bend

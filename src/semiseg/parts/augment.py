@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from semiseg.config.options import AugmentOptions
 from semiseg.parts.focus import focused, nearest_pixels
+from semiseg.parts.part_resize import resized_part
 from semiseg.runtime.distributed import own_rows, world_size
 from semiseg.runtime.precision import full_precision
 from semiseg.types import IGNORE
@@ -100,8 +101,6 @@ def weak_view(
     An image of bands is (H, W, N) float32 in [0, 1]. Its NaN pixels, and the ones that the resize mixes with them, are
     0, IGNORE in the label and False in `valid`.
     """
-    import cv2
-
     frame = (options.crop_height, options.crop_width)
     size = _scaled(image.shape[:2], options, rng)
     flips = rng.random(2) < (options.flip, options.flip_vertical)
@@ -110,12 +109,8 @@ def weak_view(
     window = tuple(_window(length, side, rng) for length, side in zip(size, crop, strict=True))
     if options.focus and label is not None:
         window = focused(label, size, crop, window, share=options.focus, rng=rng)
-
-    # The whole image is resized, not the crop's part of it, which would have other bilinear weights; even for the
-    # largest photographs it takes a few milliseconds, a fraction of their decoding.
-    resized = cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
-    resized = resized.reshape(*size, -1)  # of one band, OpenCV drops the axis
-    pixels, known = _moved(resized[window], flips, turns), None
+    part = resized_part(image, size, window)
+    pixels, known = _moved(part.reshape(*part.shape[:2], -1), flips, turns), None  # OpenCV drops the axis of one band
     if pixels.dtype != np.uint8:
         known = np.isfinite(pixels[..., 0])  # NaN is in every band, or in none
         pixels = np.nan_to_num(pixels)

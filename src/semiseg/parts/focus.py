@@ -53,4 +53,5 @@ def nearest_pixels(label: NDArray[np.uint8], size: tuple[int, int], window: tupl
         ((2 * np.arange(resized) + 1) * length // (2 * resized))[part]  # where bilinear has it, too
         for length, resized, part in zip(label.shape, size, window, strict=True)
     )
-    return label.take(columns, 1).take(rows, 0)  # one side after the other: a fifth of the time of both at once
+    near = label[rows[0] : rows[-1] + 1]  # of a mask in a file the rest is not read
+    return near.take(columns, 1).take(rows - rows[0], 0)  # in turn: a fifth of the time of both at once

@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-_TEMPORARY = ".semiseg-{}.tmp"
+TEMPORARY = ".semiseg-"
+"""What the name of a file begins with until it is whole."""
+
+
+def user_cache() -> Path:
+    """Where a user's own cache of this package is: `$SEMISEG_CACHE`, or the system's place for it."""
+    import platformdirs  # not for the command line, which asks this file what went wrong
+
+    return Path(os.environ.get("SEMISEG_CACHE") or platformdirs.user_cache_dir("semiseg"))
 
 
 class WriteError(OSError):
@@ -43,13 +51,13 @@ def _free_space(path: Path) -> str:
         return f"{there} does not answer: {error.strerror}"
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Call `write` with a file that becomes `path` only when it is whole and on the disk.
+def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, durable: bool = True) -> None:
+    """Call `write` with a file that becomes `path` only when it is whole and, if `durable`, on the disk.
 
     Until then it has a name that no other process has, in the folder of `path`; a killed process leaves it there, for
     `remove_temporaries`. Raises WriteError where the disk does not take it.
     """
-    temporary = path.with_name(_TEMPORARY.format(secrets.token_hex(8)))
+    temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}.tmp")
     try:
         with failures_of(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +67,8 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
                 write(file)
                 file.flush()
                 with failures_of(path):
-                    os.fsync(file.fileno())
+                    if durable:
+                        os.fsync(file.fileno())
         except Exception as error:
             if raw.failed is not None:  # and not a file that `write` reads
                 raise write_error(path, raw.failed) from error
@@ -102,7 +111,7 @@ def append_line(path: Path, line: str) -> None:
 
 def remove_temporaries(folder: Path) -> None:
     """Remove what killed processes left of their writes in `folder`, where nobody else writes now."""
-    for path in folder.rglob(_TEMPORARY.format("*")):
+    for path in folder.rglob(f"{TEMPORARY}*.tmp"):
         path.unlink(missing_ok=True)
 
 

@@ -47,16 +47,19 @@ class Progress:
         """A line of its own."""
         self.console.print(printable(text, "\n"), markup=False, highlight=False, soft_wrap=not self.live)
 
-    def step(self, step: int, values: Mapping[str, float], note: str = "") -> None:
-        """Show the step's losses, the share of pseudo-labels kept, the last mIoU, and the time left; before, `note`."""
+    def step(self, step: int, values: Mapping[str, float], note: str = "", now: bool = False) -> None:
+        """Show the step's losses, the share of pseudo-labels kept, the last mIoU, and the time left; before, `note`.
+
+        A plain line is written with `now`, at the last step, or where the last one is some seconds old.
+        """
         words = [printable(note)] if note else []
         words += [f"{name} {value:.0%}" if name == "kept" else f"{name} {value:.3f}" for name, value in values.items()]
         figures = " ".join(words) + ("" if self.miou is None else f" mIoU {self.miou:.1f}")
         self.bar.update(self.task, completed=step, figures=figures)
-        now = time.monotonic()
-        if not self.live and (now - self.last_line >= QUIET_SECONDS or step == self.total):
-            self.last_line = now
-            left = (now - self.began) / max(step - self.start, 1) * (self.total - step)
+        time_now = time.monotonic()
+        if not self.live and (now or time_now - self.last_line >= QUIET_SECONDS or step == self.total):
+            self.last_line = time_now
+            left = (time_now - self.began) / max(step - self.start, 1) * (self.total - step)
             minutes, seconds = divmod(round(left), 60)
             estimate = f" left {minutes}:{seconds:02d}" if step > self.start else ""
             self.say(f"{self.title} step {step}/{self.total} {figures}{estimate}")

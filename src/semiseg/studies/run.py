@@ -121,7 +121,7 @@ def _places(cells: Sequence[Cell], jobs: int | None) -> list[Place]:
     """Where the runs go. Raises ValueError for all that can be checked beforehand; each set of labels is opened."""
     check_jobs(jobs)
     require(started_processes() == 1, "this starts processes of its own: start it alone, not by torchrun")
-    firsts = {cell.labels: replace(cell.config.data, cache=False) for cell in reversed(cells)}
+    firsts = {cell.labels: replace(cell.config.data, cache="off") for cell in reversed(cells)}
     need_unlabeled = any(METHODS[cell.config.method].uses_unlabeled for cell in cells)
     splits = {labels: open_dataset(data, need_unlabeled).split for labels, data in firsts.items()}
     for cell in cells:

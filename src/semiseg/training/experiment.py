@@ -87,16 +87,17 @@ def build_experiment(
     first_steps: int | None = None,
     dataset: Dataset | None = None,
     network: Network | None = None,
+    opened: Dataset | None = None,
 ) -> Experiment:
     """Dataset, network and method of a config; `weights` False leaves the encoder random, for a checkpoint to fill.
 
     `first_steps` are the steps that a run was begun for, where it was made longer since. `dataset` and `network` are
-    given as objects, instead of the config's.
+    given as objects, instead of the config's; `opened` is the config's, opened before.
     """
     device = pick_device(config.train.device)
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
-    dataset = open_dataset(config.data, METHODS[config.method].uses_unlabeled, dataset)
+    dataset = opened or open_dataset(config.data, METHODS[config.method].uses_unlabeled, dataset)
     config = with_learnt(config, dataset.bands)
     made: dict[str, Any] = {"network": network, "first_steps": first_steps}
     if weights and (config.loss.reads_class_pixels or config.method_options.reads_class_pixels):
@@ -172,11 +173,13 @@ def train(
     longer: bool = False,
     dataset: Dataset | None = None,
     network: Network | None = None,
+    opened: Dataset | None = None,
 ) -> Path:
     """Train, or go on with, the run that `config` describes; returns its folder.
 
     With `longer` the run may be asked for more steps than it was begun for. `dataset` and `network` are given as
-    objects, instead of the config's; the run's config then says `custom`. In each of several processes
+    objects, instead of the config's; the run's config then says `custom`. `opened` is the config's dataset, opened and
+    told of before, as `start.train` does. In each of several processes
     (`train.devices`) the same call; the first one writes and prints. Raises ValueError where the run folder holds a run
     and `resume` is False, or another run and `resume` is True, or is in use, AloneError where the other processes were
     not started, and Stopped, with the run saved, at a signal.
@@ -187,7 +190,7 @@ def train(
     if network is not None:
         config = replace(config, network=replace(config.network, name=CUSTOM))
     with StopRequest() as stop, process_group(pick_device(config.train.device)):
-        own = {"dataset": dataset, "network": network}
+        own = {"dataset": dataset, "network": network, "opened": opened}
         console = console if rank() == 0 else Console(quiet=True)
         with only_here(config.run_folder) if rank() == 0 else contextlib.nullcontext():
             saved = find_checkpoint(config, resume, longer)
@@ -221,7 +224,8 @@ def _train(
         going_on = [where_it_goes_on(config, state, saved["config"]["train"]["steps"])]
     del saved  # as large as the method and its optimizer together
     with Progress(config.method, config.train.steps, state.step, console) as bar:
-        for line in [*split_in_words(experiment.dataset), *going_on]:
+        said = own["opened"] is not None
+        for line in [*([] if said else split_in_words(experiment.dataset)), *going_on]:
             bar.say(line)
         trainer = build_trainer(experiment, optimizer, state, bar, stop)
         if rank() == 0:

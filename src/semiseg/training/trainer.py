@@ -42,6 +42,7 @@ from semiseg.training.steps import Batches, Results, Values, micro_batches, size
 from semiseg.types import Clock, LabeledBatch, UnlabeledBatch
 
 TOGETHER = 5  # steps after which several processes ask each other whether one of them is to stop
+FIRST_STEPS = 3  # steps that are shown one by one
 
 
 @dataclass
@@ -118,6 +119,8 @@ class Trainer:
             self.state.step, self.state.seconds = step + 1, time.monotonic() - self._began
             if evaluate or checkpoint or log:
                 self.log()
+            elif step < FIRST_STEPS:
+                self.tell()
             if evaluate:
                 with self._evaluating():
                     self.evaluation(labeled)
@@ -260,6 +263,11 @@ class Trainer:
             rate = learning_rate(self.state.step - 1, self.train.steps, self.optim) * self.state.rate_factor
             self.record.add("train", self.state.step, {**means, "lr": rate, "seconds": self.state.seconds})
             self.progress.step(self.state.step, means)
+
+    def tell(self) -> None:
+        """Show the step's values, which enter the next line of the record as they would have."""
+        _, values, _ = self._values.read()[-1]
+        self.progress.step(self.state.step, values, now=True)
 
     def _check_values(self) -> None:
         """Raise NonFiniteError where a loss, a gradient, a weight or a memory is not finite."""

@@ -21,15 +21,19 @@ def write_pictures(folder: Path, labeled: int, unlabeled: int, size: tuple[int, 
     """`labeled` images with masks and `unlabeled` ones without, (H, W) pixels, as the `folder` dataset wants them."""
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True)
-    options = SceneOptions(height=size[0], width=size[1])
     rng = np.random.default_rng(0)
     for index in range(labeled + unlabeled):
-        scene = draw_scene(options, "unlabeled", index)
-        grain = rng.normal(0, GRAIN, scene.image.shape)
-        image = Image.fromarray((scene.image + grain).clip(0, 255).astype(np.uint8))
+        image, mask = draw_picture(size, index, rng)
         image.save(folder / "images" / f"{index:04}.jpg", quality=QUALITY)
         if index < labeled:
-            Image.fromarray(scene.mask).save(folder / "masks" / f"{index:04}.png")
+            mask.save(folder / "masks" / f"{index:04}.png")
+
+
+def draw_picture(size: tuple[int, int], index: int, rng: np.random.Generator) -> tuple[Image.Image, Image.Image]:
+    """Photograph `index` of (H, W) pixels, and its mask."""
+    scene = draw_scene(SceneOptions(height=size[0], width=size[1]), "unlabeled", index)
+    grain = rng.normal(0, GRAIN, scene.image.shape)
+    return Image.fromarray((scene.image + grain).clip(0, 255).astype(np.uint8)), Image.fromarray(scene.mask)
 
 
 def write_many_names(folder: Path, count: int) -> None:

@@ -7,6 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,7 @@ from semiseg.config.layers import flatten
 from semiseg.costs.bench.data import bench_data
 from semiseg.costs.bench.estimate import bench_estimate
 from semiseg.costs.bench.evaluate import bench_evaluate
+from semiseg.costs.bench.large import bench_large
 from semiseg.costs.bench.options import bench_options
 from semiseg.costs.bench.prototypes import bench_prototypes
 from semiseg.costs.bench.start import bench_start
@@ -32,7 +34,7 @@ BENCHMARKS: dict[str, Callable[[torch.device, int], Iterable[Table]]] = {
     "step": bench_step,
     "options": bench_options,
     "estimate": bench_estimate,
-    "data": lambda _, repeats: bench_data(repeats),
+    "data": lambda _, repeats: chain(bench_data(repeats), bench_large(repeats)),
     "evaluate": bench_evaluate,
     "start": lambda _, repeats: bench_start(repeats),
 }

@@ -97,7 +97,12 @@ def config_for(method: str, options: Mapping[str, Any], pictures: Path) -> Confi
     """The recipe `folder` with the paper's decoder, for a method that is past its warm-up; its run is beside them."""
     run = tempfile.mkdtemp(dir=pictures.parent)
     warm_up = {} if method == "supervised" else {"method.warmup": 0.0}
-    fixed = {"data.root": str(pictures), "data.cache": True, "network.channels": 256, "network.aspp_rates": [6, 12, 18]}
+    fixed = {
+        "data.root": str(pictures),
+        "data.cache": "memory",
+        "network.channels": 256,
+        "network.aspp_rates": [6, 12, 18],
+    }
     return load_config("folder", {**fixed, "run": run, "method": method, **warm_up, **options})
 
 
@@ -107,7 +112,7 @@ class StepBench:
     def __init__(self, config: Config, device: torch.device) -> None:
         self.config, self.device = config, device
         experiment = build_experiment(config)
-        self.method = experiment.method
+        self.method, self.dataset = experiment.method, experiment.dataset
         self.optimizer = build_optimizer(self.method.parameter_groups(), config.optim)
         bar = Progress(config.method, config.train.steps, console=Console(quiet=True))
         self.trainer = build_trainer(experiment, self.optimizer, State(), bar)
