@@ -31,11 +31,12 @@ from semiseg.training.record import Record
 from semiseg.types import IGNORE, StepResult, UnlabeledBatch
 
 LOOK_EVERY = 20  # steps
-REMEMBERED = 16  # looks
+REMEMBERED = 32  # looks
 LASTS = 2  # looks in a row after which a collapse lasts
 LOWERED = 4  # halvings of the weight at most
 AGAIN = 2.0  # a warning is repeated where it has become so many times worse
-ENOUGH = 8.0  # crops expected to show a class, before its absence says anything
+ENOUGH = 8.0  # crops expected to show more than one class, before its absence says anything
+MANY = 24.0  # crops expected to show a class, before it counts as gone
 SHRUNK = 4.0  # all other classes together have shrunk so much: the pseudo-labels are of one class
 LOST = 10.0  # a class has shrunk so much
 RARE = 0.005  # share of the labelled pixels below which a class is not judged alone
@@ -190,12 +191,12 @@ def of_looks(
     """
     found = []
     for at, name in enumerate(classes):
-        share, expected = _share(looks, at, prior.other[at], len(classes)), prior.share[at]
+        share, expected = _share(looks, at, prior.other[at], ENOUGH), prior.share[at]
         if share is not None and expected < 1 and 1 - share < (1 - expected) / SHRUNK:
             size = min((1 - expected) / max(1 - share, 1e-9), SHRUNK**2)
             words = f"the pseudo-labels are almost all {name!r}: {share:.1%} of the unlabelled pixels, "
             found.append(Concern(f"one class: {name}", size, words + f"{expected:.1%} of the labelled", collapse=True))
-        share = _share(looks, at, prior.shown[at], len(classes))
+        share = _share(looks, at, prior.shown[at], MANY)
         if share is not None and expected >= RARE and share < expected / LOST:
             size = min(expected / max(share, 1e-9), LOST**2)
             words = f"{name!r} has all but gone from the pseudo-labels: {share:.2%} of the unlabelled pixels, "
@@ -211,14 +212,14 @@ def of_looks(
     return found
 
 
-def _share(looks: list[list[float]], at: int, showing: float, classes: int) -> float | None:
-    """Share of class `at` among the predicted pixels of the fewest last looks with ENOUGH crops that should show it.
+def _share(looks: list[list[float]], at: int, showing: float, enough: float) -> float | None:
+    """Share of class `at` among the predicted pixels of the fewest last looks with `enough` crops that should show it.
 
     `showing` is the share of crops that should. None: there are too few.
     """
     for first in range(len(looks) - 1, -1, -1):
-        crops, every, _ = _summed(looks[first:], classes)
-        if crops * showing >= ENOUGH and every.sum():
+        crops, every, _ = _summed(looks[first:], len(looks[0]) // 2)
+        if crops * showing >= enough and every.sum():
             return float(every[at] / every.sum())
     return None
 
