@@ -144,7 +144,7 @@ def _values(runs: list[Run]) -> dict[str, Any]:
         "facts": facts(runs),
         "rows": class_rows(runs),
         "warnings": [(run.label, text) for run in runs for text in [*run.warnings, *run.alarms, *doubts(run)]],
-        "states": [_state(run) for run in runs if run.result is None],
+        "states": [_state(run) for run in runs if run.result is None or len(runs) == 1],
         "balance": [(run.label, rows) for run in runs if (rows := balance(run))],
         "charts": charts(runs),
         "size": (WIDTH, HEIGHT),
