@@ -59,6 +59,8 @@ def write_answer(out: Path, answer: Answer) -> Path:
     runs, baselines = read_runs(list(answer.runs)), read_runs(list(answer.baselines))
     together = read_runs([*answer.baselines, *answer.runs])
     check_comparable({run.label: list(run.iou) for run in together if run.iou}, {})
+    for pair in zip(baselines, runs, strict=False):
+        check_comparable({}, {run.label: run.result["split"]["val"] for run in pair if run.result is not None})
     single = len(runs) == 1
     folders = [run.folder for run in (together if single and len(baselines) <= 1 else runs)]
     load = cache(load_last)

@@ -257,12 +257,12 @@ def _row(images: ImageSet, index: int, title: str, predictions: dict[str, Predic
 
 def missed(label: Pixels, truth: Pixels, classes: tuple[str, ...]) -> str:
     """The two classes of which least was found in a picture, in words; empty where all was found by half or more."""
-    maps = [torch.from_numpy(each.astype(np.int64)) for each in (label, truth)]
-    counts = ConfusionMatrix.of(*maps, len(classes)).counts
+    said, shown = (torch.from_numpy(each.astype(np.int64)) for each in (label, truth))
+    counts = ConfusionMatrix.of(said, shown, len(classes)).counts
     true = counts.sum(1)  # (C,)
-    shown = [at for at in range(len(classes)) if true[at] > SHOWS * true.sum()]
+    large = [at for at in range(len(classes)) if true[at] > SHOWS * true.sum()]
     words = []
-    for share, at in sorted((counts[at, at] / true[at], at) for at in shown)[:2]:
+    for share, at in sorted((counts[at, at] / true[at], at) for at in large)[:2]:
         if share < 0.5:
             part = f"{share:.0%}" if share >= 0.005 else "none"
             rest = classes[_rest(counts[at], at)]
