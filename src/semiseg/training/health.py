@@ -174,8 +174,8 @@ def weighed(result: StepResult, method: Method, factor: float) -> StepResult:
         return result
     if not any(name.startswith(method.unlabeled_losses) for name in result.losses):
         raise ValueError(
-            f"train.guard is lower, and {type(method).__name__} has the losses {', '.join(result.losses)}, of which none "
-            f"begins with {' or '.join(method.unlabeled_losses)}: name those on unlabelled images in unlabeled_losses"
+            f"train.guard is lower, and {type(method).__name__} has the losses {', '.join(result.losses)}, of which "
+            f"none begins with {' or '.join(method.unlabeled_losses)}: name those on unlabelled images in unlabeled_losses"
         )
     losses = {
         name: factor * loss if name.startswith(method.unlabeled_losses) else loss
