@@ -227,7 +227,7 @@ def test_a_factor_of_one_changes_nothing_and_a_half_halves_the_unlabelled_losses
     result = StepResult({"supervised": torch.tensor(3.0), "consistency": torch.tensor(5.0)}, {})
     assert weighed(result, method, 1.0) is result
     assert weighed(result, method, 0.5).loss == 3 + 2.5
-    with pytest.raises(ValueError, match=r"Plain has the losses supervised, .*: name those"):
+    with pytest.raises(ValueError, match=r"Plain has the losses supervised, .*: name them"):
         weighed(StepResult({"supervised": torch.tensor(3.0)}, {}), method, 0.5)
 
 

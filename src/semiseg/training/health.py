@@ -175,7 +175,7 @@ def weighed(result: StepResult, method: Method, factor: float) -> StepResult:
     if not any(name.startswith(method.unlabeled_losses) for name in result.losses):
         raise ValueError(
             f"train.guard is lower, and {type(method).__name__} has the losses {', '.join(result.losses)}, of which "
-            f"none begins with {' or '.join(method.unlabeled_losses)}: name those on unlabelled images in unlabeled_losses"
+            f"none begins with {' or '.join(method.unlabeled_losses)}: name them in unlabeled_losses"
         )
     losses = {
         name: factor * loss if name.startswith(method.unlabeled_losses) else loss
