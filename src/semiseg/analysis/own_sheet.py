@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from semiseg.analysis.own_scores import MEANS, WORDS
+from semiseg.data.bands import as_photograph
 from semiseg.data.dataset import Color, ImageSet, Pixels
 from semiseg.evaluation.segment import colored
 from semiseg.evaluation.windows import center_crop
@@ -44,7 +45,7 @@ class Shown:
         cls, images: ImageSet, index: int, prediction: Pixels, scores: Mapping[str, float], crop: int | bool
     ) -> Shown:
         """Image `index`; with `crop`, the middle of so many pixels a side, which alone is scored."""
-        photograph, truth = images.image(index), images.mask(index)
+        photograph, truth = as_photograph(images.image(index)), images.mask(index)
         if crop:
             photograph = center_crop(torch.from_numpy(photograph.copy()).permute(2, 0, 1), crop, 0)
             photograph = photograph.permute(1, 2, 0).contiguous().numpy()

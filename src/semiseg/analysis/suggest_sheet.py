@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semiseg.analysis.doubt import Measure
+from semiseg.data.bands import as_photograph
 from semiseg.data.dataset import Color, ImageSet, Pixels
 from semiseg.report.sheet import beside, legend, paragraph, save, strip
 
@@ -26,7 +27,7 @@ def write_sheet(out: Path, images: ImageSet, chosen: Sequence[int], why: Sequenc
     strips = [strip(["photograph", "where the model doubts"] * ACROSS, WIDTH, 16)]
     cells: list[tuple[list[Pixels], str, str]] = []
     for rank, (index, words) in enumerate(zip(chosen, why, strict=True), 1):
-        photograph = images.image(index)
+        photograph = as_photograph(images.image(index))
         cells.append((_pair(photograph, measure.doubtful(photograph)), f"{rank}. {images.names[index]}", words))
     blank = ([np.full((HEIGHT, WIDTH, 3), 255, np.uint8)] * 2, "", "")
     for first in range(0, len(cells), ACROSS):

@@ -44,6 +44,8 @@ def train(recipe: str, /, *, resume: Annotated[bool, Parameter(group=RUN)] = Fal
 
         for words in report.doubts_of(run):
             print("Note:", printable(words))
+        for words in report.closing(run):
+            print(printable(words))
         print(printable(report.write_report(run)))
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from semiseg.data import open_dataset
+from semiseg.data.bands import as_photograph
 from semiseg.data.dataset import Color, Dataset, ImageSet, Pixels
 from semiseg.data.doctor.examination import Examination
 from semiseg.report.sheet import GAP, legend, strip
@@ -43,7 +44,10 @@ def contact_sheet(found: Examination, most: int = MOST) -> bytes:
         dataset = open_dataset(found.options, need_unlabeled=False)
     chosen = _chosen(dataset, most)
     colors = distinct_colors(dataset.classes)
-    cells = [(_over(images.image(place), images.mask(place), colors), images, place) for images, place in chosen]
+    cells = [
+        (_over(as_photograph(images.image(place)), images.mask(place), colors), images, place)
+        for images, place in chosen
+    ]
     width = _COLUMNS * (_WIDTH + GAP) - GAP
     pairs = zip(dataset.classes, colors, strict=True)
     named = [name if any(color) else f"{name} (not tinted)" for name, color in pairs]

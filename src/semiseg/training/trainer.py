@@ -32,6 +32,7 @@ from semiseg.runtime.progress import Progress
 from semiseg.runtime.stopping import Stopped, StopRequest
 from semiseg.training.checkpoint import BEST, LAST
 from semiseg.training.compilation import uncompiled
+from semiseg.training.health import Monitor, weighed
 from semiseg.training.instruments import gradient_norms, views_of_labels
 from semiseg.training.keeping import RETREATS, Keeper, NonFiniteError, State
 from semiseg.training.memory import explained, probe
@@ -42,7 +43,6 @@ from semiseg.training.steps import Batches, Results, Values, micro_batches, size
 from semiseg.types import Clock, LabeledBatch, UnlabeledBatch
 
 TOGETHER = 5  # steps after which several processes ask each other whether one of them is to stop
-FIRST_STEPS = 3  # steps that are shown one by one
 
 
 @dataclass
@@ -67,6 +67,7 @@ class Trainer:
     state: State = field(default_factory=State)
     probes: bool | None = None  # whether to try if a step fits into memory before the first; None: on a GPU
     measures: bool = False  # whether evaluations have the figures of `instruments`
+    monitor: Monitor | None = None  # looks at the pseudo-labels and scores, and warns; None: nobody does
     request: Request | None = None  # loads what the method asks for; None: the batches have all that there is
     stop: StopRequest = field(default_factory=StopRequest)
     _partners: Partners | None = None
@@ -119,8 +120,10 @@ class Trainer:
             self.state.step, self.state.seconds = step + 1, time.monotonic() - self._began
             if evaluate or checkpoint or log:
                 self.log()
-            elif step < FIRST_STEPS:
-                self.tell()
+            elif self.progress.is_due(step + 1):
+                self.progress.step(step + 1, self._values.newest())
+            if self.monitor is not None:
+                self.monitor.look(unlabeled, self.state, evaluate)
             if evaluate:
                 with self._evaluating():
                     self.evaluation(labeled)
@@ -244,7 +247,7 @@ class Trainer:
         for number, part in enumerate(micro_batches(labeled, unlabeled, parts), 1):
             with averaging(network, number == parts):
                 with precision_context(self.train.precision, self.device):
-                    result = network(*part, clock)
+                    result = weighed(network(*part, clock), self.method, self.state.unlabeled_factor)
                 if measure and number == 1:
                     with self._evaluating():
                         self._measured = {"gradients": gradient_norms(result.losses, self.method)}
@@ -264,11 +267,6 @@ class Trainer:
             self.record.add("train", self.state.step, {**means, "lr": rate, "seconds": self.state.seconds})
             self.progress.step(self.state.step, means)
 
-    def tell(self) -> None:
-        """Show the step's values, which enter the next line of the record as they would have."""
-        _, values, _ = self._values.read()[-1]
-        self.progress.step(self.state.step, values, now=True)
-
     def _check_values(self) -> None:
         """Raise NonFiniteError where a loss, a gradient, a weight or a memory is not finite."""
         self._values.read(self._watch.count(self.optimizer.state))
@@ -286,8 +284,11 @@ class Trainer:
         scores = self.evaluate(self.method)
         health, warnings = self.method.health()
         values = {**scores.to_dict(), **self._measured, **health, "warnings": warnings}
+        values |= {} if self.monitor is None else self.monitor.figures(self.state)
         self.record.add("evaluation", self.state.step, values)
-        self.progress.evaluation(self.state.step, scores.miou, warnings)
+        self.progress.evaluation(self.state.step, scores.miou, [] if self.monitor else warnings)
+        if self.monitor is not None:
+            self.monitor.judge(values, warnings, self.state)
         if scores.miou > self.state.best:
             self.state.best, self.state.best_step = scores.miou, self.state.step
             self.save(BEST)
