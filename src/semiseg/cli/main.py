@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from cyclopts import App, Parameter
 from cyclopts.exceptions import CycloptsError, UnknownOptionError
 
-from semiseg.cli import analyse, commands, selftest
+from semiseg.cli import analyse, commands, own, selftest
 from semiseg.cli.options import HELP_ALL, join_booleans, named_config, with_options
 from semiseg.cli.reproduce import reproduce
 from semiseg.config.fields import GONE, RENAMED, methods_with, option_types, repair
@@ -92,7 +92,7 @@ def build_app(tokens: Sequence[str] = ()) -> App:
         result_action="return_value",
         suppress_keyboard_interrupt=False,  # `main` tells how to go on
     )
-    for command in (commands.train, commands.compare, reproduce, commands.estimate, commands.evaluate):
+    for command in (own.train, commands.compare, reproduce, commands.estimate, commands.evaluate):
         app.command(with_options(command, tokens))
     others = (commands.predict, commands.demo, commands.report, commands.bench, commands.methods, commands.recipes)
     for command in others:

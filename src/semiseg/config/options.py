@@ -84,6 +84,9 @@ class DataOptions(Options):
     """Seed of an automatic split."""
     val_fraction: Annotated[float, Range(0, 1, above=True, below=True)] = 0.2
     """Share of the images with masks that an automatic split keeps for validation."""
+    val_trains: bool = False
+    """Images may be in the lists of both labelled and validation images: for a last training on every mask, whose score
+    was measured before, in folds. Its own validation score says nothing."""
     labeled_count: Count | None = None
     """Use only so many labelled images in an automatic split; the others become unlabelled. None: all."""
     scale: Annotated[float, Range(0, 4, above=True)] = 1.0

@@ -160,12 +160,14 @@ def train(
     console: Console | None = None,
     *,
     longer: bool = False,
+    brief: bool = False,
     dataset: Dataset | None = None,
     network: Network | None = None,
 ) -> Path:
     """Train, or go on with, the run that `config` describes; returns its folder.
 
-    With `longer` the run may be asked for more steps than it was begun for. `dataset` and `network` are given as
+    With `longer` the run may be asked for more steps than it was begun for. With `brief` the lists and the last scores
+    are not printed: the caller tells them. `dataset` and `network` are given as
     objects, instead of the config's; the run's config then says `custom`. In each of several processes
     (`train.devices`) the same call; the first one writes and prints. Raises ValueError where the run folder holds a run
     and `resume` is False, or another run and `resume` is True, or is in use, AloneError where the other processes were
@@ -183,11 +185,16 @@ def train(
             saved = find_checkpoint(config, resume, longer)
             if resume and longer and saved is None:  # a study resumes what there is, and has said so
                 log.warning("there is no run in %s to resume: it begins at step 0", config.run_folder)
-            return _train(config, saved, stop, console, own)
+            return _train(config, saved, stop, console, own, brief)
 
 
 def _train(
-    config: Config, saved: dict[str, Any] | None, stop: StopRequest, console: Console | None, own: dict[str, Any]
+    config: Config,
+    saved: dict[str, Any] | None,
+    stop: StopRequest,
+    console: Console | None,
+    own: dict[str, Any],
+    brief: bool,
 ) -> Path:
     first_steps = None if saved is None else saved["state"].get("first_steps")
     experiment = build_experiment(config, weights=saved is None, first_steps=first_steps, **own)
@@ -206,14 +213,14 @@ def _train(
         going_on = [where_it_goes_on(config, state, saved["config"]["train"]["steps"])]
     del saved  # as large as the method and its optimizer together
     with Progress(config.method, config.train.steps, state.step, console) as bar:
-        for line in [*split_in_words(experiment.dataset), *going_on]:
+        for line in [*([] if brief else split_in_words(experiment.dataset)), *going_on]:
             bar.say(line)
         trainer = build_trainer(experiment, optimizer, state, bar, stop)
         if rank() == 0:
             # Whole or not at all: half a YAML file reads as a config with defaults for the other half.
             text = config_text(config).encode()
             write_atomically(experiment.folder / CONFIG, lambda file: file.write(text))
-        finish(experiment, trainer.run(), bar)
+        finish(experiment, trainer.run(), bar, brief)
     return experiment.folder
 
 
