@@ -119,8 +119,8 @@ def train(
         baseline: of a folder, whether to train on the masks alone too, for the verdict. None: yes.
         guard: of a folder, whether to lower the weight of unlabelled images where pseudo-labels go wrong. None: yes.
         options: options over the recipe's, or the plan's, by the last part of their names: `steps` for train.steps,
-            `root` for data.root, `threshold` for method.threshold. Of two names that end alike the one with fewer parts is meant;
-            where they have as many, give the whole: `**{"optim.momentum": 0.9}`.
+            `root` for data.root, `threshold` for method.threshold. Of two names that end alike the one with fewer parts
+            is meant; where they have as many, give the whole: `**{"optim.momentum": 0.9}`.
 
     Raises ValueError for a mistake in all of this, and where the run folder holds a run and `resume` is False.
     """

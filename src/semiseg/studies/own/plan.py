@@ -88,9 +88,9 @@ class _Chooser:
 
     def __init__(self, facts: Facts, machine: Machine, base: Mapping[str, object], given: Flat) -> None:
         self.facts, self.machine, self.given = facts, machine, {k: v for k, v in given.items() if k != "run"}
-        self.planned = dict(base)
+        self.planned: dict[str, Any] = dict(base)
         config = load_config(RECIPE, {**base, **self.given})
-        self.values = option_values(config)
+        self.values: dict[str, Any] = dict(option_values(config))
         self.network, self.types = config.network, option_types(config.method)
         self.reasons: dict[str, str] = {}
 

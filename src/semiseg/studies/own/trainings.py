@@ -120,8 +120,7 @@ def write_plan(plan: Plan, run: Path) -> None:
         run / PLAN,
         {
             "asked": dict(plan.asked),
-            "reasons": [list(reason) for reason in plan.reasons],
-            "steps": plan.config.train.steps,
+            "reasons": dict(plan.reasons),
             "baseline": plan.baseline,
             "folds": [asdict(fold) for fold in plan.folds],
             **plan.details,
@@ -151,7 +150,7 @@ def read_plan(run: Path) -> Plan:
         document = json.loads((run / PLAN).read_text("utf-8"))
         return Plan(
             config=config,
-            reasons=tuple((str(name), str(words)) for name, words in document.pop("reasons")),
+            reasons=tuple((str(name), str(words)) for name, words in document.pop("reasons").items()),
             folds=tuple(Fold(tuple(fold["labeled"]), tuple(fold["val"])) for fold in document.pop("folds")),
             baseline=bool(document.pop("baseline")),
             asked=dict(document.pop("asked")),
