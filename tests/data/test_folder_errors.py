@@ -20,8 +20,8 @@ def test_missing_folders_and_images(tmp_path):
 
 def test_masks_of_other_names(root):
     for path in (root / "masks").iterdir():
-        path.rename(path.with_name(f"{path.stem}_mask.png"))
-    fails(root, r"no image in .*images has a mask.*such as masks/m0_mask\.png.*the mask of m0\.jpg is masks/m0\.png")
+        path.rename(path.with_name(f"{path.stem}_drawn.png"))
+    fails(root, r"no image in .*images has a mask.*such as masks/m0_drawn\.png.*the mask of m0\.jpg is masks/m0\.png")
 
 
 def test_a_labelled_image_without_mask(root):

@@ -93,6 +93,16 @@ def without_damaged(dataset: Dataset, console: Console | None = None) -> Dataset
     return replace(dataset, split=split, **kept)
 
 
+def remember_whole(dataset: Dataset) -> None:
+    """Remember that every file of the labelled, unlabelled and validation images was read and is good."""
+    remembered = Remembered()
+    for name in ("labeled", "unlabeled", "val"):
+        images = _files(dataset.image_sets[name])
+        if images is not None:
+            keys = _keys(images, range(len(images)))
+            remembered.add(keys[~remembered.holds(keys)])
+
+
 def find_damage(dataset: Dataset, names: Sequence[str], console: Console | None = None) -> Damage:
     """What is wrong with the images, and their masks, in the lists `names`; lists without damage are left out."""
     sets = {name: files for name in names if (files := _files(dataset.image_sets[name])) is not None}

@@ -168,7 +168,7 @@ class Dataset:
         PIL image is held against the rules for files as far as PIL still knows its file: `handed_over` says how far.
         Raises ValueError for classes or colours that are not right; an item is looked at when it is read.
         """
-        _check_classes(classes, colors)
+        check_classes(classes, colors)
         plain = None if colors is None else tuple((int(red), int(green), int(blue)) for red, green, blue in colors)
         reader = MaskReader(tuple(classes), plain)
         lists = {"labeled": labeled, "unlabeled": unlabeled, "val": val} | ({} if test is None else {"test": test})
@@ -186,7 +186,8 @@ class Dataset:
         return {name: images for name in LIST_NAMES if (images := getattr(self, name)) is not None}
 
 
-def _check_classes(classes: Sequence[str], colors: Sequence[Color] | None) -> None:
+def check_classes(classes: Sequence[str], colors: Sequence[Color] | None) -> None:
+    """Raise ValueError for names, or colours, that no dataset can have."""
     names = [] if isinstance(classes, str) else list(classes)
     if not all(isinstance(name, str) and name.strip() for name in names) or not 2 <= len(names) <= MAX_CLASSES:
         given = "one text" if isinstance(classes, str) else f"{len(names)} of them"

@@ -96,22 +96,26 @@ def file_dataset(
     reader: MaskReader,
     colors: tuple[Color, ...],
     known: bool = False,
+    stem: Callable[[str], str] | None = None,
 ) -> Dataset:
     """The dataset of `lists` (labeled, unlabeled, val and perhaps test), once every file is known to be there.
 
-    The image of an id is `folder`/ID + `ending`(ID). `known` says that this is so for every image, as of a folder that
-    was just listed. Raises ValueError for a missing file, and for a name that is no text.
+    The image of an id is `folder`/ID + `ending`(ID), with `stem`(ID) for ID where that is given. `known` says that this
+    is so for every image, as of a folder that was just listed. Raises ValueError for a missing file, and for a name
+    that is no text.
     """
     sets: dict[str, FileSet] = {}
     split: dict[str, dict[str, Any]] = {}
     for name, named in lists.items():
         _check_texts(named.ids, folder)
-        images = ImageFiles(folder, Names.pack(named.ids), [*map(ending, named.ids)])
+        ids = Names.pack(named.ids)
+        stems = ids if stem is None else Names.pack(map(stem, named.ids))
+        images = ImageFiles(folder, stems, [*map(ending, named.ids)])
         masks = None if name == "unlabeled" else [mask_path(id_) for id_ in named.ids]
         if not known:
             _check_files(images, are_there(folder, images.inside()), f"{name} images ({named.name})")
         _check_files(masks or (), map(_is_file, masks or ()), f"{name} masks ({named.name})")
-        sets[name] = FileSet(name, images.names, images, masks, None if masks is None else reader)
+        sets[name] = FileSet(name, ids, images, masks, None if masks is None else reader)
         split[name] = split_record(sets[name], named.name, named.source, named.file_sha256)
     unlabeled = sets["unlabeled"]
     hidden = FileSet("hidden", unlabeled.names, unlabeled.images, MaskFiles(unlabeled.names, mask_path), reader)

@@ -77,7 +77,7 @@ def decoded(path: Path | str, content: bytes | None = None) -> Decoded:
     Raises ValueError, naming the file and the repair, for whatever is wrong with the file, for more than one page, and
     for bands or bits that would be left out.
     """
-    with _opened(path, content) as (picture, stored), _named(path):
+    with opened(path, content) as (picture, stored), _named(path):
         return Decoded(_upright(picture), stored, isinstance(picture, TiffImageFile))
 
 
@@ -159,7 +159,7 @@ def image_size(path: Path) -> tuple[int, int]:
 
     Raises ValueError as `read_image` does, for what can be seen in the file's header.
     """
-    with _opened(path) as (picture, _), _named(path):
+    with opened(path) as (picture, _), _named(path):
         width, height = tiff_size(picture.tag_v2) if isinstance(picture, TiffImageFile) else picture.size
         if picture.format == "PNG":  # Pillow would decode all of it to learn its orientation; most have none
             content = path.read_bytes()
@@ -169,8 +169,11 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 @contextmanager
-def _opened(path: Path | str, content: bytes | None = None) -> Iterator[tuple[Image.Image, Layout]]:
-    """The picture in `path`, not yet decoded, and its layout. Errors of whoever uses it stay as they are."""
+def opened(path: Path | str, content: bytes | None = None, strict: bool = True) -> Iterator[tuple[Image.Image, Layout]]:
+    """The picture in `path`, not yet decoded, and its layout. Errors of whoever uses it stay as they are.
+
+    Unless `strict`, pages and bands that will be refused are let in, for whoever wants to say what is there.
+    """
     with _file(path) if content is None else BytesIO(content) as file:
         picture = lacks = None
         stored, pages = Layout(), 1
@@ -185,8 +188,9 @@ def _opened(path: Path | str, content: bytes | None = None) -> Iterator[tuple[Im
             raise _damaged(path, why_unknown(file, head, path))
         if lacks is not None:
             raise _damaged(path, lacks)
-        check_pages(pages, path)
-        check_layout(stored, path)
+        if strict:
+            check_pages(pages, path)
+            check_layout(stored, path)
         yield picture, stored
 
 

@@ -38,6 +38,10 @@ class MaskReader:
     colors: tuple[Color, ...] | None = None  # of colour-coded masks, one per class; None: RGB masks are refused
     ignore_color: Color | None = None  # in colour-coded masks
     binary: bool = False  # masks hold 0 and 255, and 255 is class 1
+    values_to: tuple[tuple[int, int], ...] | None = (
+        None  # value in the file -> class or IGNORE; None: values are classes
+    )
+    palette_colors: bool = False  # a palette mask means its colours, not its indices
 
     def read(self, path: Path, image: Path) -> Pixels:
         """The mask in `path` of the photograph in `image`, (H, W) uint8, 0..C-1 or IGNORE.
@@ -57,7 +61,7 @@ class MaskReader:
         return self.to_classes(values, path)
 
     def values(self, path: Path) -> NDArray[np.integer]:
-        """What the file says, before it is held against the classes: (H, W) integers."""
+        """What the file says, by colours or `values_to`, before it is held against the classes: (H, W) integers."""
         return self._understood(decoded(path), f"mask {path}")
 
     def picture_values(self, mask: Image.Image, what: str) -> NDArray[np.integer]:
@@ -65,8 +69,23 @@ class MaskReader:
         return self._understood(handed_over(mask, what), what)
 
     def _understood(self, mask: Decoded, what: str) -> NDArray[np.integer]:
-        pixels = _stored(mask, what)
-        return pixels if pixels.ndim == 2 else self._decode_colors(pixels.astype(np.uint8, copy=False), what)
+        if self.palette_colors and mask.picture.mode == "P":
+            mask = mask._replace(picture=mask.picture.convert("RGB"))
+        pixels = stored_pixels(mask, what)
+        if pixels.ndim == 3:
+            return self._decode_colors(pixels.astype(np.uint8, copy=False), what)
+        return pixels if self.values_to is None else self._mapped(pixels, what)
+
+    def _mapped(self, pixels: NDArray[np.integer], what: str) -> NDArray[np.integer]:
+        known, classes = np.array(sorted(self.values_to or ())).T  # (values,) each
+        place = np.searchsorted(known, pixels).clip(max=len(known) - 1)
+        foreign = np.unique(pixels[known[place] != pixels])
+        if len(foreign):
+            raise ValueError(
+                f"{what} holds {', '.join(map(str, foreign[:8]))}, which `values` in data.yaml does not name (it has "
+                f"{', '.join(map(str, known[:8]))}). Add the class of each there, or write `ignore` for its class"
+            )
+        return classes[place]
 
     def to_classes(self, values: NDArray[np.integer], path: Path) -> Pixels:
         """Class indices of `values`, (H, W) uint8; `path` is for the error."""
@@ -143,8 +162,11 @@ def looks_binary(masks: Iterable[frozenset[int]]) -> bool:
     return IGNORE in seen
 
 
-def _stored(mask: Decoded, what: str) -> NDArray[np.integer]:
-    """(H, W) indices, or (H, W, 3) colours. Bilevel masks are 1 where they are shown white; alpha is left out."""
+def stored_pixels(mask: Decoded, what: str) -> NDArray[np.integer]:
+    """(H, W) indices, or (H, W, 3) colours, as the file has them.
+
+    Bilevel masks are 1 where they are shown white; alpha is left out.
+    """
     picture, stored = mask.picture, mask.layout
     if picture.mode in ("RGB", "RGBA"):
         return np.asarray(picture.convert("RGB"))

@@ -3,14 +3,16 @@
 ROOT/images/NAME.jpg (.jpeg .png .tif .tiff .bmp .webp)   folders inside are part of the name
 ROOT/masks/NAME.png                                       only labelled, validation and test images need one
 ROOT/classes.txt                                          optional: one class per line, `road` or `road 128 64 128`
+ROOT/data.yaml                                            optional: what the masks' values mean (`sets.data_file`)
 ROOT/val.txt, ROOT/test.txt                               optional lists; data.val and data.test name others
+
+`data.layouts` finds images and masks in the other layouts that people have.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,11 +21,12 @@ import numpy as np
 from semiseg.config.options import DataOptions
 from semiseg.data.dataset import LIST_NAMES, Dataset, palette
 from semiseg.data.files import IN_SHARDS, NamedList, file_dataset
-from semiseg.data.listing import are_there, files_below, find_list, listed_ids, picture_endings, require_folder
+from semiseg.data.layouts import Layout, find_layout, mask_files
+from semiseg.data.listing import find_list, listed_ids
 from semiseg.data.masks import MAX_CLASSES, MaskReader, check_one_meaning, looks_binary
 from semiseg.data.numbering import check_derived
-from semiseg.data.sets.classes import read_classes
-from semiseg.data.spelling import by_normal_form
+from semiseg.data.sets.classes import read_classes as read_classes
+from semiseg.data.sets.data_file import read_meaning
 from semiseg.data.splits import covering_order, without
 from semiseg.data.texts import is_text_file
 from semiseg.types import IGNORE
@@ -38,7 +41,8 @@ def open_folder(options: DataOptions) -> Dataset:
 
     Lists name images by stem, file name or path inside images/. Lists that the options do not name:
 
-    - validation and test are ROOT/val.txt and ROOT/test.txt where these exist; without val.txt a seeded part
+    - validation and test are ROOT/val.txt and ROOT/test.txt where these exist, else the folders val/ and test/; without
+      either a seeded part
       (`val_fraction`) of the images with masks in no other list, or of the labelled ones where there are no others;
     - labelled is every other image with a mask, or `labeled_count` of them, chosen so that every class is shown if the
       count allows it (all masks are looked through once, here, also of images that end up unlabelled);
@@ -46,35 +50,40 @@ def open_folder(options: DataOptions) -> Dataset:
 
     Raises ValueError for missing folders, files and masks, ambiguous names, and classes that contradict the masks.
     """
-    tree = _scan(options)
+    return dataset_of(scan(options), options)
+
+
+def dataset_of(tree: Tree, options: DataOptions) -> Dataset:
+    """The dataset in a folder that was scanned; masks whose values are in `tree.seen` are not opened."""
     lists = _complete(_given_lists(tree, options), tree, options)
     masked = [id_ for key, named in lists.items() if key != "unlabeled" for id_ in named.ids]
     _check_have_masks(masked, tree)
     reader = _with_classes(masked, tree)
     colors = reader.colors or palette(len(reader.classes))
-    ending = tree.endings.__getitem__
-    return file_dataset(lists, tree.root / "images", ending, tree.mask, reader, colors, known=True)
+    layout = tree.layout
+    stem = layout.stem if layout.stems else None
+    ending = layout.endings.__getitem__
+    return file_dataset(lists, layout.folder, ending, layout.mask, reader, colors, known=True, stem=stem)
 
 
 @dataclass(frozen=True)
-class _Tree:
+class Tree:
     """What is in the folder."""
 
-    root: Path
-    endings: dict[str, str]  # id -> file ending; the id is the path inside images/ without it
-    masked: list[str]  # ids of the images with a mask
-    respelt: dict[str, str]  # id -> the mask's name, where the two differ in Unicode normalisation
-    reader: MaskReader  # as classes.txt says; its classes are empty where there is no such file
+    layout: Layout
+    reader: MaskReader  # as classes.txt and data.yaml say; its classes are empty where there is no such file
     skip: bool  # whether a mask that cannot be read is as one without a pixel, for `without_damaged` to leave out
     seen: dict[str, dict[int, float]] = field(default_factory=dict)  # of each mask opened so far: value -> share
 
-    def image(self, id_: str) -> Path:
-        """The image's file."""
-        return self.root / "images" / (id_ + self.endings[id_])
+    @property
+    def root(self) -> Path:
+        """The dataset's folder."""
+        return self.layout.root
 
-    def mask(self, id_: str) -> Path:
-        """Where the image's mask is, or would be."""
-        return self.root / "masks" / f"{self.respelt.get(id_, id_)}.png"
+    @property
+    def masked(self) -> list[str]:
+        """Ids of the images with a mask."""
+        return self.layout.masked
 
     def mask_values(self, id_: str) -> frozenset[int]:
         """The distinct values in a mask; each mask is opened once."""
@@ -84,7 +93,7 @@ class _Tree:
         """The distinct values in a mask, each with its share of the pixels."""
         if id_ not in self.seen:
             try:
-                values, counts = np.unique(self.reader.values(self.mask(id_)), return_counts=True)
+                values, counts = np.unique(self.reader.values(self.layout.mask(id_)), return_counts=True)
             except ValueError:
                 if not self.skip:
                     raise
@@ -93,51 +102,45 @@ class _Tree:
         return self.seen[id_]
 
 
-def _scan(options: DataOptions) -> _Tree:
+def scan(options: DataOptions) -> Tree:
+    """The folder `options.root`, its layout and how its masks are read; its files are listed, and none is opened.
+
+    Raises ValueError as `find_layout` and `read_meaning` do.
+    """
     root = options.root
-    folder, masks = root / "images", root / "masks"
-    require_folder(folder, ". data.root must hold images/NAME.jpg and, for some, masks/NAME.png")
-    endings = picture_endings(folder)
-    there = are_there(masks, (f"{id_}.png" for id_ in endings))
-    masked = {id_ for id_, found in zip(endings, there, strict=True) if found}
-    files = _mask_files(masks) if masked or not all(map(str.isascii, endings)) else []
-    orphans = set(files) - {f"{id_}.png" for id_ in masked}
-    respelt = _respelt([id_ for id_ in endings if not id_.isascii() and id_ not in masked], orphans)
-    orphans -= {f"{name}.png" for name in respelt.values()}
-    if orphans:
-        example = min(orphans)
-        lower = {id_.lower(): id_ for id_ in endings}
-        near = lower.get(example.lower().removesuffix(".png"))
-        log.warning(
-            "%d files in %s belong to no image, such as %s%s: the mask of images/NAME.jpg is masks/NAME.png. Images "
-            "without a mask of that name are unlabelled",
-            *(len(orphans), masks, example.rpartition("/")[2]),
-            f" (did you mean {near}.png? Capitals matter)" if near is not None and near not in masked else "",
-        )
-    reader = read_classes(root / "classes.txt")
-    in_order = [id_ for id_ in endings if id_ in masked or id_ in respelt]
-    return _Tree(root, endings, in_order, respelt, reader, options.on_error == "skip")
+    by_folder = options.val is None and not is_text_file(root / "val.txt")
+    layout = find_layout(root, by_folder)
+    for words in (*layout.doubts, *orphans_in_words(layout)):
+        log.warning("%s", words)
+    return Tree(layout, read_meaning(root), options.on_error == "skip")
 
 
-def _mask_files(folder: Path) -> list[str]:
-    """The files below `folder`, which need not be there."""
-    with suppress(FileNotFoundError, NotADirectoryError):
-        return files_below(folder, lambda entry: entry.is_file())
-    return []
+def orphans_in_words(layout: Layout) -> list[str]:
+    """The warning about masks that belong to no image; none where there are no such masks."""
+    if not layout.orphans:
+        return []
+    masked, lower = set(layout.masked), {id_.lower(): id_ for id_ in layout.endings}
+    example, images = min(layout.orphans), "images/" if layout.place[0] == "masks/" else ""
+    near = lower.get(example.removeprefix(layout.place[0]).lower().removesuffix(".png"))
+    return [
+        f"{len(layout.orphans)} files in {layout.mask_folder} belong to no image, such as {example.rpartition('/')[2]}"
+        + (f" (did you mean {near}.png? Capitals matter)" if near is not None and near not in masked else "")
+        + f": the mask of {images}NAME.jpg is {'NAME'.join(layout.place)}. Images without a mask of that name are "
+        "unlabelled"
+    ]
 
 
-def _respelt(ids: list[str], orphans: Collection[str]) -> dict[str, str]:
-    """Id -> the mask among `orphans` whose name differs in Unicode normalisation alone, where there is just one."""
-    masks = by_normal_form(file.removesuffix(".png") for file in orphans if file.endswith(".png"))
-    images = by_normal_form(ids)
-    return {
-        several[0]: masks[name][0]
-        for name, several in images.items()
-        if len(several) == 1 and len(masks.get(name, ())) == 1
-    }
+def masks_to_read(tree: Tree, options: DataOptions) -> list[str]:
+    """The images whose masks an opening looks into: none that a list leaves unlabelled."""
+    given = _given_lists(tree, options)
+    if "labeled" not in given:
+        return [*without(tree.masked, [given[key] for key in ("unlabeled",) if key in given])]
+    lists = _complete(given, tree, options)
+    masked = set(tree.masked)
+    return [id_ for key, named in lists.items() if key != "unlabeled" for id_ in named.ids if id_ in masked]
 
 
-def _given_lists(tree: _Tree, options: DataOptions) -> dict[str, NamedList]:
+def _given_lists(tree: Tree, options: DataOptions) -> dict[str, NamedList]:
     lists: dict[str, NamedList] = {}
     for key in LIST_NAMES:
         option, path = getattr(options, key), tree.root / f"{key}.txt"
@@ -146,13 +149,16 @@ def _given_lists(tree: _Tree, options: DataOptions) -> dict[str, NamedList]:
         elif key not in ("val", "test") or not is_text_file(path):
             continue
         name = path.relative_to(tree.root).as_posix() if path.is_relative_to(tree.root) else str(path)
-        lists[key] = NamedList(listed_ids(path, tree.root / "images", tree.endings), name)
+        lists[key] = NamedList(listed_ids(path, tree.layout.folder, tree.layout.endings), name)
     return lists if options.unlabeled_shards is None else lists | {"unlabeled": IN_SHARDS}
 
 
-def _complete(lists: dict[str, NamedList], tree: _Tree, options: DataOptions) -> dict[str, NamedList]:
-    """`lists` with what is missing of labeled, unlabeled and val, made from `split_seed`."""
-    lists = dict(lists)
+def _complete(lists: dict[str, NamedList], tree: Tree, options: DataOptions) -> dict[str, NamedList]:
+    """`lists` with what is missing: val and test as folders say, the rest made from `split_seed`."""
+    by_folder = {
+        key: NamedList(ids, f"the folder {ids[0].partition('/')[0]}/") for key, ids in tree.layout.lists.items()
+    }
+    lists = {**by_folder, **lists}
     masked = without(tree.masked, lists.values())
     made = f"automatic, seed {options.split_seed}"
     if "labeled" not in lists:
@@ -177,7 +183,7 @@ def _complete(lists: dict[str, NamedList], tree: _Tree, options: DataOptions) ->
         name = labeled.name if masked else f"{labeled.name}, less val"
         lists |= {"val": val, "labeled": replace(labeled, ids=without(labeled.ids, [val]), name=name)}
     if "unlabeled" not in lists:
-        lists["unlabeled"] = NamedList(without(tree.endings, lists.values()), "every image in no other list")
+        lists["unlabeled"] = NamedList(without(tree.layout.endings, lists.values()), "every image in no other list")
     return {key: lists[key] for key in LIST_NAMES if key in lists}
 
 
@@ -191,67 +197,70 @@ def _val_count(count: int, options: DataOptions, spare: bool = True) -> int:
     return min(max(1, round(options.val_fraction * count)), count - spare)
 
 
-def _check_masked(masked: Sequence[str], tree: _Tree) -> None:
+def _check_masked(masked: Sequence[str], tree: Tree) -> None:
     if masked:
         return
     folder = tree.root / "masks"
-    found = _mask_files(folder)
-    first = next(iter(tree.endings))
+    found = mask_files(folder)
+    first = next(iter(tree.layout.endings))
     there = f"masks/ holds {len(found)} files, such as masks/{found[0]}" if found else f"there is nothing in {folder}"
     raise ValueError(
         f"no image in {tree.root / 'images'} has a mask to train on: {there}. The mask of images/NAME.jpg is "
-        f"masks/NAME.png, so the mask of {tree.image(first).name} is masks/{first}.png"
+        f"masks/NAME.png, so the mask of {tree.layout.image(first).name} is masks/{first}.png"
     )
 
 
-def _present(tree: _Tree, ids: Iterable[str]) -> dict[str, frozenset[int]]:
+def _present(tree: Tree, ids: Iterable[str]) -> dict[str, frozenset[int]]:
     """The classes in the mask of each image."""
     values = {id_: tree.mask_values(id_) for id_ in ids}
     return values if _is_binary(values, tree) else {id_: found - {IGNORE} for id_, found in values.items()}
 
 
-def _check_have_masks(ids: Sequence[str], tree: _Tree) -> None:
+def _check_have_masks(ids: Sequence[str], tree: Tree) -> None:
     masked = set(tree.masked)
     lacking = [id_ for id_ in ids if id_ not in masked]
     if not lacking:
         return
-    expected = tree.mask(lacking[0])
+    expected = tree.layout.mask(lacking[0])
     others = sorted(path.name for path in expected.parent.glob(f"{expected.stem}.*"))
     there = f" ({', '.join(others)} is there, but masks must be PNG)" if others else ""
     raise ValueError(
         f"{len(lacking)} image(s) in the labelled, validation or test lists have no mask; the first is "
-        f"{tree.image(lacking[0])}, whose mask would be {expected}{there}. Add the masks, or take the images out"
+        f"{tree.layout.image(lacking[0])}, whose mask would be {expected}{there}. Add the masks, or take the images out"
     )
 
 
-def _with_classes(ids: Sequence[str], tree: _Tree) -> MaskReader:
+def _with_classes(ids: Sequence[str], tree: Tree) -> MaskReader:
     """The reader with its classes, from classes.txt or the masks of `ids`, and with its mind made up about 0/255."""
     names = tree.reader.classes
     binary = _is_binary(ids, tree)
-    if binary:
-        log.warning("the masks in %s hold only 0 and 255: 255 is read as class 1, not as ignore", tree.root / "masks")
+    if binary and not tree.reader.binary:
+        log.warning(
+            "the masks in %s hold only 0 and 255: 255 is read as class 1, not as ignore", tree.layout.mask_folder
+        )
     if not names:
         names = ("class_0", "class_1") if binary else _derived_classes(ids, tree)
-    if len(names) == 2 and not binary and tree.reader.ignore_color is None:
-        doubt = check_one_meaning({str(tree.mask(id_)): tree.shares(id_) for id_ in ids})
+    if len(names) == 2 and not binary and tree.reader.ignore_color is None and tree.reader.values_to is None:
+        doubt = check_one_meaning({str(tree.layout.mask(id_)): tree.shares(id_) for id_ in ids})
         if doubt is not None:
             log.warning("%s", doubt)
     return replace(tree.reader, classes=names, binary=binary)
 
 
-def _is_binary(ids: Iterable[str], tree: _Tree) -> bool:
-    """Whether 255 is class 1 in the masks of `ids`; not where classes.txt says how ignored pixels look."""
-    maybe = len(tree.reader.classes) in _MAYBE_BINARY and tree.reader.ignore_color is None
-    return maybe and looks_binary(map(tree.mask_values, ids))
+def _is_binary(ids: Iterable[str], tree: Tree) -> bool:
+    """Whether 255 is class 1 in the masks of `ids`; not where classes.txt, or data.yaml, says otherwise."""
+    reader = tree.reader
+    maybe = len(reader.classes) in _MAYBE_BINARY and reader.ignore_color is None and reader.values_to is None
+    return reader.binary or (maybe and looks_binary(map(tree.mask_values, ids)))
 
 
-def _derived_classes(ids: Sequence[str], tree: _Tree) -> tuple[str, ...]:
+def _derived_classes(ids: Sequence[str], tree: Tree) -> tuple[str, ...]:
     highest = {id_: max(classes, default=0) for id_, classes in _present(tree, ids).items()}
     worst = max(highest, key=highest.__getitem__)
     if not 1 <= highest[worst] < MAX_CLASSES:
         raise ValueError(
             f"there is no {tree.root / 'classes.txt'}, and the highest class in the masks is {highest[worst]} (in "
-            f"{tree.mask(worst)}); expected 1 to {MAX_CLASSES - 1}. Name the classes there, and check the masks"
+            f"{tree.layout.mask(worst)}); expected 1 to {MAX_CLASSES - 1}. Name the classes there, and check the masks"
         )
     check_derived([tree.shares(id_) for id_ in ids], tree.root)
     return tuple(f"class_{index}" for index in range(highest[worst] + 1))
