@@ -228,6 +228,11 @@ class TrainOptions(Options):
     on_nonfinite: Literal["stop", "retreat"] = field(default="stop", metadata=FREE_ON_RESUME)
     """Where a loss or a weight is NaN or infinite: `stop` names it; `retreat` goes back to the last checkpoint and on
     at half the rate, three times at most."""
+    guard: Literal["off", "warn", "lower"] = field(default="warn", metadata=FREE_ON_RESUME)
+    """Look at the pseudo-labels while the run trains: `warn` says, by class, what goes wrong; `lower` also halves the
+    weight of the losses on unlabelled images where a collapse lasts, four times at most."""
+    baseline: Path | None = field(default=None, metadata=FREE_ON_RESUME)
+    """Run folder of a training from the labelled images alone; the guard holds this run against it at equal step."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

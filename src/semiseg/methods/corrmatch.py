@@ -43,6 +43,7 @@ class CorrMatch(Method):
     greatest: Tensor  # (C,) float32, with which each class was predicted in this step
 
     Options = CorrMatchOptions
+    unlabeled_losses = ("unlabeled", "soft", "perturbed", "correlation_")
     options: CorrMatchOptions
 
     def make_parts(self) -> None:

@@ -40,6 +40,7 @@ class GCT(PairedMethod):
     """Where the detector finds one network less flawed, the other follows it; where both are, both mend."""
 
     Options = GCTOptions
+    unlabeled_losses = ("consistency", "correction")
     options: GCTOptions
 
     def make_parts(self) -> None:

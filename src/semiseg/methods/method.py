@@ -56,6 +56,8 @@ class Method(nn.Module):
     options: Any
     """An instance of it."""
     uses_unlabeled: bool = True
+    unlabeled_losses: ClassVar[tuple[str, ...]] = ("unlabeled", "prototype_unlabeled", "consistency")
+    """Beginnings of the names of its losses on unlabelled images; all others are on labelled images alone."""
     reads_pyramid: bool = False
     """Whether it works on the encoder's maps themselves, which a wrapped network does not show."""
     prototypes: Prototypes | None

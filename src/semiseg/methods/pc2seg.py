@@ -31,6 +31,7 @@ class PC2Seg(Method):
     """Two views of a pixel have one label, and features unlike the features of other classes in other images."""
 
     Options = PC2SegOptions
+    unlabeled_losses = ("consistency", "contrast")
     options: PC2SegOptions
 
     def make_parts(self) -> None:

@@ -54,6 +54,7 @@ class U2PL(WithPrototypes, TeacherMethod):
     """What the teacher is least certain of is at least certainly not of some classes."""
 
     Options = U2PLOptions
+    unlabeled_losses = ("unlabeled", "contrastive", "prototype_unlabeled")
     options: U2PLOptions
 
     def make_parts(self) -> None:

@@ -28,6 +28,7 @@ class UniMatch(WithPrototypes):
     """One weak view teaches two strong ones and its own perturbed features."""
 
     Options = UniMatchOptions
+    unlabeled_losses = ("unlabeled", "perturbed", "prototype_unlabeled")
     options: UniMatchOptions
     reads_pyramid = True
 

@@ -5,8 +5,18 @@ Every score comes from metrics.jsonl and result.json; only the pictures are pred
 
 from __future__ import annotations
 
+from semiseg.report.answer import Answer, Verdict
 from semiseg.report.doubts import doubts_of
-from semiseg.report.page import summary, write_comparison, write_report
+from semiseg.report.page import summary, write_answer, write_comparison, write_report
 from semiseg.report.pictures import save_sheet
 
-__all__ = ["doubts_of", "save_sheet", "summary", "write_comparison", "write_report"]
+__all__ = [
+    "Answer",
+    "Verdict",
+    "doubts_of",
+    "save_sheet",
+    "summary",
+    "write_answer",
+    "write_comparison",
+    "write_report",
+]

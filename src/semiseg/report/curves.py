@@ -39,7 +39,7 @@ def _title(name: str, shown: list[Run], runs: list[Run]) -> str:
 
 def _chart(runs: list[Run], title: str, unit: str, text: str, lines: list[Line], percent: bool = False) -> Chart:
     """A chart over steps, with a mark where the last of `runs` begins with its unlabelled images."""
-    kept = [line for line in lines if line.points]
+    kept = [line for line in lines if len(line.points) > 1]  # a point alone is no curve
     last, steps = runs[-1].config, max(run.config.train.steps for run in runs)
     warmup = getattr(last.method_options, "warmup", 0.0)
     mark = ("unlabelled images join", round(warmup * last.train.steps)) if warmup else None
@@ -238,10 +238,11 @@ def _spread(run: Run, keys: Sequence[str], names: tuple[str, str, str], factor: 
     for step, values in run.series("evaluation", *keys):
         known = [factor * value for value in map(number, _flat(values)) if not math.isnan(value)]
         series += [(step, known)] if known else []
-    return [
+    lines = [
         Line(name, [(step, choose(known)) for step, known in series], hue)
         for hue, (name, choose) in enumerate(zip(names, (min, median_high, max), strict=True))
     ]
+    return lines if any(len(known) > 2 for _, known in series) else lines[::2]  # two values have no middle one
 
 
 def _flat(values: Any) -> list:

@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from semiseg.evaluation.statistics import paired_interval
+from semiseg.report.answer import Answer
 from semiseg.report.charts import HEIGHT, WIDTH
 from semiseg.report.confusion import confusion, headline_counts
 from semiseg.report.curves import HUES, bins, charts, reliability
 from semiseg.report.doubts import doubts
-from semiseg.report.pictures import Gallery, gallery
+from semiseg.report.opening import FEW, Opening, opening
+from semiseg.report.pictures import Gallery, folds_gallery, gallery, load_last
 from semiseg.report.runs import PREDICTORS, Run, check_comparable, number, read_runs, under
 from semiseg.report.texts import distinct, figure
+from semiseg.report.unlabelled import unlabelled_gallery
 from semiseg.runtime.files import write_atomically
 from semiseg.training.record import CONFIG
 
 REPORT = "report.html"
 LIMIT = 10_000_000  # bytes of a page: what a mail takes
-FEW = 10  # validation images below which a verdict rests on little
 
 SECTIONS = (
-    ("classes", "IoU by class"),
-    ("pictures", "Pictures"),
     ("curves", "Curves"),
     ("calibration", "Calibration"),
     ("confusion", "Confusion"),
@@ -34,7 +35,7 @@ SECTIONS = (
     ("split", "Split"),
     ("configuration", "Configuration"),
 )
-"""Of a page: anchor and name, in their order."""
+"""Details of a page: anchor and name, in their order."""
 
 
 def template(name: str, *folders: Path) -> Template:
@@ -47,7 +48,25 @@ def template(name: str, *folders: Path) -> Template:
 def write_report(run: Path) -> Path:
     """Write RUN/report.html for a run, finished or interrupted; returns its path. Raises ValueError: no run there."""
     (read,) = read_runs([run])
-    return _write(run / REPORT, [read], f"{read.config.recipe}: {read.label}", _state(read))
+    return write_answer(run / REPORT, Answer(f"{read.config.recipe}: {read.label}", (run,)))
+
+
+def write_answer(out: Path, answer: Answer) -> Path:
+    """Write the page of `answer` to `out`; returns it.
+
+    Raises ValueError where a folder is no run, or where the runs' classes differ.
+    """
+    runs, baselines = read_runs(list(answer.runs)), read_runs(list(answer.baselines))
+    together = read_runs([*answer.baselines, *answer.runs])
+    check_comparable({run.label: list(run.iou) for run in together if run.iou}, {})
+    single = len(runs) == 1
+    folders = [run.folder for run in (together if single and len(baselines) <= 1 else runs)]
+    load = cache(load_last)
+    shown = gallery(folders, [run.label for run in together], load) if single else folds_gallery(folders, load)
+    chosen = answer.chosen or answer.runs[-1]
+    others = tuple(folder for folder in answer.runs if folder != chosen)
+    galleries = [shown, unlabelled_gallery(chosen, others, load)]
+    return _write(out, together, answer.title, opening(answer, runs, baselines), galleries)
 
 
 def write_comparison(runs: list[Path], out: Path, title: str, verdict: str) -> Path:
@@ -60,7 +79,11 @@ def write_comparison(runs: list[Path], out: Path, title: str, verdict: str) -> P
         {run.label: list(run.iou) for run in read if run.iou},
         {run.label: run.result["split"]["val"] for run in read if run.result is not None},
     )
-    return _write(out, read, title, verdict)
+    made = opening(Answer(title, (runs[-1],)), read[-1:], read[:1])
+    first = replace(made, headline=verdict, helped="", sure="", command="")
+    load = cache(load_last)
+    galleries = [gallery(runs, [run.label for run in read], load), unlabelled_gallery(runs[-1], load=load)]
+    return _write(out, read, title, first, galleries)
 
 
 def summary(runs: list[Path]) -> str:
@@ -84,12 +107,15 @@ def summary(runs: list[Path]) -> str:
     )
 
 
-def _write(out: Path, runs: list[Run], title: str, verdict: str) -> Path:
+def _write(out: Path, runs: list[Run], title: str, first: Opening, galleries: list[Gallery]) -> Path:
     page = template("report.html.jinja")
-    values = {"title": title, "verdict": verdict, **_values(runs)}
-    shown = gallery([run.folder for run in runs], [run.label for run in runs])
-    bare = page.render(gallery=replace(shown, rows=[]), **values)
-    text = page.render(gallery=fitting(shown, LIMIT - len(bare.encode())), **values)
+    values = {"title": title, "opening": first, **_values(runs)}
+    shown, unlabelled = galleries
+    bare = page.render(gallery=replace(shown, rows=[]), unlabelled=replace(unlabelled, rows=[]), **values)
+    room = LIMIT - len(bare.encode())
+    shown = fitting(shown, room * 2 // 3)
+    unlabelled = fitting(unlabelled, room // 3)
+    text = page.render(gallery=shown, unlabelled=unlabelled, **values)
     write_atomically(out, lambda file: file.write(text.encode()))
     return out
 
@@ -99,7 +125,7 @@ def fitting(shown: Gallery, room: int) -> Gallery:
     rows = []
     for row in shown.rows:
         sizes = [len(picture.uri) + 1000 for picture in row.pictures]  # with the words around it
-        room -= sum(sizes) + sizes[1] * (len(sizes) - 3)  # the truth lies below each prediction
+        room -= sum(sizes) + sizes[1] * max(len(sizes) - 3, 0)  # the truth lies below each prediction
         if room < 0:
             break
         rows.append(row)
@@ -117,7 +143,9 @@ def _values(runs: list[Run]) -> dict[str, Any]:
         "finished": all(run.result is not None for run in runs),
         "facts": facts(runs),
         "rows": class_rows(runs),
-        "warnings": [(run.label, text) for run in runs for text in [*run.warnings, *doubts(run)]],
+        "warnings": [(run.label, text) for run in runs for text in [*run.warnings, *run.alarms, *doubts(run)]],
+        "states": [_state(run) for run in runs if run.result is None],
+        "balance": [(run.label, rows) for run in runs if (rows := balance(run))],
         "charts": charts(runs),
         "size": (WIDTH, HEIGHT),
         "reliability": reliability(runs),
@@ -129,6 +157,15 @@ def _values(runs: list[Run]) -> dict[str, Any]:
     }
     there = {"calibration": "reliability", "confusion": "confusions", "split": "splits"}
     return found | {"sections": [each for each in SECTIONS if each[0] not in there or found[there[each[0]]]]}
+
+
+def balance(run: Run) -> list[list[str]]:
+    """[class, labelled pixels, pseudo-labels, those that teach] of the last evaluation that knows, in per cent."""
+    found = next(
+        (entry["unlabeled_classes"] for entry in reversed(run.evaluations) if "unlabeled_classes" in entry), {}
+    )
+    columns = [found.get(name) or {} for name in ("labeled", "predicted", "kept")]
+    return [[name, *(figure(each.get(name)) for each in columns)] for name in columns[0]]
 
 
 def _state(run: Run) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +14,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from semiseg.data.dataset import Color, ImageSet, Pixels
+from semiseg.data.dataset import Color, Dataset, ImageSet, Pixels
 from semiseg.data.loading import whole_images
 from semiseg.evaluation.evaluator import NativeMasks
 from semiseg.evaluation.metrics import ConfusionMatrix
 from semiseg.evaluation.windows import predict_image
-from semiseg.report.sheet import beside, fitted, painted, save, small, strip
+from semiseg.report.overlay import background_of, over, overlay_colors
+from semiseg.report.sheet import beside, fitted, save, small, strip
 from semiseg.report.texts import data_uri
 from semiseg.runtime.precision import precision_context
 from semiseg.runtime.screen import without_warnings
@@ -27,8 +28,9 @@ from semiseg.training.experiment import Experiment
 from semiseg.training.finished import load_run
 
 POOL = 60  # the pictures are chosen among so many validation images
-
-_ENLARGED = {True: cv2.INTER_LINEAR, False: cv2.INTER_NEAREST}  # by whether it is a photograph
+WORST = 3  # pictures of one run that went worst
+ENOUGH = 5  # pictures of which one can be called typical
+SHOWS = 0.003  # share of a picture that a class must have, to be named as missed in it
 
 
 @dataclass(frozen=True)
@@ -39,33 +41,23 @@ class Picture:
     title: str
     note: str
     alt: str
-    photograph: bool = False  # JPEG instead of PNG
 
     @property
     def uri(self) -> str:
         """The picture itself, as a `data:` address."""
-        file, kind = io.BytesIO(), "jpeg" if self.photograph else "png"
-        picture = Image.fromarray(self.pixels) if self.photograph else _in_palette(self.pixels)
-        picture.save(file, kind, quality=88, optimize=True)
-        return data_uri(kind, file.getvalue())
-
-
-def _in_palette(pixels: Pixels) -> Image.Image:
-    """The same picture (H, W, 3) of at most 256 colours in a byte a pixel."""
-    codes = pixels.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)  # (H, W)
-    colors, places = np.unique(codes, return_inverse=True)
-    picture = Image.fromarray(places.reshape(codes.shape).astype(np.uint8))
-    picture.putpalette([value for color in colors.tolist() for value in (color >> 16, color >> 8 & 255, color & 255)])
-    return picture
+        file = io.BytesIO()
+        Image.fromarray(self.pixels).save(file, "jpeg", quality=82, optimize=True)
+        return data_uri("jpeg", file.getvalue())
 
 
 @dataclass(frozen=True)
 class Row:
-    """One validation image: input, truth, and each run's prediction."""
+    """One image: the photograph; over it the truth, of a validation image; and over it each run's prediction."""
 
     title: str  # by which rule it was chosen
     name: str
     pictures: list[Picture]
+    missed: str = ""  # what the last run did not find in it, in words
 
 
 @dataclass(frozen=True)
@@ -86,20 +78,75 @@ class Prediction:
     scores: list[float]  # `image_score` of each image
 
 
-def gallery(runs: list[Path], labels: list[str]) -> Gallery:
+@dataclass(frozen=True)
+class Paint:
+    """How a dataset's classes are drawn."""
+
+    classes: tuple[str, ...]
+    colors: tuple[Color, ...]
+    bare: frozenset[int]  # classes that are left as the photograph shows them
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Paint:
+        """Of its classes, in its colours if these show."""
+        bare = background_of(dataset.classes, dataset.binary)
+        return cls(dataset.classes, overlay_colors(dataset.colors), bare)
+
+    @property
+    def legend(self) -> list[tuple[str, str]]:
+        """(name, colour as rgb(...)) of what is drawn."""
+        pairs = enumerate(zip(self.classes, self.colors, strict=True))
+        return [(name, f"rgb{color}") for at, (name, color) in pairs if at not in self.bare]
+
+    def over(self, photograph: Pixels, label: Pixels) -> Pixels:
+        """`label` (H, W) over `photograph` (H, W, 3), at most SIDE pixels a side."""
+        shown = small(photograph, cv2.INTER_AREA)
+        smaller = cv2.resize(label, (shown.shape[1], shown.shape[0]), interpolation=cv2.INTER_NEAREST_EXACT)
+        return over(shown, np.asarray(smaller, np.uint8), self.colors, self.bare)
+
+
+Load = Callable[[Path], Experiment]
+"""Loads the experiment of a run folder as its last step left it."""
+
+
+def load_last(run: Path) -> Experiment:
+    """The experiment of a run folder as its last step left it; without the warnings that the training gave."""
+    with without_warnings("semiseg.data"):
+        return load_run(run, "last")
+
+
+def gallery(runs: list[Path], labels: list[str], load: Load = load_last) -> Gallery:
     """The pictures of one run, or of runs against the first. A dataset or checkpoint that is gone is no error here."""
     try:
-        with without_warnings("semiseg.data"):  # which the training gave
-            experiments = [load_run(run, "last") for run in runs]
+        experiments = [load(run) for run in runs]
         images = NativeMasks(experiments[0].dataset.val, 1.0)
         predictions = [predict_pool(experiment) for experiment in experiments]
     except (ValueError, OSError) as error:
         return Gallery("", [], [], f"No pictures: {error}")
-    dataset = experiments[0].dataset
+    paint = Paint.of(experiments[0].dataset)
     by_label = dict(zip(labels, predictions, strict=True))
-    rows = [_row(images, index, title, by_label, dataset.colors) for title, index in choose(predictions)]
-    names = [(name, f"rgb{color}") for name, color in zip(dataset.classes, dataset.colors, strict=True)]
-    return Gallery(rule(len(predictions[0].scores), labels), rows, names)
+    rows = [_row(images, index, title, by_label, paint) for title, index in choose(predictions)]
+    return Gallery(rule(len(predictions[0].scores), labels), rows, paint.legend)
+
+
+def folds_gallery(runs: list[Path], load: Load = load_last) -> Gallery:
+    """The worst, a typical and the best validation picture of several runs, each predicted by the run that scored it.
+
+    A dataset or checkpoint that is gone is no error here.
+    """
+    try:
+        experiments = [load(run) for run in runs]
+        predictions = [predict_pool(experiment) for experiment in experiments]
+    except (ValueError, OSError) as error:
+        return Gallery("", [], [], f"No pictures: {error}")
+    places = [(fold, index) for fold, each in enumerate(predictions) for index in range(len(each.scores))]
+    together = Prediction([], [score for each in predictions for score in each.scores])
+    rows, paint = [], Paint.of(experiments[0].dataset)
+    for title, place in choose([together]):
+        fold, index = places[place]
+        images = NativeMasks(experiments[fold].dataset.val, 1.0)
+        rows.append(_row(images, index, title, {"prediction": predictions[fold]}, paint))
+    return Gallery(rule(len(places), ["the training that did not see it"]), rows, paint.legend)
 
 
 def predict_pool(experiment: Experiment) -> Prediction:
@@ -142,37 +189,43 @@ def image_score(label: Tensor, truth: Tensor, count: int) -> float:
 
 
 def choose(predictions: list[Prediction]) -> list[tuple[str, int]]:
-    """(title, image), each image once: the best, the median and the worst of a run.
+    """(title, image), each image once: the worst WORST of a run, a typical one and the best.
 
-    Of several runs the extremes and the median of the last run's gain over the first, then its best and worst. Images
-    without a labelled pixel have no score and are left out.
+    Of several runs the extremes and the middle of the last run's gain over the first, then its worst and best. The
+    middle is shown among ENOUGH images or more. Images without a labelled pixel have no score and are left out.
     """
     scores = np.array(predictions[-1].scores)
     chosen: dict[int, str] = {}
     if len(predictions) > 1:
         for place, index, value in _extremes(scores - np.array(predictions[0].scores)):
-            chosen.setdefault(index, _title(place, value, compared=True))
-    for place, index, value in _extremes(scores):
-        if place != "middle" or len(predictions) == 1:
-            chosen.setdefault(index, _title(place, value, compared=False))
+            chosen.setdefault(index, _gain(place, value))
+    order = [int(index) for index in np.argsort(scores, kind="stable") if math.isfinite(scores[index])]
+    single = len(predictions) == 1
+    worst = order[: min(WORST, max(1, len(order) - 2)) if single else 1]
+    titles = ["Worst", "Second worst", "Third worst"] if len(order) > 1 else ["The only validation picture"]
+    named = list(zip(titles, worst, strict=False))
+    named += [("Typical", order[len(order) // 2])] if single and len(order) >= ENOUGH else []
+    named += [("Best", order[-1])] if len(order) > 1 else []
+    for title, index in named:
+        chosen.setdefault(index, f"{title}: {scores[index]:.1f} mIoU")
     return [(title, index) for index, title in chosen.items()]
 
 
 def _extremes(values: np.ndarray) -> list[tuple[str, int, float]]:
-    """(place, image, value) of the largest, the median and the smallest value (N,); none without a finite one."""
+    """(place, image, value) of the largest, the middle and the smallest value (N,); none without a finite one."""
     order = [int(index) for index in np.argsort(-values, kind="stable") if math.isfinite(values[index])]
     places = {"first": order[0], "middle": order[len(order) // 2], "last": order[-1]} if order else {}
+    if len(order) < ENOUGH:
+        places.pop("middle", None)
     return [(place, index, float(values[index])) for place, index in places.items()]
 
 
-def _title(place: str, value: float, compared: bool) -> str:
-    if not compared:
-        return {"first": "Best", "middle": "Median", "last": "Worst"}[place] + f": {value:.1f} mIoU"
+def _gain(place: str, value: float) -> str:
     if abs(value) < 0.05 and place != "middle":
         return "No difference"
     names = {
         "first": "Most improved" if value > 0 else "Smallest loss",
-        "middle": "Median",
+        "middle": "Typical",
         "last": "Largest loss" if value < 0 else "Smallest gain",
     }
     return f"{names[place]}: {value:+.1f} mIoU"
@@ -180,28 +233,46 @@ def _title(place: str, value: float, compared: bool) -> str:
 
 def rule(count: int, labels: list[str]) -> str:
     """How the pictures were chosen, in words."""
-    by = f"the largest, the median and the smallest mIoU of {labels[-1]}"
+    by = f"with the lowest mIoU, one in the middle and the highest of {labels[-1]}"
     if len(labels) > 1:
-        by = f"the largest, the median and the smallest gain of {labels[-1]} over {labels[0]}, then its best and worst"
-    return (
-        f"Of the first {count} validation images those with {by}, each image's mIoU taken over the classes that its "
-        "truth shows, at the last checkpoint."
-    )
+        by = f"with the largest and the smallest gain of {labels[-1]} over {labels[0]}, one between, its worst and best"
+    first = f"Of the first {count} validation pictures those" if count > 1 else "The one validation picture,"
+    return f"{first} {by}. A picture's mIoU is over the classes that its mask shows; predicted by the last checkpoint."
 
 
-def _row(
-    images: ImageSet, index: int, title: str, predictions: dict[str, Prediction], colors: tuple[Color, ...]
-) -> Row:
-    name = images.names[index]
+def _row(images: ImageSet, index: int, title: str, predictions: dict[str, Prediction], paint: Paint) -> Row:
+    name, photograph, truth = images.names[index], images.image(index), images.mask(index)
+    alt = f"True classes of {name} over the photograph."
     cells = [
-        Picture(small(images.image(index), cv2.INTER_AREA), "input", "", f"Validation image {name}.", photograph=True),
-        Picture(painted(images.mask(index), colors), "truth", "", f"True classes of {name}; black has no label."),
+        Picture(small(photograph, cv2.INTER_AREA), "photograph", "", f"Validation picture {name}."),
+        Picture(paint.over(photograph, truth), "truth", "", alt),
     ]
     for label, prediction in predictions.items():
         score = f"{prediction.scores[index]:.1f} mIoU"
-        alt = f"Classes of {name} as predicted by {label}: {score}."
-        cells.append(Picture(painted(prediction.labels[index], colors), label, score, alt))
-    return Row(title, name, cells)
+        alt = f"Classes of {name} as predicted by {label}, over the photograph: {score}."
+        cells.append(Picture(paint.over(photograph, prediction.labels[index]), label, score, alt))
+    last = [*predictions.values()][-1].labels[index]
+    return Row(title, name, cells, missed(last, truth, paint.classes))
+
+
+def missed(label: Pixels, truth: Pixels, classes: tuple[str, ...]) -> str:
+    """The two classes of which least was found in a picture, in words; empty where all was found by half or more."""
+    counts = ConfusionMatrix.of(torch.from_numpy(label).long(), torch.from_numpy(truth).long(), len(classes)).counts
+    true = counts.sum(1)  # (C,)
+    shares = [(counts[at, at] / true[at], at) for at in range(len(classes)) if true[at] > max(SHOWS * true.sum(), 0)]
+    words = [
+        f"{f'{share:.0%}' if share >= 0.005 else 'none'} of {classes[at]} is found, most of the rest is called {classes[_rest(counts[at], at)]}"
+        for share, at in sorted(shares)[:2]
+        if share < 0.5
+    ]
+    return "; ".join(words)
+
+
+def _rest(row: np.ndarray, at: int) -> int:
+    """The class that most of the wrong pixels of class `at` were called."""
+    wrong = np.array(row)
+    wrong[at] = -1
+    return int(wrong.argmax())
 
 
 def save_sheet(runs: list[Path], labels: list[str], out: Path, width: int = 240) -> Path:
@@ -219,6 +290,6 @@ def save_sheet(runs: list[Path], labels: list[str], out: Path, width: int = 240)
         raise ValueError(shown.missing)
     strips = [strip([picture.title for picture in shown.rows[0].pictures], width, 17)]
     for row in shown.rows[:3]:
-        strips.append(beside([fitted(each.pixels, width, _ENLARGED[each.photograph]) for each in row.pictures]))
+        strips.append(beside([fitted(each.pixels, width, cv2.INTER_AREA) for each in row.pictures]))
         strips.append(strip([row.title, "", *(picture.note for picture in row.pictures[2:])], width, 14))
     return save(strips, out)

@@ -48,6 +48,13 @@ class Run:
         return self.last_evaluation.get("warnings") or []
 
     @property
+    def alarms(self) -> list[str]:
+        """What the monitor warned of while the run trained, and what the guard did, each with its step."""
+        found = [entry for entry in self.entries if entry["kind"] in ("warning", "guard")]
+        own = set(self.warnings)
+        return [f"at step {each['step']}: {each.get('words')}" for each in found if each.get("words") not in own]
+
+    @property
     def step(self) -> int:
         """Steps done, as far as the record knows."""
         return max((entry["step"] for entry in self.entries), default=0)

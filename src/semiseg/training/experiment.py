@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -36,6 +37,7 @@ from semiseg.runtime.progress import Progress
 from semiseg.runtime.stopping import StopRequest
 from semiseg.training.checkpoint import LAST, load_into
 from semiseg.training.compilation import compile_networks, uncompiled
+from semiseg.training.health import build_monitor
 from semiseg.training.keeping import Keeper, State
 from semiseg.training.optim import Optimizer, build_optimizer
 from semiseg.training.record import CONFIG, METRICS, Record
@@ -212,7 +214,8 @@ def _train(
         state = State.read(saved["state"], experiment.checkpoints / LAST)
         going_on = [where_it_goes_on(config, state, saved["config"]["train"]["steps"])]
     del saved  # as large as the method and its optimizer together
-    with Progress(config.method, config.train.steps, state.step, console) as bar:
+    images = config.train.batch_labeled + config.train.batch_unlabeled * experiment.method.uses_unlabeled
+    with Progress(config.method, config.train.steps, state.step, console, images) as bar:
         for line in [*([] if brief else split_in_words(experiment.dataset)), *going_on]:
             bar.say(line)
         trainer = build_trainer(experiment, optimizer, state, bar, stop)
@@ -255,13 +258,15 @@ def build_trainer(
 
     def evaluate(method: Method) -> Evaluation:
         with uncompiled():
-            found = evaluator(method.predictor, method.threshold, config.evaluation.images)
+            shown = functools.partial(bar.part, "scoring validation image")
+            found = evaluator(method.predictor, method.threshold, config.evaluation.images, shown)
             return found if hidden is None else replace(found, hidden=hidden(method))
 
     if config.train.compile:
         compile_networks(experiment.method)
     classes = class_record(dataset.classes, dataset.colors, dataset.binary)
     identity = {"config": config_to_dict(config), "split": dataset.split, "classes": classes}
+    record = Record(experiment.folder / METRICS, state.step)
     wants_images = isinstance(experiment.method, WantsImages)
     return Trainer(
         method=experiment.method,
@@ -271,13 +276,14 @@ def build_trainer(
         seed=config.seed,
         device=experiment.device,
         batches=batches,
-        labeled=labeled_images(dataset.labeled),
+        labeled=bar.counted(labeled_images(dataset.labeled), "preparing: labelled image"),
         evaluate=evaluate,
-        record=Record(experiment.folder / METRICS, state.step),
+        record=record,
         keeper=Keeper(experiment.checkpoints, identity, config.train.checkpoint_minutes),
         progress=bar,
         stop=stop or StopRequest(),
         state=state,
         measures=config.evaluation.instruments,
+        monitor=build_monitor(experiment.method, dataset.labeled, config.train, record, bar, experiment.device),
         request=PartnerLoader(views, config.train, experiment.device) if wants_images else None,
     )

@@ -40,6 +40,8 @@ class State:
     rows: list[Row] = field(default_factory=list)  # of the steps since the last line of the record
     retreats: int = 0  # from what was not finite; each halved the learning rate
     first_steps: int | None = None  # steps the run was begun for, where it was made longer: warm-up is a share of these
+    lowered: int = 0  # halvings of the weight of the losses on unlabelled images, by the guard
+    health: dict[str, Any] = field(default_factory=dict)  # what the monitor remembers between two looks
 
     @classmethod
     def read(cls, values: Mapping[str, Any], path: Path) -> State:
@@ -59,6 +61,11 @@ class State:
         """What is left of the learning rate after the retreats."""
         return 0.5**self.retreats
 
+    @property
+    def unlabeled_factor(self) -> float:
+        """What is left of the weight of the losses on unlabelled images."""
+        return 0.5**self.lowered
+
 
 def _counts(value: Any) -> bool:
     return type(value) is int and value >= 0
@@ -74,6 +81,20 @@ def _is_row(row: Any) -> bool:
     return whole and all(type(value) is float for value in row[1].values())
 
 
+def _numbers(value: Any) -> bool:
+    return isinstance(value, dict) and all(type(each) in (int, float) for each in value.values())
+
+
+def _remembers(name: Any, value: Any) -> bool:
+    """Whether the monitor can have remembered it."""
+    if name == "looks":
+        same = isinstance(value, list) and len({len(look) for look in value if isinstance(look, list)}) <= 1
+        return same and all(isinstance(look, list) and all(map(_measures, look)) for look in value)
+    if name == "lasting":
+        return isinstance(value, dict) and all(map(_numbers, value.values()))
+    return name in ("warned", "best_iou") and _numbers(value)
+
+
 _FITS: dict[str, Callable[[Any], bool]] = {
     "step": _counts,
     "best": lambda value: value == -math.inf or (_measures(value) and value <= 100),
@@ -84,6 +105,8 @@ _FITS: dict[str, Callable[[Any], bool]] = {
     "rows": lambda value: isinstance(value, list) and all(map(_is_row, value)),
     "retreats": lambda value: _counts(value) and value <= RETREATS,
     "first_steps": lambda value: value is None or (_counts(value) and value > 0),
+    "lowered": _counts,
+    "health": lambda value: isinstance(value, dict) and all(_remembers(*item) for item in value.items()),
 }
 """Field of State -> whether a value from a file can be it."""
 

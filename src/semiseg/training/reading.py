@@ -64,6 +64,11 @@ _EVALUATION = {
         "?precision_by_class": {"*": NUMBER},
         "?recall_by_class": {"*": NUMBER},
     },
+    "?unlabeled_classes": {
+        "?crops": NUMBER,
+        "?share": NUMBER,
+        **{f"?{name}": {"*": NUMBER} for name in ("predicted", "kept", "labeled")},
+    },
     "?gradients": {"*": {"*": NUMBER}},
     "?labeled_views": {"*": {"*": NUMBER}},
     "?prototype_usage": [[NUMBER]],
@@ -107,7 +112,7 @@ def read_entries(path: Path) -> list[dict[str, Any]]:
     for number, entry in enumerate(entries, 1):  # each line is an entry
         place = f"{path}, line {number}"
         _check(entry, _ENTRY, place, repair)
-        values = ANY if entry["kind"] == "retreat" else NUMBER
+        values = ANY if entry["kind"] in ("retreat", "warning", "guard") else NUMBER
         shape = _EVALUATION if entry["kind"] == "evaluation" else {f"?{key}": values for key in {*entry} - {*_ENTRY}}
         _check(entry, shape, place, repair)
         _check_headline(entry if entry["kind"] == "evaluation" else None, place, repair)

@@ -53,6 +53,12 @@ class Values:
                 self._rows.append((step, {name: next(numbers) for name in each}, list(result.losses)))
         return self._rows
 
+    def newest(self) -> dict[str, float]:
+        """The newest step's values, of this process, to show; nothing is read for the record by it."""
+        _, result = self._unread[-1]
+        values = {**result.losses, **result.stats}
+        return dict(zip(values, torch.stack([value.float() for value in values.values()]).tolist(), strict=True))
+
     def losses(self) -> list[tuple[int, dict[str, float]]]:
         """The losses of each row that was read, with its step."""
         return [(step, {name: values[name] for name in losses}) for step, values, losses in self._rows]

@@ -32,6 +32,7 @@ from semiseg.runtime.progress import Progress
 from semiseg.runtime.stopping import Stopped, StopRequest
 from semiseg.training.checkpoint import BEST, LAST
 from semiseg.training.compilation import uncompiled
+from semiseg.training.health import Monitor, weighed
 from semiseg.training.instruments import gradient_norms, views_of_labels
 from semiseg.training.keeping import RETREATS, Keeper, NonFiniteError, State
 from semiseg.training.memory import explained, probe
@@ -66,6 +67,7 @@ class Trainer:
     state: State = field(default_factory=State)
     probes: bool | None = None  # whether to try if a step fits into memory before the first; None: on a GPU
     measures: bool = False  # whether evaluations have the figures of `instruments`
+    monitor: Monitor | None = None  # looks at the pseudo-labels and scores, and warns; None: nobody does
     request: Request | None = None  # loads what the method asks for; None: the batches have all that there is
     stop: StopRequest = field(default_factory=StopRequest)
     _partners: Partners | None = None
@@ -118,6 +120,10 @@ class Trainer:
             self.state.step, self.state.seconds = step + 1, time.monotonic() - self._began
             if evaluate or checkpoint or log:
                 self.log()
+            elif self.progress.is_due(step + 1):
+                self.progress.step(step + 1, self._values.newest())
+            if self.monitor is not None:
+                self.monitor.look(unlabeled, self.state, evaluate)
             if evaluate:
                 with self._evaluating():
                     self.evaluation(labeled)
@@ -241,7 +247,7 @@ class Trainer:
         for number, part in enumerate(micro_batches(labeled, unlabeled, parts), 1):
             with averaging(network, number == parts):
                 with precision_context(self.train.precision, self.device):
-                    result = network(*part, clock)
+                    result = weighed(network(*part, clock), self.method, self.state.unlabeled_factor)
                 if measure and number == 1:
                     with self._evaluating():
                         self._measured = {"gradients": gradient_norms(result.losses, self.method)}
@@ -278,8 +284,11 @@ class Trainer:
         scores = self.evaluate(self.method)
         health, warnings = self.method.health()
         values = {**scores.to_dict(), **self._measured, **health, "warnings": warnings}
+        values |= {} if self.monitor is None else self.monitor.figures(self.state)
         self.record.add("evaluation", self.state.step, values)
-        self.progress.evaluation(self.state.step, scores.miou, warnings)
+        self.progress.evaluation(self.state.step, scores.miou, [] if self.monitor else warnings)
+        if self.monitor is not None:
+            self.monitor.judge(values, warnings, self.state)
         if scores.miou > self.state.best:
             self.state.best, self.state.best_step = scores.miou, self.state.step
             self.save(BEST)
