@@ -133,7 +133,7 @@ def train(
     if not isinstance(recipe, Config) and _is_own_folder(recipe):
         if dataset is not None or network is not None:
             raise ValueError("a folder is planned for its own pictures: give `dataset` and `network` with a recipe")
-        from semiseg.studies.own.run import train_folder  # with the studies, which nothing else here needs
+        from semiseg.studies.own.begin import train_folder  # with the studies, which nothing else here needs
 
         given = whole_names(options, load_config("folder", {k: v for k, v in options.items() if k == "method"}).method)
         return Run(train_folder(Path(recipe), given, resume=resume, console=console, **wishes))

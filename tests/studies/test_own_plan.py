@@ -12,7 +12,7 @@ from semiseg.config.recipe import load_config, option_values
 from semiseg.studies.own.facts import Facts, words_of
 from semiseg.studies.own.folds import make_folds
 from semiseg.studies.own.plan import LADDER, OBJECT, Machine, settle
-from semiseg.studies.own.schedule import FOLDS, Speed, duration, in_words, minutes_of, schedule
+from semiseg.studies.own.schedule import FOLDS, REPORT, SAVING, Speed, duration, in_words, minutes_of, schedule
 from semiseg.studies.own.trainings import Plan, as_baseline, read_plan, recipe_text, with_steps, write_plan
 
 GB = 10**9
@@ -214,7 +214,7 @@ def test_invariants(found, machine, wishes):
 )
 def test_the_time_is_kept_where_it_can_be(found, minutes, baseline, speed):
     config = settle(found, LAPTOP, DATA, {}).config
-    made = schedule(config, found, speed=speed, seconds=60 * minutes, baseline=baseline)
+    made = schedule(config, found, speed=speed, minutes=minutes, baseline=baseline)
     assert made.steps >= 1
     assert made.folds in (0, *FOLDS, 2)
     assert made.folds <= len(found.masks)
@@ -228,9 +228,9 @@ def test_the_time_is_kept_where_it_can_be(found, minutes, baseline, speed):
 # Schedule -------------------------------------------------------------------------------------------------------------
 
 
-def scheduled(found, seconds=1800.0, **more):
+def scheduled(found, minutes=30, **more):
     config = settle(found, LAPTOP, DATA, {}).config
-    return config, schedule(config, found, **{"speed": SPEED, "seconds": seconds, "baseline": True, **more})
+    return config, schedule(config, found, **{"speed": SPEED, "minutes": minutes, "baseline": True, **more})
 
 
 def test_the_duration_is_the_sum_of_the_trainings():
@@ -238,18 +238,18 @@ def test_the_duration_is_the_sum_of_the_trainings():
     steps, warmup = 100, config.method_options.warmup
     method = steps * (warmup * 0.2 + (1 - warmup) * 0.5)
     base = steps * 0.2
-    folds = 3 * (method + base + 2 * 2.0) + 2 * 5 * 12 * 0.1
-    last = method + 2.0 + 2 * 0.1
+    folds = 3 * (method + base + 2 * (2.0 + SAVING)) + 2 * 5 * 12 * 0.1
+    last = method + 2.0 + SAVING + 2 * 0.1 + REPORT
     assert duration(config, found, SPEED, steps, 3, baseline=True) == pytest.approx(folds + last)
-    alone = method + 2.0 + 5 * 2 * 0.1
+    alone = method + 2.0 + SAVING + 5 * 2 * 0.1 + REPORT
     assert duration(config, found, SPEED, steps, 0, baseline=False) == pytest.approx(alone)
 
 
 @pytest.mark.parametrize(
-    ("masks", "seconds", "folds"), [(7, 1800, 3), (7, 7200, 5), (4, 7200, 4), (2, 7200, 2), (1000, 1800, 0)]
+    ("masks", "minutes", "folds"), [(7, 30, 3), (7, 120, 5), (4, 120, 4), (2, 120, 2), (1000, 30, 0)]
 )
-def test_few_masks_are_judged_in_folds_and_more_time_makes_more_of_them(masks, seconds, folds):
-    assert scheduled(facts(masks=masks), seconds)[1].folds == folds
+def test_few_masks_are_judged_in_folds_and_more_time_makes_more_of_them(masks, minutes, folds):
+    assert scheduled(facts(masks=masks), minutes)[1].folds == folds
 
 
 def test_validation_images_that_were_named_stay_what_they_are():
@@ -260,11 +260,12 @@ def test_validation_images_that_were_named_stay_what_they_are():
 
 
 def test_little_time_is_said_with_the_minutes_that_would_do():
-    _, made = scheduled(facts(), 120)
+    _, made = scheduled(facts(), 2)
     assert made.steps < 300
+    assert made.short
     assert "--minutes" in made.reason
     minutes = int(made.reason.partition("--minutes ")[2].split()[0])
-    assert scheduled(facts(), 60 * minutes)[1].steps >= 590
+    assert scheduled(facts(), minutes)[1].steps >= 590
 
 
 def test_given_steps_need_no_measuring():
@@ -301,7 +302,7 @@ def test_a_plan_is_read_back(tmp_path):
     write_plan(plan, tmp_path)
     assert read_plan(tmp_path) == plan
     assert (tmp_path / "lists/all.txt").read_text() == "a\nb\nc\n"
-    for number, fold in enumerate(folds):
+    for number, fold in enumerate(folds, 1):
         assert tuple((tmp_path / f"lists/fold{number}-val.txt").read_text().split()) == fold.val
 
 

@@ -69,8 +69,8 @@ def train(
 def _train_folder(folder: Path, options: dict[str, Any], resume: bool, wishes: dict[str, Any]) -> None:
     load_config("folder", options)  # a mistake is told before torch is imported
     print(f"Looking at {printable(folder)} ...", flush=True)
-    from semiseg.studies.own import run
+    from semiseg.studies.own.begin import MINUTES, train_folder
 
     switches = {key: value == "on" for key, value in wishes.items() if key != "minutes"}
-    minutes = wishes.get("minutes", run.MINUTES)
-    run.train_folder(folder, options, minutes=minutes, resume=resume, **switches)
+    minutes = wishes.get("minutes", MINUTES)
+    train_folder(folder, options, minutes=minutes, resume=resume, **switches)

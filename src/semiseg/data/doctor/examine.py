@@ -153,7 +153,7 @@ def _opened(seen: Seen, found: list[Finding]) -> tuple[Dataset | None, Finding |
             dataset = dataset_of(seen.tree, seen.options)
             if seen.options.on_error == "skip":
                 dataset = without_damaged(dataset)
-            check_lists(dataset, False, "")
+            check_lists(dataset, False, "", seen.options.val_trains)
     except ValueError as error:
         known = any(finding.level == "error" for finding in found)
         return None, None if known else Finding(_kind_of_refusal(str(error)), "error", str(error))

@@ -12,21 +12,38 @@ from rich.table import Table
 from semiseg import report
 from semiseg.report.page import REPORT
 from semiseg.report.texts import figure
-from semiseg.runtime.screen import printable
+from semiseg.runtime.screen import printable, say
 from semiseg.studies.own.schedule import minutes_of
 from semiseg.studies.own.trainings import Plan, in_folds, read_plan
 from semiseg.studies.own.verdict import Verdict
-from semiseg.studies.run import say
 from semiseg.training.record import VERDICT, run_behind
 
 
 def write_page(run: Path) -> Path:
     """Write RUN/report.html from what is in the folder; returns its path. Raises ValueError before its end."""
-    run_behind(run)
-    plan = read_plan(run)
-    words = json.loads((run / VERDICT).read_text("utf-8"))["words"]
-    folders = [each.folder for each in reversed(in_folds(plan, run)[0]) if each is not None]
-    return report.write_comparison(folders, run / REPORT, f"{plan.config.recipe}: your own pictures", " ".join(words))
+    chosen, plan = run_behind(run), read_plan(run)
+    document = json.loads((run / VERDICT).read_text("utf-8"))
+    pairs = in_folds(plan, run)
+    verdict, command = None, f"semiseg train {shlex.quote(str(plan.config.data.root))} --run {_beside(run)}"
+    if plan.baseline:
+        low, high = document["interval"]
+        found = {"words": document["verdict"], "difference": document["difference"], "low": low, "high": high}
+        command = f"semiseg predict {shlex.quote(printable(run))} PICTURES --out predictions"
+        verdict = report.Verdict(**found, images=len(document["images"]), taken=document["taken"])
+    answer = report.Answer(
+        title=f"{plan.config.recipe}: trained on your own pictures",
+        runs=tuple(method.folder for method, _ in pairs),
+        baselines=tuple(beside.folder for _, beside in pairs if beside is not None),
+        chosen=chosen,
+        verdict=verdict,
+        plan=tuple(plan.lines),
+        command=command if plan.config.method != "supervised" else "",
+    )
+    return report.write_answer(run / REPORT, answer)
+
+
+def _beside(run: Path) -> str:
+    return shlex.quote(printable(run.with_name(f"{run.name}-with-baseline")))
 
 
 def conclude(plan: Plan, run: Path, verdict: Verdict, words: list[str], seconds: float, console: Console) -> None:

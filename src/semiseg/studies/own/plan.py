@@ -169,8 +169,10 @@ class _Chooser:
         words = f"{values['network.encoder']} with {values['network.name']}, {first}"
         why = "nothing is downloaded" if values["network.weights"] in weights else ""
         self._say("network", "network.encoder", words, why)
+        guarded = self.facts.unlabeled and values.get("train.guard") == "lower"
         why = "" if self.facts.unlabeled else "there are no images without masks"
-        self._say("method", "method", values["method"], why)
+        words = f"{values['method']}, watched: unlabelled images count less where they mislead" if guarded else ""
+        self._say("method", "method", words or values["method"], why)
 
     def _views(self) -> None:
         words, up = self.facts.words & (MICROSCOPE | ABOVE), self.facts.up_down > NO_UP

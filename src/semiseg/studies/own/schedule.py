@@ -14,6 +14,7 @@ FOLDS = (5, 4, 3)
 MOST_STEPS = 20_000
 SPARE = 0.92  # of the minutes are planned with: other work on the machine, and the report
 EVALUATIONS = 3  # on the way, the last step's among them
+SAVING, REPORT = 1.5, 5.0  # seconds: of a training's files, and of the page
 SCORINGS = EVALUATIONS + 2  # of every validation image: these, and the last and the best checkpoint at the end
 
 
@@ -42,6 +43,8 @@ class Schedule:
     seconds: float | None
     """What it is expected to take; None: it was not measured."""
     reason: str
+    short: bool = False
+    """Far fewer steps than the recipe has."""
 
 
 def by_folds(facts: Facts) -> bool:
@@ -50,9 +53,20 @@ def by_folds(facts: Facts) -> bool:
 
 
 def schedule(
-    config: Config, facts: Facts, *, speed: Speed | None, seconds: float, baseline: bool, steps: int | None = None
+    config: Config,
+    facts: Facts,
+    *,
+    speed: Speed | None,
+    minutes: float,
+    spent: float = 0.0,
+    baseline: bool,
+    steps: int | None = None,
 ) -> Schedule:
-    """Steps and folds for `seconds`; `steps` are given by the user, and need no `speed`."""
+    """Steps and folds for `minutes`, of which so many seconds are `spent`.
+
+    `steps` are given by the user, and need no `speed`.
+    """
+    seconds = 60 * minutes - spent
     baseline = baseline and config.method != "supervised"
     choices = [k for k in FOLDS if k <= len(facts.masks)] or [len(facts.masks)]
     choices = choices if by_folds(facts) else [0]
@@ -68,13 +82,13 @@ def schedule(
     folds = next((k for k in choices if fitting(k) >= config.train.steps), choices[-1])
     count = fitting(folds)
     expected = duration(config, facts, speed, count, folds, baseline)
-    reason = f"what {seconds / 60:.3g} minutes have room for"
+    reason, short = f"what {minutes:g} minutes have room for", count < config.train.steps / 2
     if count == MOST_STEPS:
         reason = "more would hardly help"
-    elif count < config.train.steps / 2:
-        needed = duration(config, facts, speed, config.train.steps, folds, baseline) / SPARE
-        reason += f", and few; --minutes {math.ceil(needed / 60 + 0.5)} has room for {config.train.steps}"
-    return Schedule(count, folds, baseline, expected, reason)
+    elif short:
+        needed = spent + duration(config, facts, speed, config.train.steps, folds, baseline) / SPARE
+        reason += f", and few; --minutes {math.ceil(needed / 60 + 0.2)} has room for {config.train.steps}"
+    return Schedule(count, folds, baseline, expected, reason, short)
 
 
 def duration(config: Config, facts: Facts, speed: Speed, steps: int, folds: int, baseline: bool) -> float:
@@ -84,7 +98,8 @@ def duration(config: Config, facts: Facts, speed: Speed, steps: int, folds: int,
     one = method + baseline * steps * speed.supervised
     trainings = (1 + baseline) * max(1, folds) + (folds > 0)
     scored = SCORINGS * (1 + baseline) * (len(facts.masks) if folds else len(facts.val)) + 2 * (folds > 0)
-    return max(1, folds) * one + (folds > 0) * method + trainings * speed.start + scored * speed.image
+    fixed = trainings * (speed.start + SAVING) + scored * speed.image + REPORT
+    return max(1, folds) * one + (folds > 0) * method + fixed
 
 
 def in_words(made: Schedule, config: Config, facts: Facts) -> list[tuple[str, str]]:

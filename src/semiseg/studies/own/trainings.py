@@ -68,21 +68,23 @@ def with_steps(config: Config, steps: int, given: Flat) -> Config:
 def in_folds(plan: Plan, run: Path) -> list[tuple[Training, Training | None]]:
     """Method and baseline of each fold, or of the split."""
     if not plan.folds:
-        return [_pair(plan, run, "", plan.config)]
+        return [_pair(plan, run, "", "", plan.config)]
     pairs = []
-    for number, _ in enumerate(plan.folds):
+    for number in range(1, len(plan.folds) + 1):
         config = _on_lists(plan.config, run, f"fold{number}-labeled.txt", f"fold{number}-val.txt")
-        pairs.append(_pair(plan, run / "folds" / str(number), f"fold {number + 1} of {len(plan.folds)}, ", config))
+        pairs.append(_pair(plan, run / "folds", f"fold{number}-", f"fold {number} of {len(plan.folds)}, ", config))
     return pairs
 
 
-def _pair(plan: Plan, folder: Path, where: str, config: Config) -> tuple[Training, Training | None]:
+def _pair(plan: Plan, folder: Path, name: str, where: str, config: Config) -> tuple[Training, Training | None]:
     beside = (
-        Training(f"{where}masks alone (baseline)", as_baseline(config, folder / "baseline")) if plan.baseline else None
+        Training(f"{where}masks alone (baseline)", as_baseline(config, folder / f"{name}baseline"))
+        if plan.baseline
+        else None
     )
     if beside is not None and hasattr(config.train, "baseline"):  # the guard holds the method against it
         config = replace(config, train=replace(config.train, baseline=beside.folder))
-    return Training(f"{where}{config.method}", replace(config, run=folder / "method")), beside
+    return Training(f"{where}{config.method}", replace(config, run=folder / f"{name}method")), beside
 
 
 def as_baseline(config: Config, run: Path) -> Config:
@@ -109,7 +111,7 @@ def _on_lists(config: Config, run: Path, labeled: str, val: str) -> Config:
 
 def write_plan(plan: Plan, run: Path) -> None:
     """Write lists, recipe.yaml and, last, plan.json."""
-    for number, fold in enumerate(plan.folds):
+    for number, fold in enumerate(plan.folds, 1):
         for name in ("labeled", "val"):
             _write(run / LISTS / f"fold{number}-{name}.txt", "".join(f"{id_}\n" for id_ in getattr(fold, name)))
     if plan.folds:

@@ -132,6 +132,7 @@ def as_dict(verdict: Verdict, model: str) -> dict[str, Any]:
         "folds": len(verdict.method.by_fold) if len(verdict.method.by_fold) > 1 else 0,
         "absent_classes": verdict.absent,
         **scores,
+        "taken": taken(verdict),
         "words": sentences(verdict),
     }
 
@@ -161,9 +162,17 @@ def sentences(verdict: Verdict) -> list[str]:
     ]
     if images < FEW:
         words.append(f"{images} images are few: another {images} could tell otherwise.")
+    return [*words, taken(verdict), *left_out]
+
+
+def taken(verdict: Verdict) -> str:
+    """Which model is to be used, and why; empty where there is no choice."""
+    found = verdict.interval
+    if found is None:
+        return ""
     with_them = verdict.chosen == "method"
-    taken = "The model trained with unlabelled images" if with_them else "The model trained on the masks alone"
+    which = "The model trained with unlabelled images" if with_them else "The model trained on the masks alone"
     why = "it is the better one" if found.verdict != "no reliable difference" else "its score is the higher one"
     if found.difference == 0:
         why = "the scores are the same, and it is the simpler one"
-    return [*words, f"{taken} is the one to use, and what `predict` takes: {why}.", *left_out]
+    return f"{which} is the one to use, and what `predict` takes: {why}."
