@@ -26,7 +26,8 @@ from semiseg.training.keeping import State
 from semiseg.training.optim import build_optimizer
 from semiseg.training.trainer import Trainer
 
-STEPS = 4  # of each kind; the first, in which much is allocated, is left out
+STEPS = 4  # of each kind at most; the first, in which much is allocated, is left out...
+LONG = 6.0  # ...and seconds after which two are enough
 WARMUP = 0.25  # of ten times as many steps
 _UNKNOWN = 4 * 2**30  # bytes, of a system that does not say
 
@@ -104,8 +105,10 @@ def _measured(trainer: Trainer, experiment: Experiment, start: float) -> Speed:
     method, batches = trainer.method, trainer.batches(0)
 
     def timed(first: int) -> float:
-        found = []
+        found: list[float] = []
         for step in range(first, first + STEPS):
+            if len(found) > 1 and sum(found) > LONG:
+                break
             began = time.monotonic()
             trainer.step(*trainer.batch(batches, step), trainer.clock(step))
             if trainer.device.type == "cuda":
