@@ -175,4 +175,4 @@ def taken(verdict: Verdict) -> str:
     why = "it is the better one" if found.verdict != "no reliable difference" else "its score is the higher one"
     if found.difference == 0:
         why = "the scores are the same, and it is the simpler one"
-    return f"{which} is the one to use, and what `predict` takes: {why}."
+    return f"{which} is the one to use, and what predict takes: {why}."
