@@ -219,3 +219,28 @@ def test_health_is_plain_and_has_no_warning_without_prototypes(variant):
     assert bool(figures) == (getattr(method, "prototypes", None) is not None)
     assert all(isinstance(values, list) for values in figures.values())
     assert figures or not warnings
+
+
+@pytest.mark.parametrize("variant", [*METHODS, "cps prototypes", "unimatch prototypes"])
+def test_the_losses_on_unlabelled_images_are_told_by_their_names(variant):
+    """Other unlabelled images change the losses that the method names so, and no other; in a warm-up there are none.
+
+    In eval mode, for BatchNorm mixes all images. GCT's detector has no running statistics, so its loss may change.
+    """
+    method = method_of(variant)
+    if not method.uses_unlabeled:
+        return
+    train(method, optimizer_of(method), 0, STEPS - 1)
+    method.eval()
+    labeled, unlabeled = batches(seed=STEPS)
+    other = unlabeled._replace(image=unlabeled.image.flip(-1) * 0.3)
+    first, second = (
+        copy.deepcopy(method)(labeled, each, clock(STEPS - 1, STEPS)).losses for each in (unlabeled, other)
+    )
+    named = {name for name in first if name.startswith(method.unlabeled_losses)}
+    assert named
+    changed = {name for name in first if first[name].item() != second[name].item()}
+    assert {name for name in changed if not name.startswith("detector")} <= named
+    assert changed & named or not any(first[name].item() for name in named)  # 0 where no pixel is sure enough
+    warm = method(labeled, unlabeled, clock(0, STEPS)).losses
+    assert not any(name.startswith(method.unlabeled_losses) for name in warm)

@@ -20,6 +20,7 @@ from semiseg.runtime.stopping import Stopped
 from semiseg.studies.own.begin import train_folder
 from semiseg.studies.own.trainings import read_plan
 from semiseg.studies.own.verdict import judge
+from semiseg.training.checkpoint import load_checkpoint
 from semiseg.training.finished import evaluate
 from semiseg.training.record import run_behind
 
@@ -154,6 +155,13 @@ def test_the_run_is_one_for_python_and_for_evaluation(folds, data):
     assert run.config.run_folder == folds[0] / "final"
     assert evaluate(folds[0], console=QUIET)["subset"] == "val"
     assert list((folds[0] / "final").glob("evaluation-*.json"))
+
+
+def test_every_checkpoint_can_be_read_again(folds):
+    found = sorted(folds[0].rglob("checkpoints/*.pt"))
+    assert len(found) >= 14
+    for path in found:
+        assert load_checkpoint(path)["state"]["step"] >= 1
 
 
 def test_a_finished_one_is_not_trained_again(folds, data, capsys, monkeypatch):

@@ -63,6 +63,8 @@ def train(
 
         for words in report.doubts_of(run):
             print("Note:", printable(words))
+        for words in report.closing(run):
+            print(printable(words))
         print(printable(report.write_report(run)))
 
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from semiseg.report.answer import Answer, Verdict
 from semiseg.report.doubts import doubts_of
+from semiseg.report.opening import closing
 from semiseg.report.page import summary, write_answer, write_comparison, write_report
 from semiseg.report.pictures import save_sheet
 
 __all__ = [
     "Answer",
     "Verdict",
+    "closing",
     "doubts_of",
     "save_sheet",
     "summary",

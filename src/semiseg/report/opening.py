@@ -6,13 +6,14 @@ import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from semiseg.report.answer import Answer
 from semiseg.report.confusion import headline_counts
 from semiseg.report.overlay import background_of
-from semiseg.report.runs import Run
+from semiseg.report.runs import Run, read_run
 from semiseg.report.texts import figure
 
 GRADES = ((75.0, "found well"), (50.0, "mostly found"), (25.0, "found in part"), (1.0, "hardly found"))
@@ -209,3 +210,11 @@ def _folds(runs: Sequence[Run], baselines: Sequence[Run]) -> list[list[str]]:
         theirs = baselines[number - 1].miou if len(baselines) == len(runs) else math.nan
         rows.append([f"fold {number}", pictures, figure(theirs), figure(run.miou), figure(run.miou - theirs, "+.1f")])
     return rows
+
+
+def closing(folder: Path) -> list[str]:
+    """The last words of a finished training: whether the objects are found, and the next command."""
+    run = read_run(folder)
+    found = sentence(opening(Answer("", (folder,)), [run], []).classes)
+    words = f"{found[:1].upper()}{found[1:]} (found: an IoU of 50 or more)"
+    return [words, f"Next: semiseg predict {_quoted(folder)} PICTURES --out FOLDER"]

@@ -59,6 +59,8 @@ def write_answer(out: Path, answer: Answer) -> Path:
     runs, baselines = read_runs(list(answer.runs)), read_runs(list(answer.baselines))
     together = read_runs([*answer.baselines, *answer.runs])
     check_comparable({run.label: list(run.iou) for run in together if run.iou}, {})
+    for pair in zip(baselines, runs, strict=False):
+        check_comparable({}, {run.label: run.result["split"]["val"] for run in pair if run.result is not None})
     single = len(runs) == 1
     folders = [run.folder for run in (together if single and len(baselines) <= 1 else runs)]
     load = cache(load_last)
@@ -144,7 +146,7 @@ def _values(runs: list[Run]) -> dict[str, Any]:
         "facts": facts(runs),
         "rows": class_rows(runs),
         "warnings": [(run.label, text) for run in runs for text in [*run.warnings, *run.alarms, *doubts(run)]],
-        "states": [_state(run) for run in runs if run.result is None],
+        "states": [_state(run) for run in runs if run.result is None or len(runs) == 1],
         "balance": [(run.label, rows) for run in runs if (rows := balance(run))],
         "charts": charts(runs),
         "size": (WIDTH, HEIGHT),

@@ -257,14 +257,16 @@ def _row(images: ImageSet, index: int, title: str, predictions: dict[str, Predic
 
 def missed(label: Pixels, truth: Pixels, classes: tuple[str, ...]) -> str:
     """The two classes of which least was found in a picture, in words; empty where all was found by half or more."""
-    counts = ConfusionMatrix.of(torch.from_numpy(label).long(), torch.from_numpy(truth).long(), len(classes)).counts
+    said, shown = (torch.from_numpy(each.astype(np.int64)) for each in (label, truth))
+    counts = ConfusionMatrix.of(said, shown, len(classes)).counts
     true = counts.sum(1)  # (C,)
-    shares = [(counts[at, at] / true[at], at) for at in range(len(classes)) if true[at] > max(SHOWS * true.sum(), 0)]
-    words = [
-        f"{f'{share:.0%}' if share >= 0.005 else 'none'} of {classes[at]} is found, most of the rest is called {classes[_rest(counts[at], at)]}"
-        for share, at in sorted(shares)[:2]
-        if share < 0.5
-    ]
+    large = [at for at in range(len(classes)) if true[at] > SHOWS * true.sum()]
+    words = []
+    for share, at in sorted((counts[at, at] / true[at], at) for at in large)[:2]:
+        if share < 0.5:
+            part = f"{share:.0%}" if share >= 0.005 else "none"
+            rest = classes[_rest(counts[at], at)]
+            words.append(f"{part} of {classes[at]} is found, most of the rest is called {rest}")
     return "; ".join(words)
 
 

@@ -49,11 +49,11 @@ def unlabelled_gallery(chosen: Path, others: tuple[Path, ...] = (), load: Load =
             Picture(small(photograph, cv2.INTER_AREA), "photograph", "", f"Unlabelled picture {name}."),
             Picture(paint.over(photograph, label), "prediction", "", f"Predicted classes of {name}, over it."),
         ]
-        rows.append(Row(title, name, cells, _shares(label, names)))
+        rows.append(Row(title, str(name), cells, _shares(label, names)))
     rule = (
         f"{len(order)} of the {len(images)} pictures without masks were predicted, evenly over the list; shown are "
-        f"{len(rows)} of them, from the least sure to the surest. Sure is the mean confidence of a picture's pixels. It "
-        "is no score: nobody drew these masks."
+        f"{len(rows)} of them, from the least sure to the surest. Sure is the mean confidence of a picture's pixels. "
+        "It is no score: nobody drew these masks."
     )
     return Gallery(rule, rows, paint.legend)
 

@@ -149,7 +149,7 @@ class Monitor:
         warned, before = dict(memory["warned"]), memory["lasting"].get(group, {})
         for concern in concerns:
             if concern.size >= AGAIN * warned.get(concern.cause, 0.0):
-                warned[concern.cause] = concern.size
+                warned[concern.cause] = float(concern.size)  # plain: a checkpoint holds no numpy
                 self._say("warning", state.step, {"cause": concern.cause, "words": concern.words})
         lasting = {each.cause: before.get(each.cause, 0) + 1 for each in concerns if each.collapse}
         state.health = {**memory, "warned": warned, "lasting": {**memory["lasting"], group: lasting}}
@@ -166,9 +166,17 @@ class Monitor:
 
 
 def weighed(result: StepResult, method: Method, factor: float) -> StepResult:
-    """The step with its losses on unlabelled images times `factor`; itself where that is 1."""
+    """The step with its losses on unlabelled images times `factor`; itself where that is 1.
+
+    Raises ValueError where the method names none of its losses so: nothing would be lowered.
+    """
     if factor == 1:
         return result
+    if not any(name.startswith(method.unlabeled_losses) for name in result.losses):
+        raise ValueError(
+            f"train.guard is lower, and {type(method).__name__} has the losses {', '.join(result.losses)}, of which none "
+            f"begins with {' or '.join(method.unlabeled_losses)}: name those on unlabelled images in unlabeled_losses"
+        )
     losses = {
         name: factor * loss if name.startswith(method.unlabeled_losses) else loss
         for name, loss in result.losses.items()
