@@ -50,6 +50,8 @@ def _train(training: Training, where: str, console: Console) -> None:
     finished = (training.folder / RESULT).is_file() and (training.folder / CONFUSIONS).is_file()
     steps = training.config.train.steps
     say(console, f"\n{where}: {training.title}, {steps:,} steps" + (": finished before" if finished else ""))
+    if training.config.data.val_trains and not finished:
+        say(console, "No mask is left to score it by: what stands here as its score is of masks that it learns.")
     if not finished:
         experiment.train(training.config, resume=True, console=console, brief=True)
         gc.collect()
