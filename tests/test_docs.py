@@ -51,8 +51,9 @@ def _words(lines: Iterable[str]) -> list[list[str]]:
     return [shlex.split(match[1], comments=True) for match in found if match]
 
 
-EXAMPLES = {"RECIPE": "folder", "METHOD": "cutmix", "NAME": "cutmix", "TABLE": "table1", "SEED": "0"}
-"""What may be typed for the capitals that stand for a name."""
+OF_A_FOLDER = {"photos": "folder", "runs/photos/recipe.yaml": "folder"}
+EXAMPLES = {**OF_A_FOLDER, "RECIPE": "folder", "METHOD": "cutmix", "NAME": "cutmix", "TABLE": "table1", "SEED": "0"}
+"""What may be typed for the capitals that stand for a name, and for a folder that readers have."""
 
 
 def is_whole(tokens: list[str]) -> bool:
@@ -75,9 +76,8 @@ def check(tokens: list[str]) -> None:
     words = join_booleans([EXAMPLES.get(token, token) for token in tokens])
     command, bound, _ = build_app(words).parse_args(words, exit_on_error=False, print_error=False)
     if command.__name__ in ("train", "estimate"):
-        load_config(
-            bound.args[0], {key: value for key, value in bound.kwargs.items() if key not in ("resume", "device")}
-        )
+        others = ("resume", "device", "minutes", "baseline", "guard")
+        load_config(bound.args[0], {key: value for key, value in bound.kwargs.items() if key not in others})
 
 
 @of_pages(COMMANDS)

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from semiseg.config.fields import ConfigError, methods_with, option_types, repair
-from semiseg.config.recipe import Config, config_from_dict, config_to_dict, load_config
+from semiseg.config.recipe import Config, config_from_dict, config_to_dict, load_config, shipped_recipes
 from semiseg.data.dataset import Dataset, Pixels
 from semiseg.evaluation.model import Model, load_model
 from semiseg.training import experiment, finished
 from semiseg.training.experiment import Network
-from semiseg.training.record import CONFIG, RESULT
+from semiseg.training.record import CONFIG, PLAN, RESULT, VERDICT, run_behind
 
 if TYPE_CHECKING:
     from semiseg.analysis.suggest import Suggestions
@@ -42,8 +42,8 @@ class Run(os.PathLike[str]):
 
     @property
     def config(self) -> Config:
-        """Every option. Raises ConfigError where the folder is no run."""
-        return load_config(self.folder / CONFIG)
+        """Every option; of several trainings on a folder the chosen one's. Raises ConfigError: the folder is no run."""
+        return load_config(run_behind(self.folder) / CONFIG)
 
     @property
     def result(self) -> dict[str, Any]:
@@ -51,7 +51,7 @@ class Run(os.PathLike[str]):
 
         Raises ValueError where the run is not finished, or the file is damaged.
         """
-        path = self.folder / RESULT
+        path = run_behind(self.folder) / RESULT
         if not path.is_file():
             raise ValueError(f"{path} is not there: train to the last step, with resume=True where the run was stopped")
         try:
@@ -64,6 +64,12 @@ class Run(os.PathLike[str]):
                 f"{path} is damaged, or no result of semiseg{why}. Train again with resume=True to write it"
             )
         return found
+
+    @property
+    def verdict(self) -> dict[str, Any] | None:
+        """What verdict.json holds after a training on a folder: whether the unlabelled images helped; else None."""
+        path = self.folder / VERDICT
+        return json.loads(path.read_text("utf-8")) if path.is_file() else None
 
     @cached_property
     def model(self) -> Model:
@@ -91,6 +97,10 @@ class Run(os.PathLike[str]):
         """Write report.html into the run folder; returns its path."""
         from semiseg.report import write_report  # with what draws, which nothing else here needs
 
+        if (self.folder / PLAN).is_file():
+            from semiseg.studies.own.page import write_page
+
+            return write_page(self.folder)
         return write_report(self.folder)
 
 
@@ -127,21 +137,28 @@ def train(
     console: Console | None = None,
     dataset: Dataset | str | None = None,
     network: Network | str | None = None,
+    minutes: float | None = None,
+    baseline: bool | None = None,
+    guard: bool | None = None,
     **options: Any,
 ) -> Run:
-    """Train by a recipe, to the last step.
+    """Train on a folder of your own, or by a recipe, to the last step.
 
     Args:
-        recipe: a shipped name (`folder`), a YAML file, or a Config.
+        recipe: a folder of pictures and masks, for which a training is planned; or a shipped name (`folder`), a YAML
+            file, or a Config.
         resume: go on from the last checkpoint of the run folder, or start where there is no run; with more `steps`,
             beyond the end of a finished run.
         console: where progress goes; None: the terminal.
         dataset: one of your own, as `Dataset.from_items` makes it, instead of the recipe's; or data.dataset by name.
         network: one of your own, as `wrap` makes it, of which a copy is trained; or a function that makes one, for
             methods that train several; or network.name.
-        options: options over the recipe's, by the last part of their names: `steps` for train.steps, `root` for
-            data.root, `threshold` for method.threshold. Of two names that end alike the one with fewer parts is meant;
-            where they have as many, give the whole: `**{"optim.momentum": 0.9}`.
+        minutes: of a folder, what the whole may take. None: 30.
+        baseline: of a folder, whether to train on the masks alone too, for the verdict. None: yes.
+        guard: of a folder, whether to lower the weight of unlabelled images where pseudo-labels go wrong. None: yes.
+        options: options over the recipe's, or the plan's, by the last part of their names: `steps` for train.steps,
+            `root` for data.root, `threshold` for method.threshold. Of two names that end alike the one with fewer parts
+            is meant; where they have as many, give the whole: `**{"optim.momentum": 0.9}`.
 
     Raises ValueError for a mistake in all of this, and where the run folder holds a run and `resume` is False.
     """
@@ -149,6 +166,17 @@ def train(
         dataset, options["data.dataset"] = None, dataset
     if isinstance(network, str):
         network, options["network.name"] = None, network
+    wishes = {"minutes": minutes, "baseline": baseline, "guard": guard}
+    wishes = {key: value for key, value in wishes.items() if value is not None}
+    if not isinstance(recipe, Config) and _is_own_folder(recipe):
+        if dataset is not None or network is not None:
+            raise ValueError("a folder is planned for its own pictures: give `dataset` and `network` with a recipe")
+        from semiseg.studies.own.begin import train_folder  # with the studies, which nothing else here needs
+
+        given = whole_names(options, load_config("folder", {k: v for k, v in options.items() if k == "method"}).method)
+        return Run(train_folder(Path(recipe), given, resume=resume, console=console, **wishes))
+    if wishes:
+        raise ValueError(f"{', '.join(wishes)}: for a training on a folder; a recipe has `steps` and `method`")
     if isinstance(recipe, Config):
         document = config_to_dict(recipe)
         config = config_from_dict(document, whole_names(options, recipe.method)) if options else recipe
@@ -158,6 +186,11 @@ def train(
         config = load_config(os.fspath(recipe), whole_names(options, method))
     folder = experiment.train(config, resume, console, longer=True, dataset=dataset, network=network)
     return Run(folder, dataset, network)
+
+
+def _is_own_folder(recipe: str | os.PathLike[str]) -> bool:
+    """No shipped recipe, and no run folder."""
+    return str(recipe) not in shipped_recipes() and os.path.isdir(recipe) and not (Path(recipe) / CONFIG).is_file()
 
 
 def whole_names(options: Mapping[str, Any], method: str) -> dict[str, Any]:

@@ -3,50 +3,14 @@
 Commands that compute import torch inside, so that `--help` answers at once.
 """
 
-import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from cyclopts import Parameter
-
-from semiseg.cli.options import RUN
-from semiseg.config.checks import require
 from semiseg.config.methods import METHOD_OPTIONS
 from semiseg.config.recipe import load_config, shipped_recipes
-from semiseg.runtime.launch import is_first, resolve_devices
 from semiseg.runtime.screen import printable
-
-
-def train(recipe: str, /, *, resume: Annotated[bool, Parameter(group=RUN)] = False, **options: Any) -> None:
-    """Train by a recipe.
-
-    `semiseg recipes` lists the recipes, `semiseg methods` the methods. Below are the options that people change first,
-    with the recipe's values as defaults; `--method NAME --help` adds the method's own, `--help-all` lists every one.
-
-    Parameters
-    ----------
-    recipe
-        A shipped recipe, a YAML file, or the config.yaml of a run.
-    resume
-        Go on from the last checkpoint of the run folder; with more --train.steps, beyond the end of a finished run.
-    """
-    config = load_config(recipe, options)
-    folder = config.run_folder
-    require(folder.is_dir() or not os.path.lexists(folder), f"--run is {folder}, which is a file; expected a folder")
-    resolve_devices(config.train.devices)  # before the import: whoever only starts the others needs nothing of it
-    from semiseg.training import start
-
-    run = start.train(config, resume=resume, longer=True)
-    if is_first():
-        from semiseg import report
-
-        for words in report.doubts_of(run):
-            print("Note:", printable(words))
-        for words in report.closing(run):
-            print(printable(words))
-        print(printable(report.write_report(run)))
 
 
 def compare(
@@ -140,8 +104,13 @@ def report(run: Path, /, *others: Path, out: Path | None = None) -> None:
         The file. Default: report.html in the run folder.
     """
     from semiseg import report
+    from semiseg.training.record import PLAN
 
-    if not others and out is None:
+    if not others and out is None and (run / PLAN).is_file():
+        from semiseg.studies.own.page import write_page
+
+        print(printable(write_page(run)))
+    elif not others and out is None:
         print(printable(report.write_report(run)))
     else:
         words = report.summary([run, *others])

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from cyclopts import App, Parameter
 from cyclopts.exceptions import CycloptsError, UnknownOptionError
 
-from semiseg.cli import after, analyse, commands, selftest
+from semiseg.cli import after, analyse, commands, own, selftest
 from semiseg.cli.check import check
 from semiseg.cli.options import HELP_ALL, join_booleans, named_config, with_options
 from semiseg.cli.predict import predict
@@ -94,7 +94,7 @@ def build_app(tokens: Sequence[str] = ()) -> App:
         result_action="return_value",
         suppress_keyboard_interrupt=False,  # `main` tells how to go on
     )
-    for command in (commands.train, commands.compare, reproduce, commands.estimate, after.evaluate):
+    for command in (own.train, commands.compare, reproduce, commands.estimate, after.evaluate):
         app.command(with_options(command, tokens))
     others = (
         check,

@@ -8,6 +8,7 @@ into the help here; names, types, choices, `none` and the nearest names are cycl
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial, reduce, wraps
@@ -21,8 +22,10 @@ from cyclopts.exceptions import CoercionError
 
 from semiseg.config.fields import OLD_VALUES, attribute_docs, convert, now, option_help, option_types
 from semiseg.config.methods import METHOD_OPTIONS
-from semiseg.config.recipe import Config, load_config, option_values
+from semiseg.config.recipe import Config, load_config, option_values, shipped_recipes
 
+CONFIG = "config.yaml"
+"""The file by which a run folder is known."""
 Command = Callable[..., int | None]
 
 _CROP = ("augment.crop_height", "augment.crop_width")
@@ -86,6 +89,8 @@ def _read(kind: Any, tokens: Sequence[Any], key: str = "") -> Any:
 def named_config(tokens: Sequence[str], options: Sequence[str] = ("preset", "method")) -> Config:
     """The config of the recipe and the `options` that the tokens name, as far as one can tell before parsing."""
     recipe = next((token for token in tokens[1:2] if not token.startswith("-")), None)
+    if recipe is not None and is_own_folder(recipe):
+        recipe = "folder"  # from which the plan departs
     chosen: dict[str, object] = {}
     for token, after in zip(tokens, [*tokens[1:], ""], strict=True):
         name, equals, value = token.partition("=")
@@ -94,6 +99,11 @@ def named_config(tokens: Sequence[str], options: Sequence[str] = ("preset", "met
     if recipe is None:
         chosen.pop("preset", None)
     return load_config(recipe or "folder", chosen)
+
+
+def is_own_folder(words: str) -> bool:
+    """Whether what stands in a recipe's place is a folder of pictures: no shipped recipe, and no run."""
+    return words not in shipped_recipes() and os.path.isdir(words) and not os.path.isfile(os.path.join(words, CONFIG))
 
 
 def _of_run(tokens: Sequence[str]) -> dict[str, Any]:

@@ -111,6 +111,10 @@ def find_recipe(recipe: str | Path) -> Path:
         raise ConfigError(
             f"there is no recipe {shown(str(recipe), 1000)}, nor a file of that name; {nearest(str(recipe), shipped)}"
         )
+    if path.is_dir():
+        inside = next((path / name for name in ("config.yaml", "recipe.yaml") if (path / name).is_file()), None)
+        of_run = f"{path} is a folder, and no recipe: " + (f"give {inside}" if inside else "give a YAML file")
+        raise ConfigError(f"{of_run}. `semiseg train FOLDER` takes a folder of pictures and masks")
     return path
 
 

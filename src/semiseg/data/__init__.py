@@ -72,7 +72,7 @@ def open_dataset(options: DataOptions, need_unlabeled: bool = True, given: Datas
         dataset = without_damaged(dataset)
     splits = sorted(options.root.glob("splits/*/labeled.txt")) if options.labeled is None else []
     hint = f"; or choose a split that is there: --data.labeled {splits[0].relative_to(options.root)}" if splits else ""
-    check_lists(dataset, need_unlabeled, hint)
+    check_lists(dataset, need_unlabeled, hint, options.val_trains)
     check_masks(dataset, None if options.dataset == "folder" else _MASKS_READ_AT_OPEN)
     return prepared(dataset, options)
 
@@ -93,10 +93,11 @@ def _opened(options: DataOptions) -> Dataset:
     return DATASETS[options.dataset](options)
 
 
-def check_lists(dataset: Dataset, need_unlabeled: bool, hint: str) -> None:
+def check_lists(dataset: Dataset, need_unlabeled: bool, hint: str, val_trains: bool = False) -> None:
     """Raise ValueError for an empty list, or an image that is in two lists or twice in one.
 
-    `hint` says what else to do where no unlabelled image is left.
+    `hint` says what else to do where no unlabelled image is left. With `val_trains` an image may be labelled and
+    validate.
     """
     for name, image_set in dataset.image_sets.items():
         enough = len(image_set) > 0 or (name == "unlabeled" and not need_unlabeled)
@@ -104,7 +105,9 @@ def check_lists(dataset: Dataset, need_unlabeled: bool, hint: str) -> None:
         require(enough, f"there are no {name} images ({dataset.split[name]['name']}): {repair}")
     # Shards have each key once, and keys of other lists were left out.
     listed = {name: images.names for name, images in dataset.image_sets.items() if not isinstance(images, ShardSet)}
-    check_disjoint(listed, {name: record["name"] for name, record in dataset.split.items()})
+    origins = {name: record["name"] for name, record in dataset.split.items()}
+    for apart in ("labeled", "val") if val_trains else ("",):
+        check_disjoint({name: ids for name, ids in listed.items() if name != apart}, origins)
 
 
 def check_masks(dataset: Dataset, most: int | None) -> None:
@@ -190,7 +193,9 @@ def split_in_words(dataset: Dataset) -> list[str]:
         bands = dataset.bands
         ends = ", ".join(f"{low:g}..{high:g}" for low, high in zip(bands.low, bands.high, strict=True))
         lines.append(f"images: {bands}, whose values {ends} become 0..1")
-    if records["val"]["count"] < FEW_VALIDATE:
+    if records["val"]["sha256"] == records["labeled"]["sha256"]:
+        lines.append("the validation images are the labelled ones: their score says nothing of other images")
+    elif records["val"]["count"] < FEW_VALIDATE:
         lines.append(
             f"warning: only {records['val']['count']} image(s) validate: a score from so few says little. Add "
             "masks and name more in data.val, or raise data.val_fraction"

@@ -6,6 +6,10 @@ import contextlib
 import logging
 import unicodedata
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _OBEYED = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 """Unicode's kinds of characters that are not drawn: control, format (among them those that turn the writing's
@@ -26,6 +30,11 @@ def _spelt(char: str) -> str:
     if 0xDC80 <= ord(char) <= 0xDCFF:  # how Python keeps a byte that is no UTF-8
         return f"\\x{ord(char) - 0xDC00:02x}"
     return char.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def say(console: Console, text: str) -> None:
+    """Print a line, whole where it goes into a file."""
+    console.print(printable(text, "\n"), markup=False, highlight=False, soft_wrap=not console.is_terminal)
 
 
 class PrintableFormatter(logging.Formatter):

@@ -16,7 +16,7 @@ from semiseg.evaluation.same_classes import check_classes_file
 from semiseg.methods import METHODS
 from semiseg.runtime.launch import started_processes
 from semiseg.runtime.lock import only_here
-from semiseg.runtime.screen import printable
+from semiseg.runtime.screen import say as say
 from semiseg.studies.asked import check_jobs
 from semiseg.studies.comparison import make_comparison
 from semiseg.studies.folders import check, is_finished
@@ -151,8 +151,3 @@ def _conclude(result: Result, out: Path, console: Console) -> None:
                 say(console, line)
     say(console, opening(result))
     say(console, f"Table: {out / result.table}.html, .md and .json")
-
-
-def say(console: Console, text: str) -> None:
-    """Print a line, whole where it goes into a file."""
-    console.print(printable(text, "\n"), markup=False, highlight=False, soft_wrap=not console.is_terminal)

@@ -23,7 +23,6 @@ from semiseg.data import open_dataset, split_in_words
 from semiseg.data.class_pixels import count_class_pixels
 from semiseg.data.damage import require_whole
 from semiseg.data.dataset import Dataset, ImageSet, check_same_lists
-from semiseg.data.doctor.examine import check_before_training
 from semiseg.data.loading import PartnerLoader, Views, labeled_images, training_batches
 from semiseg.evaluation.evaluator import Evaluation, Evaluator, hidden_labels
 from semiseg.evaluation.same_classes import check_same_classes, class_record
@@ -31,12 +30,13 @@ from semiseg.methods import METHODS, Method, MethodContext
 from semiseg.networks import ViTEncoder, build, check_segmentor, with_shared_statistics
 from semiseg.parts.partners import WantsImages
 from semiseg.parts.segmentor import Segmentor
-from semiseg.runtime.distributed import gathered, pick_device, process_group, rank
+from semiseg.runtime.distributed import pick_device, process_group, rank
 from semiseg.runtime.files import write_atomically
 from semiseg.runtime.launch import resolve_devices
 from semiseg.runtime.lock import only_here
 from semiseg.runtime.progress import Progress
 from semiseg.runtime.stopping import StopRequest
+from semiseg.training.agreement import check_agreement, check_folder
 from semiseg.training.bands import as_before, with_learnt
 from semiseg.training.checkpoint import LAST, load_into
 from semiseg.training.compilation import compile_networks, uncompiled
@@ -173,15 +173,17 @@ def train(
     console: Console | None = None,
     *,
     longer: bool = False,
+    brief: bool = False,
     dataset: Dataset | None = None,
     network: Network | None = None,
     opened: Dataset | None = None,
 ) -> Path:
     """Train, or go on with, the run that `config` describes; returns its folder.
 
-    With `longer` the run may be asked for more steps than it was begun for. `dataset` and `network` are given as
-    objects, instead of the config's; the run's config then says `custom`. `opened` is the config's dataset, opened and
-    told of before, as `start.train` does. In each of several processes
+    With `longer` the run may be asked for more steps than it was begun for. With `brief` the lists and the last scores
+    are not printed: the caller tells them. `dataset` and `network` are given as objects, instead of the config's; the
+    run's config then says `custom`. `opened` is the config's dataset, opened and told of before, as `start.train` does.
+    In each of several processes
     (`train.devices`) the same call; the first one writes and prints. Raises ValueError where the run folder holds a run
     and `resume` is False, or another run and `resume` is True, or is in use, AloneError where the other processes were
     not started, and Stopped, with the run saved, at a signal.
@@ -198,20 +200,25 @@ def train(
             saved = find_checkpoint(config, resume, longer)
             if resume and longer and saved is None:  # a study resumes what there is, and has said so
                 log.warning("there is no run in %s to resume: it begins at step 0", config.run_folder)
-            return _train(config, saved, stop, console, own)
+            return _train(config, saved, stop, console, own, brief)
 
 
 def _train(
-    config: Config, saved: dict[str, Any] | None, stop: StopRequest, console: Console | None, own: dict[str, Any]
+    config: Config,
+    saved: dict[str, Any] | None,
+    stop: StopRequest,
+    console: Console | None,
+    own: dict[str, Any],
+    brief: bool,
 ) -> Path:
     first_steps = None if saved is None else saved["state"].get("first_steps")
-    if own["dataset"] is None and config.data.dataset == "folder":
-        _check_folder(config, console)
+    if own["dataset"] is None and own["opened"] is None:
+        check_folder(config, console)
     if saved is not None:
         config = as_before(config, saved_config(saved, config.run_folder / "checkpoints" / LAST))
     experiment = build_experiment(config, weights=saved is None, first_steps=first_steps, **own)
     config = experiment.config
-    _check_agreement(experiment, 0 if saved is None else saved["state"]["step"])
+    check_agreement(experiment.dataset, 0 if saved is None else saved["state"]["step"], experiment.folder)
     require_whole(experiment.dataset, console, METHODS[config.method].uses_unlabeled)
     optimizer, state = build_optimizer(experiment.method.parameter_groups(), config.optim), State()
     going_on: list[str] = []
@@ -227,7 +234,7 @@ def _train(
     del saved  # as large as the method and its optimizer together
     images = config.train.batch_labeled + config.train.batch_unlabeled * experiment.method.uses_unlabeled
     with Progress(config.method, config.train.steps, state.step, console, images) as bar:
-        said = own["opened"] is not None
+        said = brief or own["opened"] is not None
         for line in [*([] if said else split_in_words(experiment.dataset)), *going_on]:
             bar.say(line)
         trainer = build_trainer(experiment, optimizer, state, bar, stop)
@@ -235,33 +242,8 @@ def _train(
             # Whole or not at all: half a YAML file reads as a config with defaults for the other half.
             text = config_text(config).encode()
             write_atomically(experiment.folder / CONFIG, lambda file: file.write(text))
-        finish(experiment, trainer.run(), bar)
+        finish(experiment, trainer.run(), bar, brief)
     return experiment.folder
-
-
-def _check_folder(config: Config, console: Console | None) -> None:
-    """Look into a folder of one's own; the first process does, and all stop with its words."""
-    refused = None
-    if rank() == 0:
-        try:
-            check_before_training(config.data, console, METHODS[config.method].uses_unlabeled)
-        except ValueError as error:
-            refused = str(error)
-    words = gathered(refused)[0]
-    require(words is None, str(words))
-
-
-def _check_agreement(experiment: Experiment, step: int) -> None:
-    """Processes on machines that do not see the same files would train on something that nobody meant."""
-    images = {name: record["sha256"] for name, record in experiment.dataset.split.items()}
-    first, *others = gathered({"checkpoint": step, "images": images})
-    for number, other in enumerate(others, 1):
-        for what, seen in other.items():
-            if seen != first[what]:
-                raise ValueError(
-                    f"process {number} does not see the {what} that process 0 sees: put the run folder "
-                    f"({experiment.folder}) and the data where all machines see them, under one path"
-                )
 
 
 def build_trainer(

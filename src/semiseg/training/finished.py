@@ -20,6 +20,7 @@ from semiseg.runtime.provenance import provenance
 from semiseg.training.checkpoint import BEST, LAST, load_checkpoint, load_into
 from semiseg.training.experiment import Experiment, Network, build_experiment
 from semiseg.training.keeping import State
+from semiseg.training.record import run_behind
 from semiseg.training.resuming import check_best, saved_config
 
 OF_TRAINING = ("hidden", "instruments")
@@ -42,6 +43,7 @@ def load_run(
     where the folder is no run or lacks the checkpoint, or where the validation or test images, or the classes and their
     colours, are not the run's.
     """
+    run = run_behind(run)
     files = {"best": BEST, "last": LAST}
     if checkpoint not in files:
         raise ValueError(f"there is no checkpoint {checkpoint!r}; expected {' or '.join(files)}")
@@ -88,7 +90,7 @@ def evaluate(
     the data are now; a run that was given a dataset or a network needs it again. Raises ValueError where the folder is
     no run, or has no such checkpoint or images.
     """
-    run = Path(run)
+    run = run_behind(Path(run))
     experiment = load_run(run, checkpoint, evaluation, root, dataset=dataset, network=network)
     images = experiment.dataset.image_sets.get(subset)
     if images is None:

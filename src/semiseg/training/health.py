@@ -149,7 +149,7 @@ class Monitor:
         warned, before = dict(memory["warned"]), memory["lasting"].get(group, {})
         for concern in concerns:
             if concern.size >= AGAIN * warned.get(concern.cause, 0.0):
-                warned[concern.cause] = concern.size
+                warned[concern.cause] = float(concern.size)  # plain: a checkpoint holds no numpy
                 self._say("warning", state.step, {"cause": concern.cause, "words": concern.words})
         lasting = {each.cause: before.get(each.cause, 0) + 1 for each in concerns if each.collapse}
         state.health = {**memory, "warned": warned, "lasting": {**memory["lasting"], group: lasting}}

@@ -13,8 +13,36 @@ from semiseg.runtime.distributed import rank
 from semiseg.runtime.files import append_line, plain, write_atomically
 
 METRICS, CONFIG, RESULT = "metrics.jsonl", "config.yaml", "result.json"
+PLAN, VERDICT = "plan.json", "verdict.json"
+"""Of a folder of several trainings that `semiseg train FOLDER` made: what was planned, and which model was the better.
+"""
 CONFUSIONS = "confusions.npz"
 """Of the last step: `names` (N,) of the validation images, and each predictor's counts (N, C, C)."""
+
+
+def run_behind(folder: Path) -> Path:
+    """The run folder whose model `folder` holds: `folder` itself, or the chosen one of several trainings below it.
+
+    Raises ValueError where there are several and none is chosen yet, or the file that says which is damaged.
+    """
+    if not (folder / PLAN).is_file():
+        return folder
+    verdict = folder / VERDICT
+    if not verdict.is_file():
+        raise ValueError(
+            f"{folder} holds several trainings, and they are not finished: go on with the same `semiseg train` and "
+            f"--resume. A finished one of them can be given by its own folder below {folder}"
+        )
+    try:
+        chosen = json.loads(verdict.read_text("utf-8"))["model"]
+        if not isinstance(chosen, str) or not (folder / chosen).resolve().is_relative_to(folder.resolve()):
+            raise TypeError
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ValueError(
+            f"{verdict} does not say which training was chosen: remove it, and give `semiseg train` again with "
+            "--resume to write it"
+        ) from None
+    return folder / chosen
 
 
 class Record:

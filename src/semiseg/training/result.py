@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from semiseg.training.experiment import Experiment
 
 
-def finish(experiment: Experiment, state: State, bar: Progress) -> None:
-    """Score the method as the last step left it, then the best checkpoint; save that for use, write result.json."""
+def finish(experiment: Experiment, state: State, bar: Progress, brief: bool = False) -> None:
+    """Score the method as the last step left it, then the best checkpoint; save that for use, write result.json.
+
+    With `brief` the scores are not printed.
+    """
     config, dataset = experiment.config, experiment.dataset
     last = score_sets(experiment)
     scores = {"last": {"step": state.step, **_written(last)}}
@@ -57,7 +60,7 @@ def finish(experiment: Experiment, state: State, bar: Progress) -> None:
             **provenance(experiment.device),
         },
     )
-    for name in ("best", "last"):
+    for name in () if brief else ("best", "last"):
         checkpoint = f"{config.method} {name} checkpoint (step {scores[name]['step']})"
         for subset in ("val", "test"):
             found = scores[name].get(subset, {})

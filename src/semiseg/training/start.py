@@ -16,6 +16,7 @@ from semiseg.config.methods import METHOD_OPTIONS
 from semiseg.config.methods.shared import UnlabeledOptions
 from semiseg.config.recipe import Config
 from semiseg.data import open_dataset, split_in_words
+from semiseg.data.doctor.examine import check_before_training
 from semiseg.runtime.launch import is_launched
 from semiseg.runtime.screen import printable
 
@@ -30,8 +31,10 @@ def train(config: Config, resume: bool = False, console: Console | None = None, 
         # No module of this package is imported in the thread: two threads that import one module wait for each other.
         imports = Thread(target=_import_slow, daemon=True)
         imports.start()
-        opened = open_dataset(config.data, issubclass(METHOD_OPTIONS[config.method], UnlabeledOptions))
-        console = console or Console()
+        console, use_unlabeled = console or Console(), issubclass(METHOD_OPTIONS[config.method], UnlabeledOptions)
+        if config.data.dataset == "folder":
+            check_before_training(config.data, console, use_unlabeled)
+        opened = open_dataset(config.data, use_unlabeled)
         for line in split_in_words(opened):
             console.print(printable(line, "\n"), markup=False, highlight=False, soft_wrap=not console.is_terminal)
         imports.join()

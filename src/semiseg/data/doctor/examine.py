@@ -186,7 +186,7 @@ def _opened(seen: Seen) -> tuple[Dataset | None, str | None]:
             dataset = dataset_of(seen.tree, seen.options)
             if seen.options.on_error == "skip":
                 dataset = without_damaged(dataset)
-            check_lists(dataset, False, "")
+            check_lists(dataset, False, "", seen.options.val_trains)
     except ValueError as error:
         return None, str(error)
     return dataset, None

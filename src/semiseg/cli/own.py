@@ -1,0 +1,78 @@
+"""The command that trains: by a recipe, or on a folder of one's own. Its docstring is the command line's help."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from semiseg.cli.options import RUN, is_own_folder
+from semiseg.config.checks import require
+from semiseg.config.recipe import load_config
+from semiseg.runtime.launch import is_first, resolve_devices
+from semiseg.runtime.screen import printable
+
+Switch = Literal["on", "off"]
+
+
+def train(
+    recipe: str,
+    /,
+    *,
+    resume: Annotated[bool, Parameter(group=RUN)] = False,
+    minutes: Annotated[float | None, Parameter(group=RUN)] = None,
+    baseline: Annotated[Switch | None, Parameter(group=RUN)] = None,
+    guard: Annotated[Switch | None, Parameter(group=RUN)] = None,
+    **options: Any,
+) -> None:
+    """Train on a folder of your own, or by a recipe.
+
+    A folder is looked at, a training is planned from its pictures and this machine, and a verdict says whether the
+    unlabelled pictures helped. `semiseg recipes` lists the recipes, `semiseg methods` the methods. Below are the
+    options that people change first, with the recipe's values as defaults; what is given wins over the plan. `--method
+    NAME --help` adds the method's own, `--help-all` lists every one.
+
+    Parameters
+    ----------
+    recipe
+        A folder of pictures and masks; or a shipped recipe, a YAML file, or the config.yaml of a run.
+    resume
+        Go on from the last checkpoint of the run folder; with more --train.steps, beyond the end of a finished run.
+    minutes
+        Of a folder: minutes that the whole may take. Default: 30.
+    baseline
+        Of a folder: train on the masks alone too, to hold the method against. Default: on.
+    guard
+        Of a folder: lower the weight of the unlabelled pictures where their pseudo-labels go wrong. Default: on.
+    """
+    wishes = {"minutes": minutes, "baseline": baseline, "guard": guard}
+    if is_own_folder(recipe):
+        _train_folder(Path(recipe), options, resume, {key: value for key, value in wishes.items() if value is not None})
+        return
+    asked = [f"--{key}" for key, value in wishes.items() if value is not None]
+    require(not asked, f"{', '.join(asked)}: for a training on a folder; a recipe has --train.steps and --method")
+    config = load_config(recipe, options)
+    folder = config.run_folder
+    require(folder.is_dir() or not os.path.lexists(folder), f"--run is {folder}, which is a file; expected a folder")
+    resolve_devices(config.train.devices)  # before the import: whoever only starts the others needs nothing of it
+    from semiseg.training import start
+
+    run = start.train(config, resume=resume, longer=True)
+    if is_first():
+        from semiseg import report
+
+        for words in report.doubts_of(run):
+            print("Note:", printable(words))
+        for words in report.closing(run):
+            print(printable(words))
+        print(printable(report.write_report(run)))
+
+
+def _train_folder(folder: Path, options: dict[str, Any], resume: bool, wishes: dict[str, Any]) -> None:
+    load_config("folder", options)  # a mistake is told before torch is imported
+    print(f"Looking at {printable(folder)} ...", flush=True)
+    from semiseg.studies.own.begin import MINUTES, train_folder
+
+    switches = {key: value == "on" for key, value in wishes.items() if key != "minutes"}
+    minutes = wishes.get("minutes", MINUTES)
+    train_folder(folder, options, minutes=minutes, resume=resume, **switches)
