@@ -18,9 +18,9 @@ from PIL import Image
 from semiseg.config.options import AugmentOptions, DataOptions, TrainOptions
 from semiseg.costs.bench.pictures import write_pictures
 from semiseg.data import cache_choice, damage, decode_cache, open_dataset
-from semiseg.data.dataset import Prepared
 from semiseg.data.decode_cache import DecodeCache, cache_folder
 from semiseg.data.loading import training_batches
+from semiseg.data.prepared import Prepared
 
 rng = np.random.default_rng(5)
 PICTURE = rng.integers(0, 256, (40, 50, 3), np.uint8)

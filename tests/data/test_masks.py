@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from semiseg.data.dataset import Prepared, palette
+from semiseg.data.dataset import palette
 from semiseg.data.files import FileSet
 from semiseg.data.images import image_size, read_image
 from semiseg.data.masks import MaskReader, looks_binary
+from semiseg.data.prepared import Prepared
 from semiseg.types import IGNORE
 
 CLASSES = ("road", "tree", "sky")

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from semiseg.config.recipe import load_config
 from semiseg.data import open_dataset
-from semiseg.data.dataset import Prepared
 from semiseg.data.files import FileSet
+from semiseg.data.prepared import Prepared
 from semiseg.evaluation.colors import colored
 from semiseg.evaluation.model import load_model, save_model
 from semiseg.evaluation.pictures import find_images

@@ -14,8 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from semiseg.data.dataset import ImageSet, Pixels, resized
+from semiseg.config.predicting import PredictOptions
+from semiseg.data.bands import Mapped
+from semiseg.data.dataset import ImageSet, Pixels
 from semiseg.data.loading import LOAD_AHEAD, LOAD_THREADS
+from semiseg.data.prepared import resized
 from semiseg.evaluation.model import Model
 from semiseg.evaluation.windows import predict_image
 from semiseg.parts.augment import as_batch
@@ -86,32 +89,32 @@ class Measure:
             made = np.random.default_rng(0).standard_normal((channels, MOST_CHANNELS)) / sqrt(MOST_CHANNELS)
             self.projection = made.astype(np.float32)
 
-    def __call__(self, pixels: Pixels) -> Doubt:
+    def __call__(self, pixels: Pixels | Mapped) -> Doubt:
         """Of an image (H, W, 3) uint8."""
         probabilities, vector = self._look(self._small(pixels))
         return Doubt(class_doubt(probabilities), doubtful_pairs(probabilities), vector)
 
-    def doubtful(self, pixels: Pixels) -> NDArray[np.bool_]:
+    def doubtful(self, pixels: Pixels | Mapped) -> NDArray[np.bool_]:
         """Where the model doubts, at the size at which the image is measured. (h, w)"""
         probabilities, _ = self._look(self._small(pixels))
         first, second = probabilities.topk(2, dim=0).values
         return (first - second < DOUBTFUL).cpu().numpy()
 
-    def _small(self, pixels: Pixels) -> Pixels:
+    def _small(self, pixels: Pixels | Mapped) -> Pixels | Mapped:
         """At the model's scale, or smaller where that would be more than MOST_PIXELS."""
         area = pixels.shape[0] * pixels.shape[1]
         scale = min(self.model.scale, sqrt(MOST_PIXELS / area))
         return resized(pixels, scale, cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
 
     @torch.inference_mode()
-    def _look(self, pixels: Pixels) -> tuple[Tensor, NDArray[np.float32]]:
+    def _look(self, pixels: Pixels | Mapped) -> tuple[Tensor, NDArray[np.float32]]:
         """Probabilities (C, H, W) float32 and the vector, from one pass of the network over each window."""
         means: list[Tensor] = []
         hook = self.predictor.segmentor.register_forward_hook(
             lambda _module, _images, output: means.append(output.features.float().mean((0, 2, 3)))
         )
         size = (pixels.shape[0], pixels.shape[1])
-        options = self.model.windows(None, None)
+        options = self.model.windows(PredictOptions(), size)
         try:
             with precision_context(self.model.precision, self.device):
                 logits = predict_image(self.predictor, as_batch(pixels).to(self.device), size, options)
@@ -124,17 +127,17 @@ class Measure:
         return probabilities, vector if self.projection is None else vector @ self.projection
 
 
-def each_image(images: ImageSet) -> Iterator[tuple[int, Pixels | ValueError]]:
+def each_image(images: ImageSet) -> Iterator[tuple[int, Pixels | Mapped | ValueError]]:
     """Index and pixels of every image, in order, a few loaded ahead; where one cannot be read, the error instead."""
 
-    def load(index: int) -> tuple[int, Pixels | ValueError]:
+    def load(index: int) -> tuple[int, Pixels | Mapped | ValueError]:
         try:
             return index, images.image(index)
         except ValueError as error:
             return index, error
 
     with ThreadPoolExecutor(LOAD_THREADS) as pool:
-        waiting: deque[Future[tuple[int, Pixels | ValueError]]] = deque()
+        waiting: deque[Future[tuple[int, Pixels | Mapped | ValueError]]] = deque()
         for index in range(len(images)):
             waiting.append(pool.submit(load, index))
             if len(waiting) > LOAD_AHEAD:

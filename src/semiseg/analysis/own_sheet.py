@@ -14,7 +14,7 @@ import torch
 from semiseg.analysis.own_scores import MEANS, WORDS
 from semiseg.data.bands import as_photograph
 from semiseg.data.dataset import Color, ImageSet, Pixels
-from semiseg.evaluation.segment import colored
+from semiseg.evaluation.colors import colored
 from semiseg.evaluation.windows import center_crop
 from semiseg.report.page import template
 from semiseg.report.pictures import Picture
@@ -69,7 +69,7 @@ class Shown:
             ),
             ("errors", self._errors(), f"{100 * self._wrong():.1f} % wrong", f"Wrong pixels of {self.name} in orange."),
         )
-        return [Picture(pixels, title, note, alt, photograph=True) for title, pixels, note, alt in cells]
+        return [Picture(pixels, title, note, alt) for title, pixels, note, alt in cells]
 
     def _errors(self) -> Pixels:
         """The photograph in pale grey, wrong pixels in one colour and pixels without a label in another."""

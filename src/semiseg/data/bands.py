@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semiseg.data.deep import Stored, Values, read_values
-from semiseg.data.images import Pixels, described
+from semiseg.data.formats import described
+from semiseg.data.images import Pixels
 
 Mapped = NDArray[np.float32]
 """(H, W, N) in [0, 1]; NaN in every band of a pixel without data."""

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from semiseg.config.options import DataOptions
-from semiseg.data.dataset import Dataset, ImageSet, Prepared
+from semiseg.data.dataset import Dataset, ImageSet
 from semiseg.data.decode_cache import DecodeCache, cache_folder
+from semiseg.data.prepared import Prepared
 
 CHEAP = 0.004
 """Seconds a picture: where decoding takes less, none is kept."""

@@ -20,9 +20,10 @@ from rich.console import Console
 
 from semiseg.config.checks import shown
 from semiseg.data.bands import Mapped
-from semiseg.data.dataset import Dataset, ImageSet, Pixels, Prepared, split_record
+from semiseg.data.dataset import Dataset, ImageSet, Pixels, split_record
 from semiseg.data.files import FileSet
 from semiseg.data.names import Names
+from semiseg.data.prepared import Prepared
 from semiseg.data.remembered import UNKNOWN, Remembered
 from semiseg.runtime.progress import Progress
 
@@ -53,7 +54,7 @@ class Kept(ImageSet):
     def mask(self, index: int) -> Pixels:
         return self.source.mask(int(self.places[index]))
 
-    def reduced(self, index: int, scale: float) -> tuple[Pixels, tuple[int, int]]:
+    def reduced(self, index: int, scale: float) -> tuple[Pixels | Mapped, tuple[int, int]]:
         return self.source.reduced(int(self.places[index]), scale)
 
     def files_key(self, index: int, what: str) -> str | None:

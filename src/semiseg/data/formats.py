@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
+import numpy as np
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 
@@ -215,3 +216,8 @@ def _several(value: Any) -> tuple[Any, ...]:
 def _numbers(stored: Layout) -> str:
     kind = "floating-point " if stored.floating else "signed " if stored.signed else ""
     return f"{stored.bits} {kind}bits"
+
+
+def described(value: object) -> str:
+    """The kind of a value, and of an array its shape and type."""
+    return f"an array {value.shape} {value.dtype}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"

@@ -28,6 +28,7 @@ from semiseg.data.formats import (
     check_layout,
     check_pages,
     count_pages,
+    described,
     kind_of,
     lacking,
     layout,
@@ -151,11 +152,6 @@ def as_pixels(image: object, what: str = "the image") -> Pixels:
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
         return image
     raise ValueError(f"{what} is {described(image)}; expected a path, a PIL image or an array (H, W, 3) uint8 in RGB")
-
-
-def described(value: object) -> str:
-    """The kind of a value, and of an array its shape and type."""
-    return f"an array {value.shape} {value.dtype}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -301,5 +297,5 @@ def _array(picture: Image.Image) -> Pixels:
     pixels = np.empty((height, width, 3), np.uint8)
     for top in range(0, height, _STRIP):
         bottom = min(top + _STRIP, height)
-        pixels[top:bottom] = picture.crop((0, top, width, bottom))
+        pixels[top:bottom] = np.asarray(picture.crop((0, top, width, bottom)))
     return pixels

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from semiseg.config.options import EvaluationOptions
-from semiseg.data.dataset import Dataset, ImageSet, Pixels, Prepared
+from semiseg.data.dataset import Dataset, ImageSet, Pixels
 from semiseg.data.loading import whole_images
+from semiseg.data.prepared import Prepared
 from semiseg.evaluation.hidden import hidden_pool
 from semiseg.evaluation.metrics import Calibration, ConfusionMatrix
 from semiseg.evaluation.windows import center_crop, predict_image

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from semiseg.config.options import EvaluationOptions
 from semiseg.data.bands import Mapped
-from semiseg.data.dataset import Pixels, resized
+from semiseg.data.dataset import Pixels
+from semiseg.data.prepared import resized
 from semiseg.data.rasters import Raster
 from semiseg.evaluation.windows import Piece, Predict, Windows
 from semiseg.parts.augment import as_batch
@@ -84,7 +85,7 @@ def _window(pictures: Sequence[Raster], device: torch.device, rows: slice, colum
     height, width = (
         min(part.stop, side) - part.start for part, side in ((rows, pictures[0].height), (columns, pictures[0].width))
     )
-    views = [as_batch(np.asarray(picture.read(rows.start, columns.start, height, width))) for picture in pictures]
+    views = [as_batch(picture.read(rows.start, columns.start, height, width)) for picture in pictures]
     return torch.cat(views).to(device)
 
 

@@ -77,10 +77,10 @@ def build(options: NetworkOptions, num_classes: int) -> Segmentor:
     require(options.name in NETWORKS, f"this process has no semiseg.NETWORKS[{options.name!r}]: add it there first")
     segmentor = check_segmentor(NETWORKS[options.name](options, num_classes), num_classes, options.bands)
     if (normalisation := figures(options)) is not None:
-        normalisation = tuple(for_bands(each, options.bands) for each in normalisation)
-        segmentor.normalise_by(*normalisation)
+        mean, std = (for_bands(each, options.bands) for each in normalisation)
+        segmentor.normalise_by(mean, std)
         if options.mean is not None:  # weights that do not say were trained under the options beside them
-            segmentor.figures_before = normalisation
+            segmentor.figures_before = (mean, std)
     if options.checkpoint:
         require(
             not isinstance(segmentor, Wrapped), "network.checkpoint knows no blocks of a wrapped network: leave it off"

@@ -12,17 +12,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Window = tuple[slice, slice]  # rows and columns of the resized picture
+Image = NDArray[np.uint8] | NDArray[np.float32]
+Window = tuple[slice, ...]  # rows and columns of the resized picture
 
 _ONE = np.float32(2048)  # OpenCV counts a pixel's share in 2048ths
 _DEARER = 16  # times the work of a pixel here, in numpy, against OpenCV's
 
 
-def resized_part(image: NDArray[np.uint8], size: tuple[int, int], window: Window) -> NDArray[np.uint8]:
+def resized_part(image: Image, size: tuple[int, int], window: Window) -> Image:
     """`window` of the image resized to `size` (H, W) by bilinear interpolation, as `cv2.resize` has it.
 
-    image (h, w, channels) uint8. The whole is resized where this is less work, and where the arithmetic of the OpenCV
-    that is installed is not the one below.
+    image (h, w, channels); of one channel, OpenCV drops the axis. The whole is resized where this is less work, and
+    where the arithmetic of the OpenCV that is installed is not the one below.
     """
     import cv2
 
@@ -34,7 +35,7 @@ def resized_part(image: NDArray[np.uint8], size: tuple[int, int], window: Window
     if dearer or halved or image.dtype != np.uint8 or image.ndim != 3 or not _same_arithmetic():
         whole: Any = cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
         return whole[window]
-    return _part(image, size, window)
+    return _part(image.view(np.uint8), size, window)
 
 
 class _Taps(NamedTuple):

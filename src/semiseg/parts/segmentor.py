@@ -33,6 +33,7 @@ class Segmentor(nn.Module):
     bands: int = 3
     pixel_mean: Tensor  # (N,), of the images that the encoder sees, in [0, 1]
     pixel_std: Tensor  # (N,)
+    figures_before: tuple[Sequence[float], Sequence[float]]
     _scale: Tensor
     _shift: Tensor
 

@@ -20,7 +20,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -178,7 +178,7 @@ def gathered(value: Value, patience: timedelta | None = None) -> list[Value]:
     if not is_active():
         return [value]
     values: list[Value] = [value] * world_size()
-    group = None if patience is None else dist.new_group(timeout=patience, backend="gloo")
+    group: Any = None if patience is None else dist.new_group(timeout=patience, backend="gloo")
     dist.all_gather_object(values, value, group=group)
     return values
 

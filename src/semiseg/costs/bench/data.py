@@ -17,9 +17,10 @@ from torchvision.transforms.v2 import functional as tv
 from semiseg.config.options import AugmentOptions
 from semiseg.costs.bench.pictures import write_pictures
 from semiseg.costs.bench.table import Table
-from semiseg.data.dataset import ImageSet, Prepared
+from semiseg.data.dataset import ImageSet
 from semiseg.data.files import FileSet
 from semiseg.data.masks import MaskReader
+from semiseg.data.prepared import Prepared
 from semiseg.data.sets.scenes import CLASSES
 from semiseg.parts.augment import MEAN, STD, normalise, weak_view
 from semiseg.runtime.timing import Call, median_seconds
