@@ -75,10 +75,8 @@ def decoded(path: Path | str, content: bytes | None = None, scale: float = 1.0) 
     """The picture in `path`, whole and turned upright as its EXIF orientation says.
 
     With `content` that is the picture, and `path` only its name. A JPEG comes at a half, a quarter or an eighth of its
-    sides, where that is no less than `scale` times them.
-
-    Raises ValueError, naming the file and the repair, for whatever is wrong with the file, for more than one page, and
-    for bands or bits that would be left out.
+    sides, where that is no less than `scale` times them. Raises ValueError, naming the file and the repair, for
+    whatever is wrong with the file, for more than one page, and for bands or bits that would be left out.
     """
     with opened(path, content) as (picture, stored), errors_named(path):
         if scale < 1 and picture.format == "JPEG":
