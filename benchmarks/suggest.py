@@ -10,7 +10,6 @@ as many from the suggested ten. The masks of the ten are the drawn ones. What is
 
 import argparse
 import json
-import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,7 +110,6 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print the table of what is in OUT, and train nothing")
     typed = parser.parse_args()
     torch.set_num_threads(1)
-    logging.getLogger("semiseg").setLevel(logging.ERROR)
     first, _, last = typed.seeds.partition("-")
     for seed in () if typed.table else range(int(first), int(last or first) + 1):
         file = typed.out / f"{seed}.json"

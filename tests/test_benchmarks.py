@@ -30,6 +30,7 @@ RUN_HERE = {
     "fuzz",
     "many_images",
     "nuclei_looks",
+    "predict",
     "scaling",
     "suggest",
     "table",
@@ -267,6 +268,17 @@ def test_suggested_images_are_held_against_random_ones(script, tmp_path, monkeyp
     assert len(set(made["chosen"])) == 10
     call(suggest, monkeypatch, tmp_path, "--table")
     assert capsys.readouterr().out == said
+
+
+def test_prediction_is_held_against_bare_passes(script, tmp_path, monkeypatch, capsys):
+    predict = script("predict")
+    config = tiny_config(tmp_path / "run", "supervised", steps=1)
+    train_quietly(config)
+    monkeypatch.setattr(predict, "SMALL", (40, 56))
+    call(predict, monkeypatch, config.run_folder, "--side", "96", "--pictures", "3", "--device", "cpu")
+    said = capsys.readouterr().out
+    assert re.search(r"3 of 40x56: [\d.]+ Mpixel/s, [\d.]+ of bare passes", said)
+    assert re.search(r"1 of 96x96: [\d.]+ Mpixel/s, [\d.]+ of bare passes\npeak \d+ MB", said)
 
 
 @pytest.mark.parametrize("name", ["pictures", "lists", "recipes", "models"])

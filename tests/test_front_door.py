@@ -286,7 +286,7 @@ IMAGE, MASK = picture(0)
         ((IMAGE, MASK / 2), r"labeled mask 0 is an array \(32, 40\) float64; expected whole numbers"),
         ((IMAGE, MASK + 1), r"labeled mask 0 has the value 2; expected 0\.\.1 or 255 \(ignore\)"),
         ((IMAGE, MASK.astype(int) - 1), r"labeled mask 0 has the value -1"),
-        ((IMAGE[..., 0], MASK), r"labeled image 0 is an array \(32, 40\) uint8; expected a path"),
+        ((IMAGE[..., 0], MASK), r"val image 0 has 3 band\(s\) of uint8, and labeled image \S+ 1 band of uint8"),
     ],
 )
 def test_a_wrong_item_is_told_before_anything_is_computed(tmp_path, pair, message):

@@ -40,6 +40,7 @@ def calls(monkeypatch):
         "report": SimpleNamespace(
             write_report=lambda run: run / "report.html",
             doubts_of=lambda run: ["no pseudo-label ever taught"],
+            closing=lambda run: [],
             write_comparison=keep("write_comparison", Path("all.html")),
             summary=lambda runs: "b against a: +1.0 mIoU",
         ),

@@ -62,7 +62,7 @@ def test_no_file_folder_pipe_and_hole_are_told(tmp_path, monkeypatch):
         file.truncate(2 * 10**9)
     for path, words in [
         ("pipe", "is no file"),
-        (".", "is no file"),
+        (".", "is a folder"),
         ("hole", "2,000,000,000 bytes"),
         ("\0", "no recipe"),
     ]:

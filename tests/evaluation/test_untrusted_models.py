@@ -68,7 +68,13 @@ NULL = (
 ABSENT = (
     *("several", "weights_sha256", "mean", "std", "encoder_mean", "encoder_std", "first_weights", "bands"),
     *("network.layers", "network.weights", "network.mean", "network.std", "network.checkpoint", "network.bands"),
-    *("evaluation.windows_at_once", "evaluation.images", "evaluation.hidden", "evaluation.instruments"),
+    *(
+        "evaluation.windows_at_once",
+        "evaluation.blend",
+        "evaluation.images",
+        "evaluation.hidden",
+        "evaluation.instruments",
+    ),
 )
 SECTIONS = {
     "": (
@@ -79,7 +85,7 @@ SECTIONS = {
         *("name", "encoder", "output_stride", "multi_grid", "channels", "aspp_rates", "layers", "dropout", "aux"),
         *("weights", "mean", "std", "checkpoint", "bands"),
     ),
-    "evaluation.": ("protocol", "window", "stride", "windows_at_once", "images", "hidden", "instruments"),
+    "evaluation.": ("protocol", "window", "stride", "windows_at_once", "blend", "images", "hidden", "instruments"),
     "prototypes.": ("per_class", "temperature"),
 }
 FIELDS = [section + name for section, names in SECTIONS.items() for name in names]

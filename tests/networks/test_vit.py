@@ -200,7 +200,7 @@ def test_a_file_of_timms_whole_model_loads(tmp_path, name, suffix):
 def test_the_makers_own_names_load(monkeypatch, tmp_path):
     """DINOv2's files with registers have another layout than timm's."""
     registers = {"reg_tokens": 2, "no_embed_class": True, "num_classes": 0, "dynamic_img_size": True}
-    monkeypatch.setattr(vit, "_create", lambda name: timm.create_model(name, **registers))
+    monkeypatch.setattr(vit, "_create", lambda name, bands: timm.create_model(name, in_chans=bands, **registers))
     state = timm_state(**registers)
     theirs = {key: each for key, each in state.items() if key not in ("pos_embed", "cls_token", "reg_token")}
     theirs |= {"register_tokens": state["reg_token"], "mask_token": torch.zeros(1, 64)}

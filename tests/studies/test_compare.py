@@ -332,8 +332,10 @@ def test_runs_of_one_seed_are_shown_side_by_side(done):
     assert link in (done.out / "compare.html").read_text("utf-8")
     assert link not in html(done.result)
     page = (done.out / "report-4.html").read_text("utf-8")
-    for heading in ("IoU by class", "Pictures", "Curves", "Calibration", "Confusion", "Configuration and versions"):
+    for heading in ("Are the objects found?", "Did the unlabelled pictures help?"):
         assert f"<h2>{heading}</h2>" in page
+    for heading in ("IoU by class", "Curves", "Calibration", "Confusion", "Configuration and versions"):
+        assert f"<summary>{heading}" in page
     scores = {
         method: f"{results(done.study)[method, 0]['last']['val']['miou']:.1f}" for method in ("supervised", "cutmix")
     }

@@ -26,7 +26,7 @@ def main(tokens: list[str]) -> int:
     training = SimpleNamespace(train=lambda *_, **__: KINDS[kind](int(os.environ["RANK"])))
     sys.modules["semiseg.training.experiment"] = semiseg.training.experiment = training  # pyright: ignore
     sys.modules["semiseg.report"] = semiseg.report = SimpleNamespace(
-        write_report=lambda _: "the report", doubts_of=lambda _: []
+        write_report=lambda _: "the report", doubts_of=lambda _: [], closing=lambda _: []
     )  # pyright: ignore
     return cli.main(["train", "demo"])
 

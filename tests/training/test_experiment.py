@@ -167,7 +167,10 @@ def test_evaluating_with_other_options(copied):
     assert first["evaluation"]["images"] == 1
     assert first["linear"] != evaluate(copied, console=tiny_run.QUIET)["linear"]
     options = {"protocol": "slide", "window": 24, "stride": 16, "windows_at_once": 2}
-    assert evaluate(copied, evaluation=options, console=tiny_run.QUIET)["evaluation"] == options | {"images": None}
+    assert evaluate(copied, evaluation=options, console=tiny_run.QUIET)["evaluation"] == options | {
+        "blend": "mean",
+        "images": None,
+    }
     assert (copied / "evaluation-best-val-slide-24-16.json").is_file()
     assert (copied / "evaluation-best-val-whole-first1.json").is_file()
 

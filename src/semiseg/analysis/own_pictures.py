@@ -7,12 +7,12 @@ import io
 import math
 import shlex
 import time
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from rich.console import Console
 from torch import Tensor
@@ -36,13 +36,13 @@ SCORES, TABLE, SHEET, PAGE = "scores.json", "images.csv", "worst.png", "evaluati
 
 @dataclass
 class _Seen:
-    """What is kept of each image while it is scored: counts at boundaries, and the worst predictions as PNG."""
+    """What is kept of each image while it is scored: counts at boundaries, and the worst predictions, packed."""
 
     num_classes: int
     tolerance: float
     most: int
     boundaries: list[np.ndarray] = field(default_factory=list)  # (C, 4) each
-    worst: dict[int, tuple[float, np.ndarray]] = field(default_factory=dict)  # image -> mIoU, prediction as PNG
+    worst: dict[int, tuple[float, bytes, tuple[int, ...]]] = field(default_factory=dict)  # image -> mIoU, and the map
 
     def add(self, index: int, prediction: Tensor, label: Tensor) -> None:
         """One image, prediction and label (H, W) int64."""
@@ -53,13 +53,14 @@ class _Seen:
         pairs = truth[known].astype(np.int64) * self.num_classes + predicted[known]
         counts = np.bincount(pairs, minlength=self.num_classes**2).reshape(self.num_classes, self.num_classes)
         if counts.any():
-            self.worst[index] = (image_miou(counts), cv2.imencode(".png", predicted)[1])
+            self.worst[index] = (image_miou(counts), zlib.compress(predicted.tobytes(), 1), predicted.shape)
         if len(self.worst) > self.most:
             del self.worst[max(self.worst, key=lambda image: (self.worst[image][0], image))]
 
     def prediction(self, index: int) -> Pixels:
         """The predicted classes of one of the worst images, (H, W) uint8."""
-        return np.asarray(cv2.imdecode(self.worst[index][1], cv2.IMREAD_GRAYSCALE), np.uint8)
+        _, packed, shape = self.worst[index]
+        return np.frombuffer(zlib.decompress(packed), np.uint8).reshape(shape)
 
 
 def evaluate_pictures(

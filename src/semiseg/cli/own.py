@@ -27,23 +27,22 @@ def train(
 ) -> None:
     """Train on a folder of your own, or by a recipe.
 
-    A folder is looked at, a training is planned from its pictures and this machine, and a verdict says whether the
-    unlabelled pictures helped. `semiseg recipes` lists the recipes, `semiseg methods` the methods. Below are the
-    options that people change first, with the recipe's values as defaults; what is given wins over the plan. `--method
-    NAME --help` adds the method's own, `--help-all` lists every one.
+    For a folder a training is planned, and a verdict says whether the unlabelled pictures helped; options win over the
+    plan. `semiseg recipes` lists the recipes, `semiseg methods` the methods. `--method NAME --help` adds the method's
+    own options to those below, `--help-all` lists every one.
 
     Parameters
     ----------
     recipe
-        A folder of pictures and masks; or a shipped recipe, a YAML file, or the config.yaml of a run.
+        A folder of pictures, a shipped recipe, or a YAML file.
     resume
         Go on from the last checkpoint of the run folder; with more --train.steps, beyond the end of a finished run.
     minutes
         Of a folder: minutes that the whole may take. Default: 30.
     baseline
-        Of a folder: train on the masks alone too, to hold the method against. Default: on.
+        Of a folder: train on the masks alone too. Default: on.
     guard
-        Of a folder: lower the weight of the unlabelled pictures where their pseudo-labels go wrong. Default: on.
+        Of a folder: watch the pseudo-labels. Default: on.
     """
     wishes = {"minutes": minutes, "baseline": baseline, "guard": guard}
     if is_own_folder(recipe):

@@ -31,7 +31,8 @@ class Wrapped(Segmentor):
         self.module, self.bands = module, bands
         self.features, self.encoder_name = features, encoder
         self.num_classes = self.feature_channels = 0
-        self.normalise_by(*(normalisation or figures_of(bands)))
+        self.figures_before = figures_of(bands)
+        self.normalise_by(*(normalisation or self.figures_before))
         output = self._tried()
         self.num_classes, self.feature_channels = output.logits.shape[1], output.features.shape[1]
 

@@ -85,7 +85,7 @@ def unlike(seen: Seen) -> Iterator[Finding]:
     what = "grey beside colour" if harmless else "several kinds of images"
     yield Finding(
         "mixed-grey" if harmless else "mixed-bands",
-        "note" if harmless else "warning",
+        "note" if harmless else "error",
         f"there are {what}: {words}. The unusual ones: {seen.named(files)}. "
         + ("Grey is read as RGB of equal values" if harmless else "Save all of them alike, or train each kind alone"),
         files,

@@ -20,6 +20,7 @@ import platformdirs
 from numpy.typing import NDArray
 from rich.console import Console
 
+from semiseg.data.deep import look, read_values
 from semiseg.data.formats import orientation_of
 from semiseg.data.images import decoded, opened, read_image
 from semiseg.data.masks import stored_pixels
@@ -29,7 +30,7 @@ from semiseg.types import IGNORE
 
 log = logging.getLogger(__name__)
 
-_VERSION = 1  # of what is remembered
+_VERSION = 2  # of what is remembered
 _KEPT = 64  # datasets of which the looks are kept
 _AT_ONCE = 500  # files that wait for a thread
 _QUIET = 1000  # files that are looked at without a progress line
@@ -98,6 +99,7 @@ Look = TypeVar("Look", ImageLook, MaskLook)
 
 def _look_at_image(path: Path) -> ImageLook:
     known: dict[str, Any] = {}
+    content, transparent = None, False
     try:
         content = path.read_bytes() if path.is_file() else None
         with opened(path, content, strict=False) as (picture, stored):
@@ -113,7 +115,11 @@ def _look_at_image(path: Path) -> ImageLook:
             known["dtype"] = f"{kind}{max(8, stored.bits)}"
         pixels = read_image(path, content)
     except ValueError as error:
-        return ImageLook(error=str(error), **known)
+        try:
+            pixels = _deep_pixels(path, content, str(error))
+        except ValueError as worse:
+            return ImageLook(error=str(worse), **known)
+        known |= {"bands": pixels.shape[2], "alpha": False}
     except OSError as error:
         return ImageLook(error=f"{path} could not be read ({error.strerror}). Look after the disk, then try again")
     if transparent:
@@ -121,6 +127,17 @@ def _look_at_image(path: Path) -> ImageLook:
     known |= {"height": pixels.shape[0], "width": pixels.shape[1], "dtype": str(pixels.dtype)}
     code, thumbnail = _appearance(pixels)
     return ImageLook(**known, content=_digest(content or b""), hash=code, thumbnail=thumbnail)
+
+
+def _deep_pixels(path: Path, content: bytes | None, why: str) -> NDArray[Any]:
+    """The values (H, W, bands) of a picture that is no RGB of 8 bits, `why`. Raises ValueError where it is none."""
+    try:
+        plain = look(path).plain
+    except ValueError:
+        plain = True
+    if plain:
+        raise ValueError(why)
+    return read_values(path, content)[0]
 
 
 _TURNED = (b"eXIf", b"tiff:Orientation", b"Raw profile")  # marks in a PNG that may be turned
