@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,9 @@ from typing import IO, Any
 import numpy as np
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
+
+# Pillow logs an error where it does not know a layout; what it raises is told in our words.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
 """All that a decoder is ever asked to try, by Pillow's names."""
