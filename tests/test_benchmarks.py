@@ -218,6 +218,7 @@ def test_a_model_of_scaling_is_what_its_formula_says(script, monkeypatch, capsys
     assert two[-1] == f"{compute / seconds:.0%}"
 
 
+@pytest.mark.slow
 def test_processes_are_measured_against_the_model():
     code = f"import sys; sys.path.insert(0, {str(FOLDER)!r}); import scaling; print(scaling.measure(4))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
