@@ -31,7 +31,7 @@ from semiseg.parts.segmentor import Segmentor
 from semiseg.runtime.distributed import pick_device
 from semiseg.runtime.files import write_atomically
 from semiseg.runtime.progress import Progress
-from semiseg.training.record import CONFIG
+from semiseg.training.record import CONFIG, run_behind
 
 TABLE, SHEET = "suggestions.csv", "suggestions.png"
 MANY = 1000  # images from which on the time is told beforehand
@@ -133,7 +133,7 @@ def _sets(
     run: Path, images: Path | None, root: Path | None, dataset: Dataset | None, sheet: Path
 ) -> tuple[ImageSet, tuple[ImageSet, ...]]:
     """The images to choose among, at native size, and the run's images with masks."""
-    config = run / CONFIG
+    config = run_behind(run) / CONFIG
     if images is not None and dataset is None and not config.is_file():
         return _folder(images, (), sheet), ()
     options = load_config(config).data
