@@ -32,6 +32,7 @@ RUN_HERE = {
     "nuclei_looks",
     "predict",
     "scaling",
+    "sharper_teacher",
     "suggest",
     "table",
     "traces",
@@ -217,6 +218,7 @@ def test_a_model_of_scaling_is_what_its_formula_says(script, monkeypatch, capsys
     assert two[-1] == f"{compute / seconds:.0%}"
 
 
+@pytest.mark.slow
 def test_processes_are_measured_against_the_model():
     code = f"import sys; sys.path.insert(0, {str(FOLDER)!r}); import scaling; print(scaling.measure(4))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -268,6 +270,16 @@ def test_suggested_images_are_held_against_random_ones(script, tmp_path, monkeyp
     assert len(set(made["chosen"])) == 10
     call(suggest, monkeypatch, tmp_path, "--table")
     assert capsys.readouterr().out == said
+
+
+def test_a_teachers_labels_are_scored_by_view_and_prior(script, tmp_path, monkeypatch, capsys):
+    config = tiny_config(tmp_path / "run", "supervised", steps=1)
+    train_quietly(config)
+    call(script("sharper_teacher"), monkeypatch, config.run_folder, "--images", "2")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("| 2 images | mIoU |")
+    assert len(lines) == 2 + 4 + 5
+    assert all(0 <= float(line.split("|")[2]) <= 100 for line in lines[2:])
 
 
 def test_prediction_is_held_against_bare_passes(script, tmp_path, monkeypatch, capsys):

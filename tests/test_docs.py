@@ -51,7 +51,7 @@ def _words(lines: Iterable[str]) -> list[list[str]]:
     return [shlex.split(match[1], comments=True) for match in found if match]
 
 
-OF_A_FOLDER = {"photos": "folder", "runs/photos/recipe.yaml": "folder"}
+OF_A_FOLDER = {"photos": "folder", "my_data": "folder", "runs/photos/recipe.yaml": "folder"}
 EXAMPLES = {**OF_A_FOLDER, "RECIPE": "folder", "METHOD": "cutmix", "NAME": "cutmix", "TABLE": "table1", "SEED": "0"}
 """What may be typed for the capitals that stand for a name, and for a folder that readers have."""
 

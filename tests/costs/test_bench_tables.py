@@ -60,6 +60,7 @@ def test_every_method_s_step_is_measured_once_and_the_extremes_in_every_preset(s
     assert parts.rows == [{"part": "prototype"}]
 
 
+@pytest.mark.slow
 def test_each_option_is_held_against_the_step_as_shipped(small, monkeypatch):
     """The steps are run; that of each way is of a network laid out, or compiled, as the way says."""
     caches, built = [], {}

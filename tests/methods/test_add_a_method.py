@@ -73,6 +73,7 @@ def test_the_file_is_a_command_line_with_one_method_more(script, tmp_path):
     assert "method.unlabeled_weight" in refused.stdout + refused.stderr
 
 
+@pytest.mark.slow
 def test_a_comparison_has_it_beside_the_others(script, tmp_path):
     small = "--labeled 4 --data.scenes.unlabeled 4 --data.scenes.val 2 --augment.crop_height 32"
     short = "--steps 2 --train.threads 1 --train.batch_labeled 2 --train.batch_unlabeled 2 --train.evaluate_every 2"

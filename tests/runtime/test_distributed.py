@@ -16,7 +16,7 @@ from semiseg.runtime.distributed import own_slots
 THRESHOLDLESS = ("supervised", "mean_teacher", "pseudoseg", "cct", "gct", "cps", "pc2seg")
 """Methods that learn from all pixels."""
 
-counts = pytest.mark.parametrize("count", [2, 4])
+counts = pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
 scenarios = pytest.mark.parametrize("name", SCENARIOS)
 
 

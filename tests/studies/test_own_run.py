@@ -157,6 +157,11 @@ def test_the_run_is_one_for_python_and_for_evaluation(folds, data):
     assert list((folds[0] / "final").glob("evaluation-*.json"))
 
 
+def test_images_to_label_are_suggested_of_it(folds, tmp_path):
+    found = semiseg.Run(folds[0]).suggest(count=2, out=tmp_path)
+    assert len(found.chosen) == 2
+
+
 def test_every_checkpoint_can_be_read_again(folds):
     found = sorted(folds[0].rglob("checkpoints/*.pt"))
     assert len(found) >= 14
@@ -250,6 +255,13 @@ def test_a_folder_that_cannot_be_trained_on_is_refused_and_nothing_is_left(tmp_p
     assert main(["train", "discs"]) == 2
     assert "cannot be trained on yet" in capsys.readouterr().err
     assert not (tmp_path / "runs/discs").exists()
+
+
+def test_a_folder_with_the_name_of_a_recipe_is_told_from_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "camvid").mkdir()
+    assert main(["train", "camvid", "--data.root", "nowhere"]) == 2
+    assert "camvid is taken for the recipe of that name; ./camvid is the folder" in capsys.readouterr().err
 
 
 def test_words_for_a_folder_are_refused_for_a_recipe(capsys):

@@ -25,7 +25,10 @@ from semiseg.training.checkpoint import load_checkpoint
 from semiseg.training.experiment import train
 from semiseg.training.finished import evaluate
 
-RUNS = [("prototype", 0), ("prototype", 2), ("cutmix", 0), ("cutmix", 2), ("ael", 0), ("ael", 2)]
+RUNS = [
+    *(("prototype", 0), ("cutmix", 2)),
+    *(pytest.param(*run, marks=pytest.mark.slow) for run in (("prototype", 2), ("cutmix", 0), ("ael", 0), ("ael", 2))),
+]
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +77,9 @@ def test_a_run_killed_at_random_moments(process, reference, tmp_path, method, wo
     same(config.run_folder, expected)
 
 
-@pytest.mark.parametrize(("method", "half"), [("prototype", True), ("cutmix", False)])
+@pytest.mark.parametrize(
+    ("method", "half"), [("prototype", True), pytest.param("cutmix", False, marks=pytest.mark.slow)]
+)
 def test_a_run_killed_in_every_write(process, reference, tmp_path, method, half):
     """Whole files are left by every kill, and every life gets on: the n-th dies in its second write, or third, ..."""
     expected, _ = reference(method)

@@ -14,7 +14,8 @@ import torch
 from semiseg.analysis.own_scores import MEANS, WORDS
 from semiseg.data.bands import as_photograph
 from semiseg.data.dataset import Color, ImageSet, Pixels
-from semiseg.evaluation.colors import colored
+from semiseg.evaluation.colors import draw_colors
+from semiseg.evaluation.overlay import draw_overlay_
 from semiseg.evaluation.windows import center_crop
 from semiseg.report.page import template
 from semiseg.report.pictures import Picture
@@ -25,7 +26,9 @@ from semiseg.types import IGNORE
 
 WRONG: Color = (213, 94, 0)  # vermilion, which the colour-blind tell from grey
 UNKNOWN: Color = (0, 0, 0)
-TINT = 0.6  # weight of the classes' colours over the photograph
+Drawn = tuple[Color | None, ...]
+"""The colour of each class; None for a background, which is left as it is."""
+TINT = 0.35  # weight of the classes' colours over the photograph
 WIDTH = 280  # pixels of a cell of the sheet
 FEW = 10  # images below which an interval says little
 
@@ -55,15 +58,15 @@ class Shown:
             images.names[index], scores, small(photograph, cv2.INTER_AREA), small(truth, near), small(prediction, near)
         )
 
-    def pictures(self, colors: tuple[Color, ...]) -> list[Picture]:
+    def pictures(self, drawn: Drawn) -> list[Picture]:
         """The photograph, truth and prediction in the classes' colours over it, and the pixels that are wrong."""
         figures = ", ".join(f"{WORDS[name]} {figure(100 * self.scores[name])}" for name in MEANS)
         cells = (
             ("photograph", self.photograph, "", f"Photograph {self.name}."),
-            ("truth", _tinted(self.photograph, self.truth, colors), "", f"True classes of {self.name}."),
+            ("truth", _over(self.photograph, self.truth, drawn), "", f"True classes of {self.name}."),
             (
                 "prediction",
-                _tinted(self.photograph, self.prediction, colors),
+                _over(self.photograph, self.prediction, drawn),
                 figures,
                 f"Predicted classes: {figures}.",
             ),
@@ -85,33 +88,38 @@ class Shown:
         return float((self.truth != self.prediction)[known].mean()) if known.any() else 0.0
 
 
-def _tinted(photograph: Pixels, label: Pixels, colors: tuple[Color, ...]) -> Pixels:
-    """The classes' colours over the photograph in grey, whose own colours would change theirs; no label is black."""
-    grey = cv2.cvtColor(photograph, cv2.COLOR_RGB2GRAY)[..., None]
-    weight = np.where(label == IGNORE, 1.0, TINT)[..., None]
-    return ((1 - weight) * grey + weight * colored(label, colors)).round().astype(np.uint8)
+def _over(photograph: Pixels, label: Pixels, drawn: Drawn) -> Pixels:
+    """Outlines and a tint of the classes over the photograph, which stays to be seen; no label is black."""
+    made = photograph.copy()
+    draw_overlay_(made, label, drawn, tint=TINT)
+    made = np.ascontiguousarray(made[..., ::-1])  # it is left in BGR
+    made[label == IGNORE] = UNKNOWN
+    return made
 
 
-def _entries(shown: Sequence[Shown], classes: Sequence[str], colors: Sequence[Color]) -> list[tuple[str, Color]]:
-    """Name and colour of the classes in the pictures, and of what is wrong or without a label."""
+def _entries(shown: Sequence[Shown], classes: Sequence[str], drawn: Drawn) -> list[tuple[str, Color]]:
+    """Name and colour of the classes that are drawn in the pictures, and of what is wrong or without a label."""
     values = {int(value) for each in shown for label in (each.truth, each.prediction) for value in np.unique(label)}
-    named = [(name, colors[at]) for at, name in enumerate(classes) if at in values]
-    return [*named, ("wrong", WRONG)] + [("no label", UNKNOWN)] * (IGNORE in values)
+    named = [(name, drawn[at]) for at, name in enumerate(classes) if at in values]
+    return [*((name, color) for name, color in named if color), ("wrong", WRONG)] + [("no label", UNKNOWN)] * (
+        IGNORE in values
+    )
 
 
 def write_sheet(out: Path, shown: Sequence[Shown], classes: tuple[str, ...], colors: tuple[Color, ...]) -> None:
     """The pictures as one PNG, a row for each image; none where no image has a label."""
     if not shown:
         return
+    drawn = draw_colors(classes, colors)
     strips = [strip(["photograph", "truth", "prediction", "errors"], WIDTH, 17)]
     for each in shown:
-        cells = each.pictures(colors)
+        cells = each.pictures(drawn)
         strips.append(beside([fitted(cell.pixels, WIDTH, cv2.INTER_AREA) for cell in cells]))
         scores = [f"{WORDS[name]} {figure(100 * each.scores[name])}" for name in ("miou", "dice")]
         strips.append(strip([each.name, *scores, cells[-1].note], WIDTH, 14))
     width = strips[0].shape[1]
     words = "The images with the lowest mIoU, each image's taken over the classes that its mask shows."
-    save([*strips, legend(_entries(shown, classes, colors), width, 15), paragraph(words, width, 14)], out, colors=None)
+    save([*strips, legend(_entries(shown, classes, drawn), width, 15), paragraph(words, width, 14)], out, colors=None)
 
 
 def verdict(document: Mapping[str, Any]) -> str:
@@ -147,7 +155,7 @@ def write_page(
     colors: tuple[Color, ...],
 ) -> None:
     """The scores and the worst pictures on one page that needs no other file."""
-    scores = document["scores"]
+    scores, drawn = document["scores"], draw_colors(classes, colors)
     head = ["", "value", "95 % interval over images"]
     means = [[WORDS[name], figure(scores[name]["value"]), _interval(scores[name])] for name in MEANS]
     by_class = [
@@ -166,8 +174,8 @@ def write_page(
         head=head,
         means=means,
         by_class=by_class,
-        rows=[(each.name, each.pictures(colors)) for each in shown],
-        legend=[(name, f"rgb{color}") for name, color in _entries(shown, classes, colors)],
+        rows=[(each.name, each.pictures(drawn)) for each in shown],
+        legend=[(name, f"rgb{color}") for name, color in _entries(shown, classes, drawn)],
         tolerance=100 * document["tolerance"],
         failed=list(document["failed"].values()),
         without_mask=document["without_mask"],

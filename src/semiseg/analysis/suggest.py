@@ -137,7 +137,7 @@ def _sets(
     if images is not None and dataset is None and not config.is_file():
         return _folder(images, (), sheet), ()
     options = load_config(config).data
-    options = replace(options, cache=False, scale=1.0, root=options.root if root is None else root)
+    options = replace(options, cache="off", scale=1.0, root=options.root if root is None else root)
     try:
         opened = open_dataset(options, images is None, dataset)
     except ValueError as error:

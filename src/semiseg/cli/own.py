@@ -1,6 +1,7 @@
 """The command that trains: by a recipe, or on a folder of one's own. Its docstring is the command line's help."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -8,7 +9,7 @@ from cyclopts import Parameter
 
 from semiseg.cli.options import RUN, is_own_folder
 from semiseg.config.checks import require
-from semiseg.config.recipe import load_config
+from semiseg.config.recipe import load_config, shipped_recipes
 from semiseg.runtime.launch import is_first, resolve_devices
 from semiseg.runtime.screen import printable
 
@@ -48,6 +49,8 @@ def train(
     if is_own_folder(recipe):
         _train_folder(Path(recipe), options, resume, {key: value for key, value in wishes.items() if value is not None})
         return
+    if recipe in shipped_recipes() and os.path.isdir(recipe):
+        print(f"semiseg: {recipe} is taken for the recipe of that name; ./{recipe} is the folder", file=sys.stderr)
     asked = [f"--{key}" for key, value in wishes.items() if value is not None]
     require(not asked, f"{', '.join(asked)}: for a training on a folder; a recipe has --train.steps and --method")
     config = load_config(recipe, options)

@@ -14,7 +14,7 @@ from semiseg.evaluation.statistics import paired_interval
 from semiseg.report.answer import Answer
 from semiseg.report.charts import HEIGHT, WIDTH
 from semiseg.report.confusion import confusion, headline_counts
-from semiseg.report.curves import HUES, bins, charts, reliability
+from semiseg.report.curves import bins, charts, reliability
 from semiseg.report.doubts import doubts
 from semiseg.report.opening import FEW, Opening, opening
 from semiseg.report.pictures import Gallery, folds_gallery, gallery, load_last
@@ -26,6 +26,7 @@ from semiseg.training.record import CONFIG
 
 REPORT = "report.html"
 LIMIT = 10_000_000  # bytes of a page: what a mail takes
+MOST_TOLD = 4  # runs whose scores open the page
 
 SECTIONS = (
     ("curves", "Curves"),
@@ -141,7 +142,7 @@ def _values(runs: list[Run]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "runs": runs,
         "labels": [run.label for run in runs],
-        "figures": [_state(run) for run in runs] if len(runs) <= HUES else [],  # of more, the tables tell
+        "figures": [_state(run) for run in runs] if len(runs) <= MOST_TOLD else [],  # of more, the tables tell
         "finished": all(run.result is not None for run in runs),
         "facts": facts(runs),
         "rows": class_rows(runs),
