@@ -6,6 +6,7 @@ import re
 import runpy
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +169,34 @@ def test_windows_overrule_the_whole_image(trained):
     assert (whole != windows).any()
     with pytest.raises(ValueError, match="give --window too"):
         trained.model.predict(image, stride=8)
+
+
+def test_a_run_predicts_as_its_model_does(trained):
+    image, _ = picture(3)
+    for found, wanted in zip(
+        trained.predict(image, window=16, stride=8), trained.model.predict(image, window=16, stride=8), strict=True
+    ):
+        np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("text", ["{", "[]"])
+def test_a_damaged_verdict_is_told(tmp_path, text):
+    assert semiseg.Run(tmp_path).verdict is None
+    (tmp_path / "verdict.json").write_text(text)
+    with pytest.raises(ValueError, match=r"verdict\.json is damaged, or no result of semiseg"):
+        _ = semiseg.Run(tmp_path).verdict
+
+
+def test_mistakes_in_words_for_a_folder_are_told(tmp_path):
+    root = folder(tmp_path / "photos")
+    with pytest.raises(ValueError, match=r"data\.vall: there is no such option; did you mean val\?"):
+        semiseg.check(root, vall="val.txt")
+    with pytest.raises(ValueError, match="--minutes is '3'; expected a number above 0"):
+        semiseg.train(root, minutes="3", run=tmp_path / "run")
+    with pytest.raises(semiseg.ConfigError, match="nor a file or folder of that name"):
+        semiseg.train(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"minutes: for a training on a folder, and .*nowhere is none"):
+        semiseg.train(tmp_path / "nowhere", minutes=3)
 
 
 def test_an_unfinished_run_says_how_to_finish(tmp_path):
@@ -510,9 +539,33 @@ def test_an_example_runs(path, tmp_path, monkeypatch, capsys):
         assert first == again > 15
 
 
+def test_the_notebook_runs(tmp_path, monkeypatch):
+    """Its code cells, in one namespace, as they stand; their output is committed."""
+    path = ROOT / "examples/own_images.ipynb"
+    notebook = json.loads(path.read_text("utf-8"))
+    cells = notebook["cells"]
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+    assert len({cell["id"] for cell in cells}) == len(cells)
+    assert path.stat().st_size < 300_000
+    coded = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in coded] == [*range(1, len(coded) + 1)]
+    assert not [each for cell in coded for each in cell["outputs"] if each["output_type"] == "error"]
+    for link in re.findall(r"\]\((?!http)([^)\s]+)\)", "".join("".join(cell["source"]) for cell in cells)):
+        assert (path.parent / link).is_file(), link
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    names = {"__name__": "__main__"}
+    for cell in coded:
+        exec(compile("".join(cell["source"]), cell["id"], "exec"), names)
+    assert names["run"].verdict["verdict"] in ("helped", "no reliable difference", "hurt")
+    assert names["labels"].shape == (96, 128)
+    assert len(names["suggestions"].chosen) == 4
+    assert names["scores"]["scores"]["miou"]["value"] > 55  # all background: 40
+
+
 def test_every_block_of_the_page_runs(tmp_path, monkeypatch, capsys):
     """In their order, in one process, with two steps where the page has 2000."""
-    folder(tmp_path / "photos")
+    (folder(tmp_path / "photos") / "val.txt").write_text("e\n")  # two trainings where folds would be many
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text("utf-8"), re.DOTALL)
     assert len(blocks) > 8

@@ -54,31 +54,26 @@ class Run(os.PathLike[str]):
         path = run_behind(self.folder) / RESULT
         if not path.is_file():
             raise ValueError(f"{path} is not there: train to the last step, with resume=True where the run was stopped")
-        try:
-            found = json.loads(path.read_text("utf-8"))
-        except (ValueError, RecursionError) as error:
-            found = error
-        if not isinstance(found, dict):
-            why = f": {found}" if isinstance(found, Exception) else ""
-            raise ValueError(
-                f"{path} is damaged, or no result of semiseg{why}. Train again with resume=True to write it"
-            )
-        return found
+        return _read(path)
 
     @property
     def verdict(self) -> dict[str, Any] | None:
-        """What verdict.json holds after a training on a folder: whether the unlabelled images helped; else None."""
+        """Whether the unlabelled images helped, as verdict.json says after a training on a folder; else None.
+
+        `words` are the sentences; `chosen` is `method` or `baseline`; scores are in per cent, and `difference` has the
+        interval. Raises ValueError where the file is damaged.
+        """
         path = self.folder / VERDICT
-        return json.loads(path.read_text("utf-8")) if path.is_file() else None
+        return _read(path) if path.is_file() else None
 
     @cached_property
     def model(self) -> Model:
         """What the run has learnt, as `semiseg.load_model` gives it; read once."""
         return load_model(self.folder, network=self.network)
 
-    def predict(self, image: object) -> tuple[Pixels, NDArray[np.float32]]:
-        """Class indices (H, W) uint8 and confidences (H, W) float32 of an image, as `Model.predict` takes it."""
-        return self.model.predict(image)
+    def predict(self, image: object, **options: Any) -> tuple[Pixels, NDArray[np.float32]]:
+        """Class indices (H, W) uint8 and confidences (H, W) float32 of an image; all as in `Model.predict`."""
+        return self.model.predict(image, **options)
 
     def evaluate(self, subset: str = "val", **options: Any) -> dict[str, Any]:
         """Scores on the `val` or `test` images, or on pictures of your own; `options` as in `semiseg.evaluate`."""
@@ -91,7 +86,8 @@ class Run(os.PathLike[str]):
         """Which unlabelled images to label next; `options` as in `semiseg.analysis.suggest.suggest`."""
         from semiseg.analysis.suggest import suggest  # with what draws, which nothing else here needs
 
-        return suggest(self.folder, count, **{"dataset": self.dataset, "network": self.network, **options})
+        paths = {key: Path(options[key]) for key in ("images", "out", "root") if options.get(key) is not None}
+        return suggest(self.folder, count, **{"dataset": self.dataset, "network": self.network, **options, **paths})
 
     def report(self) -> Path:
         """Write report.html into the run folder; returns its path."""
@@ -176,7 +172,8 @@ def train(
         given = whole_names(options, load_config("folder", {k: v for k, v in options.items() if k == "method"}).method)
         return Run(train_folder(Path(recipe), given, resume=resume, console=console, **wishes))
     if wishes:
-        raise ValueError(f"{', '.join(wishes)}: for a training on a folder; a recipe has `steps` and `method`")
+        none = "" if isinstance(recipe, Config) or str(recipe) in shipped_recipes() else f", and {recipe} is none"
+        raise ValueError(f"{', '.join(wishes)}: for a training on a folder{none}; a recipe has `steps` and `method`")
     if isinstance(recipe, Config):
         document = config_to_dict(recipe)
         config = config_from_dict(document, whole_names(options, recipe.method)) if options else recipe
@@ -186,6 +183,18 @@ def train(
         config = load_config(os.fspath(recipe), whole_names(options, method))
     folder = experiment.train(config, resume, console, longer=True, dataset=dataset, network=network)
     return Run(folder, dataset, network)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What a run's JSON file holds. Raises ValueError where it is damaged."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        found = error
+    if not isinstance(found, dict):
+        why = f": {found}" if isinstance(found, Exception) else ""
+        raise ValueError(f"{path} is damaged, or no result of semiseg{why}. Train again with resume=True to write it")
+    return found
 
 
 def _is_own_folder(recipe: str | os.PathLike[str]) -> bool:

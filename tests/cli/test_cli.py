@@ -357,7 +357,7 @@ def test_evaluate_help_names_its_options(capsys):
     [
         ("trian folder", 'Unknown command "trian". Did you mean "train"?'),
         ("train", "RECIPE"),
-        ("train foldr", "there is no recipe 'foldr', nor a file of that name; did you mean folder?"),
+        ("train foldr", "there is no recipe 'foldr', nor a file or folder of that name; did you mean folder?"),
         ("train folder --data.labled a", "Unknown option: --data.labled. Did you mean --data.labeled?"),
         ("train folder --train.step 5", "Did you mean --train.steps?"),
         ("train folder --train.steps many", 'Invalid value for --train.steps: unable to convert "many" into int.'),

@@ -174,7 +174,7 @@ def test_a_mistake_in_an_override_is_named_with_its_repair(recipe, overrides, me
 
 def test_unknown_recipe_lists_the_shipped_ones():
     with pytest.raises(
-        ConfigError, match=r"there is no recipe 'camvd', nor a file of that name; did you mean camvid\?"
+        ConfigError, match=r"there is no recipe 'camvd', nor a file or folder of that name; did you mean camvid\?"
     ):
         load_config("camvd")
     with pytest.raises(

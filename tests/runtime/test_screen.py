@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from semiseg.runtime.progress import Progress
-from semiseg.runtime.screen import PrintableFormatter, printable
+from semiseg.runtime.screen import PrintableFormatter, printable, terminal
 
 HOSTILE = {
     "\x1b[31mred": "\\x1b[31mred",
@@ -54,3 +54,14 @@ def test_a_bar_says_names_as_they_are_written(name, terminal):
 def test_warnings_too(name):
     record = logging.LogRecord("semiseg", logging.WARNING, "", 0, "the folder %s", (name,), None)
     assert PrintableFormatter().format(record) == f"the folder {printable(name, chr(10))}"
+
+
+def test_a_notebook_gets_plain_lines(monkeypatch, capsys):
+    """Rich would show each in a frame of its own, or a live line's characters."""
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    console = terminal()
+    assert (console.is_jupyter, console.is_terminal) == (False, False)
+    with Progress("predict", 2, console=console) as bar:
+        bar.step(2, {})
+    assert capsys.readouterr().out.startswith("predict step 2/2")

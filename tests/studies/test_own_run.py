@@ -295,6 +295,21 @@ def test_a_run_in_a_folders_place_is_told_from_one(folds, tmp_path, capsys):
     assert "config.yaml" in capsys.readouterr().err
 
 
+def test_the_next_images_to_label_are_those_of_the_chosen_training(folds, data, tmp_path, capsys):
+    run, _ = folds
+    unlabelled = {path.stem for path in (data / "images").iterdir()} - {
+        path.stem for path in (data / "masks").iterdir()
+    }
+    found = semiseg.Run(run).suggest(2, out=str(tmp_path / "of_run"), console=QUIET)
+    assert found.pool == len(unlabelled) == 3
+    assert {each.name for each in found.chosen} <= unlabelled
+    assert (tmp_path / "of_run/suggestions.png").is_file()
+    again = semiseg.Run(run).suggest(2, images=str(data / "images"), out=str(tmp_path / "of_folder"), console=QUIET)
+    assert [each.name for each in again.chosen] == [each.name for each in found.chosen]  # labelled files are left out
+    assert main(["suggest", str(run), "--count", "2", "--out", str(tmp_path / "typed")]) == 0
+    assert all(each.name in capsys.readouterr().out for each in found.chosen[:1])
+
+
 def test_a_run_of_one_training_is_not_written_into(data, tmp_path):
     (tmp_path / "config.yaml").write_text("method: supervised\n")
     with pytest.raises(ValueError, match="already holds a run"):

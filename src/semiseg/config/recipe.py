@@ -109,7 +109,8 @@ def find_recipe(recipe: str | Path) -> Path:
     path = shipped.get(str(recipe), Path(recipe))
     if not os.path.exists(path):  # False too for a name that no file can have
         raise ConfigError(
-            f"there is no recipe {shown(str(recipe), 1000)}, nor a file of that name; {nearest(str(recipe), shipped)}"
+            f"there is no recipe {shown(str(recipe), 1000)}, nor a file or folder of that name; "
+            f"{nearest(str(recipe), shipped)}"
         )
     if path.is_dir():
         inside = next((path / name for name in ("config.yaml", "recipe.yaml") if (path / name).is_file()), None)

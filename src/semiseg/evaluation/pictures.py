@@ -29,7 +29,7 @@ def out_folder(run: Path, out: Path | None) -> Path:
     return out.parent if out.name == MASKS else out
 
 
-def find_pictures(what: Path | str, out: Path | None = None) -> dict[str, Path]:
+def find_pictures(what: str | os.PathLike[str], out: Path | None = None) -> dict[str, Path]:
     """NAME -> file of the pictures that `what` names: a file, a folder, a pattern such as `field/*.jpg`, or a list.
 
     A list is a text file (.txt) of paths, one a line, relative to its own folder. NAME is the path without its suffix,

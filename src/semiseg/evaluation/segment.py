@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -47,9 +48,9 @@ class Predicted:
 
 
 def predict_images(
-    run: Path,
-    what: Path | str,
-    out: Path | None = None,
+    run: str | os.PathLike[str],
+    what: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
     *,
     model: Model | None = None,
     device: str = "auto",
@@ -72,6 +73,7 @@ def predict_images(
     `run` holds no model or `what` names no picture, where two pictures have one NAME or a file would be written over a
     picture, and where no picture at all can be predicted.
     """
+    run, out = Path(run), None if out is None else Path(out)
     asked = PredictOptions(**options)
     where = pick_device(device)
     model = (load_model(run) if model is None else model).to(where)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
-from semiseg.runtime.screen import printable
+from semiseg.runtime.screen import printable, terminal
 
 QUIET_SECONDS = 10.0  # between two plain lines
 LIVE_SECONDS = 1.0  # between two looks at a step's values, on a terminal
@@ -33,7 +33,7 @@ class Progress:
     ) -> None:
         """`images` are the images of a step; None: no speed is told."""
         self.title, self.total, self.start, self.images = printable(title), total, start, images
-        self.console = console or Console()
+        self.console = console or terminal()
         self.live = self.console.is_terminal
         self.miou: float | None = None
         self.began = self.last_line = self.last_shown = time.monotonic()

@@ -32,6 +32,17 @@ def _spelt(char: str) -> str:
     return char.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
+def terminal() -> Console:
+    """Where progress goes unless something else is said: standard output.
+
+    In a notebook it gets plain lines: Rich would give every line a frame of its own there.
+    """
+    from rich.console import Console
+
+    made = Console()
+    return Console(force_jupyter=False, force_terminal=False) if made.is_jupyter else made
+
+
 def say(console: Console, text: str) -> None:
     """Print a line, whole where it goes into a file."""
     console.print(printable(text, "\n"), markup=False, highlight=False, soft_wrap=not console.is_terminal)

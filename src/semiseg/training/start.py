@@ -18,7 +18,7 @@ from semiseg.config.recipe import Config
 from semiseg.data import open_dataset, split_in_words
 from semiseg.data.doctor.examine import check_before_training
 from semiseg.runtime.launch import is_launched
-from semiseg.runtime.screen import printable
+from semiseg.runtime.screen import printable, terminal
 
 SLOW = ("torch", "torch._dynamo", "timm")
 """What takes seconds to import; `_dynamo` is imported by torch's optimizers, timm by the networks."""
@@ -31,7 +31,7 @@ def train(config: Config, resume: bool = False, console: Console | None = None, 
         # No module of this package is imported in the thread: two threads that import one module wait for each other.
         imports = Thread(target=_import_slow, daemon=True)
         imports.start()
-        console, use_unlabeled = console or Console(), issubclass(METHOD_OPTIONS[config.method], UnlabeledOptions)
+        console, use_unlabeled = console or terminal(), issubclass(METHOD_OPTIONS[config.method], UnlabeledOptions)
         if config.data.dataset == "folder":
             check_before_training(config.data, console, use_unlabeled)
         opened = open_dataset(config.data, use_unlabeled)

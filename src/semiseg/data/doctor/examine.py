@@ -11,6 +11,8 @@ from typing import Any
 
 from rich.console import Console
 
+from semiseg.config.checks import types_of
+from semiseg.config.fields import nearest
 from semiseg.config.options import DataOptions, require
 from semiseg.data import check_lists
 from semiseg.data.damage import remember_whole, without_damaged
@@ -37,13 +39,16 @@ SAID_WHEN_OPENED = {
 """Kinds of warnings that `open_dataset` gives in its own words."""
 
 
-def check(folder: str | os.PathLike[str], **options: Any) -> Examination:
+def check(folder: str | os.PathLike[str], *, console: Console | None = None, **options: Any) -> Examination:
     """Look into a folder of images and masks: what is there, how it will be split, and what is wrong with it.
 
-    `options` are those of the data, such as `val="val.txt"`. Whatever is wrong with the folder is a finding. Raises
-    ValueError for an option that is not right.
+    `console` shows progress; None: the terminal. `options` are the data's, such as `val="val.txt"`. Whatever is wrong
+    with the folder is a finding. Raises ValueError for an option that is not right.
     """
-    return examine(DataOptions(root=Path(folder), **options))
+    known = [name for name in types_of(DataOptions) if name != "root"]
+    for name in options:
+        require(name in known, f"data.{name}: there is no such option; {nearest(name, known)}")
+    return examine(DataOptions(root=Path(folder), **options), console=console)
 
 
 def examine(options: DataOptions, *, console: Console | None = None, all_images: bool = True) -> Examination:

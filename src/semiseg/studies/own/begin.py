@@ -21,7 +21,7 @@ from semiseg.data.doctor.examine import examine
 from semiseg.runtime.files import plain
 from semiseg.runtime.launch import is_launched
 from semiseg.runtime.lock import only_here
-from semiseg.runtime.screen import say, without_warnings
+from semiseg.runtime.screen import say, terminal, without_warnings
 from semiseg.runtime.stopping import StopRequest
 from semiseg.studies.own.facts import facts_of
 from semiseg.studies.own.folds import make_folds
@@ -60,8 +60,9 @@ def train_folder(
     Raises ValueError for data that cannot be trained on, options that do not fit, and a folder that is in use or holds
     another training; Stopped at a signal, with the running training saved.
     """
-    began, console, options = time.monotonic(), console or Console(), flatten(given or {})
-    require(0 < minutes < 1e6, f"--minutes is {minutes:g}; expected a number above 0")
+    began, console, options = time.monotonic(), console or terminal(), flatten(given or {})
+    whole = isinstance(minutes, int | float) and 0 < minutes < 1e6
+    require(whole, f"--minutes is {minutes!r}; expected a number above 0")
     require(
         not is_launched() and options.get("train.devices") in (None, 1, "1"),
         f"a folder is planned and trained in one process: leave --devices out, or train by {RECIPE_FILE} with it",
