@@ -216,7 +216,7 @@ def _train(
         check_folder(config, console)
     if saved is not None:
         asked, config = config, as_before(config, saved_config(saved, config.run_folder / "checkpoints" / LAST))
-        own = own | {"opened": own["opened"] if config.data == asked.data else None}  # it was opened as it was asked for
+        own = own | {"opened": own["opened"] if config.data == asked.data else None}  # opened as it was asked for
     experiment = build_experiment(config, weights=saved is None, first_steps=first_steps, **own)
     config = experiment.config
     check_agreement(experiment.dataset, 0 if saved is None else saved["state"]["step"], experiment.folder)
