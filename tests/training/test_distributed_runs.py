@@ -16,8 +16,9 @@ from support.ranks import in_ranks
 from semiseg.config.recipe import Config, load_config
 from semiseg.runtime.distributed import rank
 from semiseg.runtime.files import plain
+from semiseg.training.agreement import check_agreement
 from semiseg.training.checkpoint import load_checkpoint
-from semiseg.training.experiment import _check_agreement, train
+from semiseg.training.experiment import train
 from semiseg.training.record import read_record
 
 
@@ -113,9 +114,8 @@ def test_machines_that_see_other_files_are_told(tmp_path):
 def disagreement(what: str) -> str:
     step = rank() if what == "checkpoint" else 0
     images = {"labeled": {"sha256": f"{rank() if what == 'images' else 0}"}}
-    experiment = SimpleNamespace(dataset=SimpleNamespace(split=images), folder=Path("runs/x"))
     with pytest.raises(ValueError) as caught:  # noqa: PT011
-        _check_agreement(experiment, step)  # pyright: ignore
+        check_agreement(SimpleNamespace(split=images), step, Path("runs/x"))  # pyright: ignore
     return str(caught.value)
 
 
