@@ -71,8 +71,9 @@ def test_the_run_folder_is_as_of_one_process(reference, tmp_path):
     train(alone, console=tiny_run.QUIET)
     files = [sorted(str(path.relative_to(top)) for path in top.rglob("*")) for top in (folder, alone.run_folder)]
     assert files[0] == files[1]
-    entries = [[(entry["kind"], entry["step"]) for entry in read_record(top / "metrics.jsonl")]
-               for top in (folder, alone.run_folder)]  # fmt: skip
+    # The monitor looks at half of each process's crops, which are others than half of all; so it may warn of others.
+    entries = [[(entry["kind"], entry["step"]) for entry in read_record(top / "metrics.jsonl")
+                if entry["kind"] != "warning"] for top in (folder, alone.run_folder)]  # fmt: skip
     assert entries[0] == entries[1]
     assert load_config(folder / "config.yaml").train.devices == 2
     assert json.loads((folder / "result.json").read_text())["devices"] == 2
