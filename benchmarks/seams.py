@@ -2,9 +2,9 @@
 
     python benchmarks/seams.py RUN --images data/images --masks data/masks --list data/test.txt
 
-Eight pictures, evenly chosen from the list, are set side by side into a large one, which is predicted in overlapping windows
-joined by the plain and by the smooth mean. Eight times the large picture is moved on, round its own border, so that a
-window's border meets every place in a picture as often as a window's middle does. The error is 1 - accuracy.
+Eight pictures, evenly chosen from the list, are set side by side into a large one, which is predicted in overlapping
+windows joined by the plain and by the smooth mean. Eight times the large picture is moved on, round its own border, so
+that a window's border meets every place in a picture as often as a window's middle does. The error is 1 - accuracy.
 """
 
 from __future__ import annotations
@@ -83,7 +83,9 @@ def main() -> None:
     reader = MaskReader(model.classes)
     picture = tiled([read_image(file) for file in files])
     mask = tiled([reader.read(asked.masks / f"{file.stem}.png", file) for file in files])
-    print(f"{mask.shape[1]}x{mask.shape[0]}, windows of {asked.window}, {asked.stride} apart, torch {torch.__version__}")
+    print(
+        f"{mask.shape[1]}x{mask.shape[0]}, windows of {asked.window}, {asked.stride} apart, torch {torch.__version__}"
+    )
     for blend in ("mean", "smooth"):
         found = errors(model, picture, mask, asked.window, asked.stride, blend)
         near, elsewhere = found.mean(0)

@@ -142,6 +142,14 @@ def with_rasterio(path: Path | str, content: bytes | None = None) -> Iterator[An
             raster.close()  # as a context it could be closed by the thread alone that opened it
 
 
+def read_window(raster: Any, count: int, rows: tuple[int, int], columns: tuple[int, int]) -> Values:
+    """The first `count` bands of a raster of `with_rasterio`, (h, w, count), from a row and column to another."""
+    from rasterio import Env  # without which GDAL writes its errors to the screen
+
+    with Env():
+        return np.moveaxis(raster.read([*range(1, count + 1)], window=(rows, columns)), 0, -1)
+
+
 def _look(file: IO[bytes], path: Path | str) -> Stored | None:
     """None for a picture of 8 bits in another format than TIFF."""
     with errors_named(path):

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semiseg.data.bands import Bands, Mapped, blank_pixels
-from semiseg.data.deep import Stored, Values, check_finite, look, with_rasterio
+from semiseg.data.deep import Stored, check_finite, look, read_window, with_rasterio
 from semiseg.data.images import Pixels, errors_named, read_image
 
 log = logging.getLogger(__name__)
@@ -109,17 +109,14 @@ def _whole(image: Pixels | Mapped) -> Read:
 
 
 def _windowed(raster: Any, path: Path | str, stored: Stored, bands: Bands | None) -> Read:
-    from rasterio import Env  # without which GDAL writes its errors to the screen
-
     lock = Lock()  # GDAL's object is for one thread at a time
     count = stored.bands if bands is None else stored.count(bands.count)
     if bands is not None:
         bands.check(count, stored.dtype, f"{path}")
 
     def read(top: int, left: int, height: int, width: int) -> Pixels | Mapped:
-        with lock, errors_named(path), Env():
-            found = raster.read([*range(1, count + 1)], window=((top, top + height), (left, left + width)))
-        values: Values = np.moveaxis(found, 0, -1)
+        with lock, errors_named(path):
+            values = read_window(raster, count, (top, top + height), (left, left + width))
         check_finite(values, stored.nodata, path)
         if bands is not None:
             return bands.mapped(values, f"{path}", stored.nodata)
