@@ -32,6 +32,7 @@ RUN_HERE = {
     "nuclei_looks",
     "predict",
     "scaling",
+    "seams",
     "sharper_teacher",
     "suggest",
     "table",
@@ -334,3 +335,37 @@ def test_inputs_that_reach_new_lines_are_kept(script, tmp_path, monkeypatch, cap
     assert ended.value.code in (0, 1)
     assert re.search(r"lists: 3 s, [\d,]+ inputs, \d+ places reached", capsys.readouterr().out)
     assert list((tmp_path / "lists/corpus").iterdir())
+
+
+def test_seams_are_the_error_at_windows_borders_over_the_error_elsewhere(script, nuclei, monkeypatch, capsys):
+    seams, root = script("seams"), nuclei.parents[1]
+    monkeypatch.setattr(seams, "NEAR", 2)
+    near = seams.borders(40, 16, 12)  # windows end at 16, 28 and 40, and begin at 0, 12 and 24
+    assert np.flatnonzero(near).tolist() == [*range(10, 18), *range(22, 30)]
+    picture, truth = np.zeros((60, 80, 3), np.uint8), np.zeros((60, 80), np.uint8)
+    truth[20:40] = 255  # which counts for nothing
+
+    class Wrong:
+        """At every border of columns, and at one pixel in four elsewhere."""
+
+        def predict(self, moved, window, stride, blend):
+            label = np.zeros(moved.shape[:2], np.uint8)
+            label[::2, ::2] = 1
+            label[seams.borders(60, window, stride)] = 1
+            label[:, seams.borders(80, window, stride)] = 1
+            return label, None
+
+    found = seams.errors(Wrong(), picture, truth, 32, 24, "mean")
+    assert np.isnan(found[:, 20:40]).all()
+    assert (np.isnan(found[0]) == np.isnan(found[1])).all()
+    assert np.nanmin(found[0]) == 1
+    assert np.nanmean(found[1]) == pytest.approx(0.25, abs=0.05)
+    names = ("--images", root / "images", "--masks", root / "masks", "--list", root / "unlabeled.txt")
+    monkeypatch.setattr(seams, "ACROSS", 1)
+    call(seams, monkeypatch, nuclei, *names, "--count", "2", "--window", "24", "--stride", "16", "--device", "cpu")
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first.startswith("40x80, windows of 24, 16 apart")
+    assert [line.partition(":")[0] for line in lines] == ["mean", "smooth"]
+    for line in lines:
+        at, elsewhere, ratio = map(float, re.findall(r"\d\.\d+", line)[:3])
+        assert at / elsewhere == pytest.approx(ratio, abs=0.02)

@@ -266,21 +266,44 @@ def predict_here(run: Path, photos: Path, out: Path) -> int:
     return predict_images(run, photos, out, console=QUIET, device="cpu").count
 
 
-def test_two_processes_share_a_folder_and_write_what_one_writes(run, tmp_path):
+@pytest.fixture
+def twenty(tmp_path) -> Path:
+    """More pictures than one process takes at a time; one of them is damaged."""
     rng = np.random.default_rng(0)
-    (tmp_path / "photos").mkdir()
-    for number in range(20):  # more than one process takes at a time
-        Image.fromarray(rng.integers(0, 256, (24, 33, 3), np.uint8)).save(tmp_path / f"photos/{number:02}.png")
-    (tmp_path / "photos/07.png").write_bytes(b"no picture")
-    found = in_ranks(2, tmp_path / "group", predict_here, run, tmp_path / "photos", tmp_path / "shared")
-    assert found == [19, 19], [file.read_text() for file in tmp_path.glob("group/*.txt")]
-    predict_images(run, tmp_path / "photos", tmp_path / "alone", console=QUIET)
-    shared, alone = (
-        {name: content for name, content in contents(tmp_path / out).items() if not name.startswith(".")}
-        for out in ("shared", "alone")
+    (tmp_path / "twenty").mkdir()
+    for number in range(20):
+        Image.fromarray(rng.integers(0, 256, (24, 33, 3), np.uint8)).save(tmp_path / f"twenty/{number:02}.png")
+    (tmp_path / "twenty/07.png").write_bytes(b"no picture")
+    return tmp_path / "twenty"
+
+
+def assert_alike(shared: Path, alone: Path) -> None:
+    """But for the records, of which each of two processes has its own."""
+    found, expected = (
+        {name: content for name, content in contents(out).items() if not name.startswith(".")}
+        for out in (shared, alone)
     )
-    assert shared == alone
-    assert len(list((tmp_path / "shared").glob(".done-*"))) == 2
+    assert found == expected
+    assert len(list(shared.glob(".done-*"))) == 2
+
+
+def test_shares_of_two_processes_are_what_one_writes(run, twenty, tmp_path, monkeypatch):
+    predict_images(run, twenty, tmp_path / "alone", console=QUIET)
+    monkeypatch.setattr(segment, "world_size", lambda: 2)
+    for rank in (1, 0):  # one after the other; the first process writes the table, of all
+        monkeypatch.setattr(segment, "rank", lambda rank=rank: rank)
+        failed = {twenty / "07.png": "of the first share"}
+        monkeypatch.setattr(segment, "gathered", lambda found, patience, failed=failed: [found, (failed, 0)])
+        predict_images(run, twenty, tmp_path / "shared", console=QUIET)
+    assert_alike(tmp_path / "shared", tmp_path / "alone")
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_folder_and_write_what_one_writes(run, twenty, tmp_path):
+    found = in_ranks(2, tmp_path / "group", predict_here, run, twenty, tmp_path / "shared")
+    assert found == [19, 19], [file.read_text() for file in tmp_path.glob("group/*.txt")]
+    predict_images(run, twenty, tmp_path / "alone", console=QUIET)
+    assert_alike(tmp_path / "shared", tmp_path / "alone")
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import signal
 
 import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 from support.examined import CLASSES, drawn_folder
 from support.tiny_run import QUIET
@@ -144,12 +145,14 @@ def test_the_written_recipe_trains_again(folds, tmp_path):
     assert again.result["steps"] == 1
 
 
-def test_the_run_is_one_for_python_and_for_evaluation(folds, data):
+def test_the_run_is_one_for_python_for_evaluation_and_for_predict(folds, data, tmp_path):
     run = semiseg.Run(folds[0])
     picture = next((data / "images").iterdir())
     labels, confidence = run.predict(picture)
     assert labels.shape == confidence.shape == (48, 64)
     assert (semiseg.load_model(run).predict(picture)[0] == labels).all()
+    assert main(["predict", str(folds[0]), str(picture), "--out", str(tmp_path / "out")]) == 0
+    assert (np.asarray(Image.open(tmp_path / f"out/masks/{picture.stem}.png")) == labels).all()
     assert run.verdict is not None
     assert run.result["split"]["labeled"]["count"] == 6
     assert run.config.run_folder == folds[0] / "final"

@@ -131,11 +131,23 @@ def with_rasterio(path: Path | str, content: bytes | None = None) -> Iterator[An
         ) from None
     import warnings
 
-    with warnings.catch_warnings(), errors_named(path):
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # pyright: ignore
-        where = Path(path).absolute() if content is None else rasterio.MemoryFile(content).name
-        with rasterio.open(where, driver="GTiff") as raster:
+    with errors_named(path):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # pyright: ignore
+            where = Path(path).absolute() if content is None else rasterio.MemoryFile(content).name
+            raster = rasterio.open(where, driver="GTiff")
+        try:
             yield raster
+        finally:
+            raster.close()  # as a context it could be closed by the thread alone that opened it
+
+
+def read_window(raster: Any, count: int, rows: tuple[int, int], columns: tuple[int, int]) -> Values:
+    """The first `count` bands of a raster of `with_rasterio`, (h, w, count), from a row and column to another."""
+    from rasterio import Env  # without which GDAL writes its errors to the screen
+
+    with Env():
+        return np.moveaxis(raster.read([*range(1, count + 1)], window=(rows, columns)), 0, -1)
 
 
 def _look(file: IO[bytes], path: Path | str) -> Stored | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -12,15 +12,18 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from semiseg.data.bands import Bands, Mapped
-from semiseg.data.deep import Stored, Values, check_finite, look, with_rasterio
+from semiseg.data.bands import Bands, Mapped, blank_pixels
+from semiseg.data.deep import Stored, check_finite, look, read_window, with_rasterio
 from semiseg.data.images import Pixels, errors_named, read_image
 
 log = logging.getLogger(__name__)
 
 LARGE = 1 << 26
 """Pixels from which a TIFF is read in windows, where rasterio is there to do it: RGB of 8 bits takes 200 MB."""
+
+_STRIP = 512  # rows at a time
 
 Read = Callable[[int, int, int, int], Any]
 
@@ -50,6 +53,13 @@ class Raster:
         width = self.width - left if width is None else width
         return self._read(top, left, height, width)
 
+    def blanks(self) -> Iterator[tuple[slice, NDArray[np.bool_]]]:
+        """Rows of the picture, and (h, W) where they have no data; nothing where no pixel can be without."""
+        is_mapped = self.read(0, 0, 1, 1).dtype != np.uint8  # NaN without data, whatever the file's nodata
+        for top in range(0, self.height if is_mapped or self.nodata is not None else 0, _STRIP):
+            strip = self.read(top, 0, min(_STRIP, self.height - top))
+            yield slice(top, top + len(strip)), blank_pixels(strip, None if is_mapped else self.nodata)
+
     def close(self) -> None:
         """Let the file go."""
         self._held.close()
@@ -68,21 +78,23 @@ def open_raster(path: Path | str, bands: Bands | None = None) -> Raster:
     it the georeference is warned of. Raises ValueError for a file that cannot be read, or has other bands.
     """
     stored = look(path)
-    held, raster = ExitStack(), None
-    if find_spec("rasterio") is not None and stored.is_tiff:
-        raster = held.enter_context(with_rasterio(path))
-    elif stored.georeferenced:
-        log.warning("%s: its georeference is not kept without rasterio: pip install semiseg[geo]", path)
+    held, crs, transform, read = ExitStack(), None, None, None
     try:
-        if raster is not None and stored.height * stored.width > LARGE and _in_windows(stored, bands):
-            read = _windowed(raster, path, stored, bands)
-        else:
+        if stored.is_tiff and find_spec("rasterio") is not None:
+            raster = held.enter_context(with_rasterio(path))
+            crs = raster.crs
+            transform = None if crs is None and raster.transform.is_identity else raster.transform
+            if stored.height * stored.width > LARGE and _in_windows(stored, bands):
+                read = _windowed(raster, path, stored, bands)
+            else:
+                held.close()
+        elif stored.georeferenced:
+            log.warning("%s: its georeference is not kept without rasterio: pip install semiseg[geo]", path)
+        if read is None:
             read = _whole(read_image(path) if bands is None else bands.read(path))
     except BaseException:
         held.close()
         raise
-    crs = None if raster is None else raster.crs
-    transform = None if raster is None or (crs is None and raster.transform.is_identity) else raster.transform
     count = 3 if bands is None else bands.count
     return Raster(stored.height, stored.width, count, stored.dtype, stored.nodata, crs, transform, read, held)
 
@@ -104,8 +116,7 @@ def _windowed(raster: Any, path: Path | str, stored: Stored, bands: Bands | None
 
     def read(top: int, left: int, height: int, width: int) -> Pixels | Mapped:
         with lock, errors_named(path):
-            found = raster.read([*range(1, count + 1)], window=((top, top + height), (left, left + width)))
-        values: Values = np.moveaxis(found, 0, -1)
+            values = read_window(raster, count, (top, top + height), (left, left + width))
         check_finite(values, stored.nodata, path)
         if bands is not None:
             return bands.mapped(values, f"{path}", stored.nodata)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.data.bands import Bands
-from semiseg.data.images import image_size
+from semiseg.data.deep import look
 from semiseg.data.rasters import Raster, open_raster
 from semiseg.runtime.ahead import Budget, ahead, spare_threads
 
@@ -112,7 +112,7 @@ class Reading:
         self.budget.take(group.number, pixels * len(group.tasks))
         for _, name, path in group.tasks:
             try:
-                group.pictures.append(Picture(name, path, open_raster(path, self.bands), pixels))
+                group.pictures.append(Picture(name, path, _opened(path, self.bands), pixels))
             except (ValueError, OSError, MemoryError) as error:
                 group.failed[path] = reason(error, path)
                 self.budget.give(pixels)
@@ -122,9 +122,26 @@ class Reading:
 def _sized(task: Task) -> tuple[Task, tuple[int, int] | None]:
     """A file that is damaged is told about when it is read."""
     try:
-        return task, image_size(task[2])
+        stored = look(task[2])
+        return task, (stored.height, stored.width)
     except (ValueError, OSError):
         return task, None
+
+
+def _opened(path: Path, bands: Bands | None) -> Raster:
+    raster = open_raster(path, bands)
+    try:
+        blanks = [False]
+        for _, blank in raster.blanks():
+            blanks = [bool(blank.all())]
+            if not blanks[0]:
+                break
+        if blanks[0]:
+            raise ValueError(f"{path} has no data: every pixel has the value that stands for none. Take it out")
+    except BaseException:
+        raster.close()
+        raise
+    return raster
 
 
 def reason(error: BaseException, path: Path) -> str:

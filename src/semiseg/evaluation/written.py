@@ -11,7 +11,6 @@ import numpy as np
 from PIL import Image
 
 from semiseg.config.predicting import PredictOptions
-from semiseg.data.bands import blank_pixels
 from semiseg.data.dataset import Color, Pixels
 from semiseg.data.rasters import Raster
 from semiseg.evaluation.areas import count_objects, count_pixels
@@ -42,7 +41,8 @@ class Writer:
         label, confidence: (H, W) uint8; 0..255 stand for confidences 0..1. Both are changed where the picture has no
         data: to IGNORE, and to 0.
         """
-        _blank(picture, label, confidence)
+        for rows, blank in picture.blanks():  # where there is nothing to predict
+            label[rows][blank], confidence[rows][blank] = IGNORE, 0
         is_geo = picture.crs is not None
         ending = ".tif" if is_geo else ".png"
         if is_geo:
@@ -55,7 +55,9 @@ class Writer:
             write_geotiff(self.out / MASKS / f"{name}.tif", label, picture, self.colors)
         else:
             mask = Image.fromarray(label)
-            mask.putpalette(bytes(np.array(self.colors, np.uint8)))  # turns the grey picture into one with a palette
+            # Turns the grey picture into one with a palette. Of a shorter one PNG would cut the indices to fewer bits.
+            is_whole = len(self.colors) > label.max()
+            mask.putpalette(bytes(np.array(self.colors, np.uint8)).ljust(0 if is_whole else 3 * 256, b"\0"))
             _save(mask, self.out / MASKS / f"{name}.png", compress_level=_LEVEL)
         classes, smallest = len(self.colors), self.options.smallest
         return {
@@ -77,17 +79,6 @@ class Writer:
         ending, how = (".jpg", _QUALITY) if is_short else (".png", [cv2.IMWRITE_PNG_COMPRESSION, _LEVEL])
         _, encoded = cv2.imencode(ending, photo, how)
         write_atomically(self.out / OVERLAYS / f"{name}{ending}", lambda file: file.write(encoded.tobytes()))
-
-
-def _blank(picture: Raster, label: Pixels, confidence: Pixels) -> None:
-    """Where a picture has no data there is nothing to predict."""
-    if picture.nodata is None and picture.read(0, 0, 1, 1).dtype == np.uint8:
-        return
-    for top in range(0, picture.height, _STRIP):
-        strip = picture.read(top, 0, min(_STRIP, picture.height - top), None)
-        empty = blank_pixels(strip, picture.nodata if strip.dtype == np.uint8 else None)  # others have NaN there
-        label[top : top + _STRIP][empty] = IGNORE
-        confidence[top : top + _STRIP][empty] = 0
 
 
 def square_metres(picture: Raster) -> float | None:
