@@ -107,7 +107,9 @@ def test_the_optimizer_gets_every_parameter_that_learns_once(variant):
 
 
 @every_variant
-@pytest.mark.parametrize("interrupted", [1, WARMUP, 4])
+@pytest.mark.parametrize(
+    "interrupted", [pytest.param(1, marks=pytest.mark.slow), WARMUP, pytest.param(4, marks=pytest.mark.slow)]
+)
 def test_resuming_from_the_state_equals_not_stopping(variant, interrupted):
     method = method_of(variant)
     optimizer = optimizer_of(method)

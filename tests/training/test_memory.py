@@ -144,7 +144,9 @@ def train_in_ranks(folder: Path, room: tuple[int, int], scenario: str, **options
     return {"accumulate": run.state.accumulate, "state": run.method.state_dict(), "lines": trained_lines(folder)}
 
 
-@pytest.mark.parametrize("scenario", ["prototype", "u2pl", "ael"])
+@pytest.mark.parametrize(
+    "scenario", ["prototype", *(pytest.param(name, marks=pytest.mark.slow) for name in ("u2pl", "ael"))]
+)
 def test_ranks_take_the_parts_that_fit_on_all_of_them(tmp_path, scenario):
     """The second runs out of memory where the first would wait for it, in sums over ranks and for gradients."""
     found = in_ranks(2, tmp_path / "group", train_in_ranks, tmp_path / "short", (4, 2), scenario)

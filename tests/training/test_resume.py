@@ -68,7 +68,7 @@ def test_a_run_killed_at_random_moments(process, reference, tmp_path, method, wo
     config = tiny_run.tiny_config(tmp_path / "run", method, workers=workers)
     rng, reached = random.Random(f"{method} {workers}"), []
     for _ in range(3):
-        killed = process(tiny_run.train_and_die, config, rng.randrange(calls // 3, calls * 2 // 3))
+        killed = process(tiny_run.train_and_die, config, rng.randrange(calls // 2, calls * 9 // 10))
         assert killed in (-signal.SIGKILL, 0)
         reached.append(step_of(config))
     assert reached == sorted(reached)

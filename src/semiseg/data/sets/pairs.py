@@ -93,7 +93,7 @@ def _reader(masks: Path, classes: tuple[str, ...], colors: tuple[Color, ...]) ->
 
 def _no_pair(images: Path, masks: Path, endings: dict[str, str]) -> str:
     first = next(iter(endings))
-    alike = [name for name in file_names(masks) if folded(first) in folded(name)]
+    alike = [name for name in sorted(file_names(masks)) if folded(first) in folded(name)]
     near = f" ({alike[0]!a} is there, which is spelt otherwise)" if alike else ""
     return (
         f"no picture in {images} has a mask in {masks}: the mask of {first}{endings[first]} would be "
