@@ -128,6 +128,8 @@ def undecided(variant: str, threshold: float) -> Method:
     method = method_of(variant)
     assert hasattr(method.options, "threshold")
     method.options = replace(method.options, threshold=threshold)
+    if hasattr(method, "adaptation"):
+        method.adaptation.threshold = threshold
     if "tau" in dict(method.named_buffers()):
         method.tau.fill_(threshold)  # pyright: ignore[reportCallIssue]
     for name, weight in method.named_parameters():

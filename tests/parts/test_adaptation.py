@@ -61,6 +61,7 @@ def test_it_starts_as_if_unlabelled_images_were_as_the_labelled_ones(kind):
     torch.testing.assert_close(adaptation.logits(logits, valid).softmax(1), logits.softmax(1))
     limits = adaptation.limits(logits.argmax(1))
     assert limits == 0.8 if kind == "distribution" else torch.allclose(limits, torch.tensor(0.8))
+    assert torch.equal(adaptation.confident(logits.softmax(1)), logits.softmax(1).amax(1) >= limits)
 
 
 def test_off_nothing_is_remembered_or_changed():
@@ -115,6 +116,10 @@ def test_a_class_that_the_teacher_names_too_rarely_is_raised():
     common, rare = sure.limits(torch.tensor([0, 2])).tolist()
     assert common == pytest.approx(0.8)
     assert rare == pytest.approx(0.8 * 0.1 / 1.9)
+    probability = torch.tensor([[0.1, 0.75, 0.15], [0.1, 0.6, 0.3], [0.2, 0.15, 0.65], [0.79, 0.2, 0.01]])
+    wanted = [row.max().item() >= sure.limits(row.argmax()[None])[0].item() for row in probability]
+    assert sure.confident(probability.T[None, :, None])[0, 0].tolist() == wanted
+    assert len(set(wanted)) == 2
     assert len(sure.limits(torch.tensor([[IGNORE, 0]], dtype=torch.uint8))) == 1
 
 

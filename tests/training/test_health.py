@@ -118,11 +118,11 @@ def scored(miou, **iou):
 
 def test_a_teacher_below_its_student_is_named():
     hidden = {"hidden_labels": {"miou": {"teacher": 40.0, "student": 46.0}}}
-    assert [each.cause for each in of_teacher(hidden)] == ["teacher"]
+    assert [(each.cause, each.collapse) for each in of_teacher(hidden)] == [("teacher", False)]
     hidden["hidden_labels"]["miou"]["student"] = 44.0
     assert of_teacher(hidden) == []
     views = {"labeled_views": {"student": {"loss": 0.2}, "teacher": {"loss": 1.0}}}
-    assert [each.cause for each in of_teacher(views)] == ["teacher"]
+    assert [(each.cause, each.collapse) for each in of_teacher(views)] == [("teacher", True)]
     assert of_teacher({"labeled_views": {"student": {"loss": 0.5}, "teacher": {"loss": 1.0}}}) == []
     assert of_teacher({"labeled_views": {"student": {"loss": 0.5}}}) == []
 
@@ -130,6 +130,7 @@ def test_a_teacher_below_its_student_is_named():
 def test_a_fall_names_the_classes_that_fell():
     (found,) = of_fall(scored(40.0, road=80.0, car=0.0), {"road": 82.0, "car": 60.0}, 50.0)
     assert found.words == "the score has fallen from 50.0 to 40.0 mIoU; IoU of 'car' 60 to 0, 'road' 82 to 80"
+    assert not found.collapse, "the guard would follow validation scores"
     assert of_fall(scored(43.0), {}, 50.0) == []
     assert of_fall(scored(43.0), {}, -math.inf) == []
 
@@ -139,7 +140,7 @@ def test_the_baseline_is_held_against_at_equal_step(tmp_path):
     found = Baseline.read(run, 25, 100)
     (concern,) = found.concerns(scored(42.0, star=20.0, ring=51.0), 50, 5.0)
     assert "42.0 mIoU, 52.5 without the unlabelled ones; IoU of 'star'" in concern.words
-    assert concern.collapse
+    assert not concern.collapse, "the guard would follow validation scores"
     assert found.concerns(scored(48.0), 50, 5.0) == []
     assert found.concerns(scored(10.0), 60, 5.0) == []
     with pytest.raises(ValueError, match="evaluated at the steps 25, 50, 75, and this run at every 40"):

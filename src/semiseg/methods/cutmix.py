@@ -44,9 +44,7 @@ class CutMix(TeacherMethod):
         together = torch.cat([labeled.image, image])
         self.teacher.observe(together)
         on_labeled, on_unlabeled = split_output(self.student(together), len(labeled.image))
-        by_class = self.options.adapt == "thresholds"
-        limits = self.adaptation.limits(target.argmax(1)) if by_class else self.options.threshold
-        confident = target.amax(1) >= limits  # (B, H, W)
+        confident = self.adaptation.confident(target)  # (B, H, W)
         losses = self.supervised(on_labeled, labeled)
         consistency = self.consistency(on_unlabeled.logits, target, confident, valid)
         losses["consistency"] = self.options.unlabeled_weight * consistency

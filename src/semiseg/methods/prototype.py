@@ -60,8 +60,7 @@ class Prototype(TeacherMethod):
         image, pseudo = mix_batch(  # 3.3
             options.mix, options.mix_probability, image, pseudo, self.student.num_classes, clock.generator
         )
-        by_class = options.adapt == "thresholds"
-        kept = pseudo.kept(self.adaptation.limits(pseudo.label) if by_class else options.threshold)  # >= tau, (B, H, W)
+        kept = pseudo.kept(self.adaptation.limits(pseudo.label))  # (B, H, W), confidence >= tau
 
         together = torch.cat([labeled.image, image])
         self.teacher.observe(together)  # BatchNorm statistics, with `teacher_bn: own` only

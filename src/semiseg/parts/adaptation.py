@@ -11,7 +11,7 @@ from semiseg.runtime.distributed import sum_over_ranks_
 
 
 class ClassAdaptation(nn.Module):
-    """`method.adapt` in a step: the teacher's logits go through `logits`, its threshold through `limits`.
+    """`method.adapt` in a step: the teacher's logits go through `logits`, the threshold through `limits`.
 
     It starts as if unlabelled images were as the labelled ones: then neither changes anything. With `adapt: none`
     neither ever does, and nothing is remembered.
@@ -55,6 +55,14 @@ class ClassAdaptation(nn.Module):
             return self.threshold
         limits = class_thresholds(self.seen, self.class_pixels, self.threshold)  # (C,)
         return limits.take(label.long().clamp(max=len(limits) - 1))  # IGNORE teaches nothing, whatever its limit
+
+    @torch.no_grad()
+    def confident(self, probability: Tensor) -> Tensor:
+        """Where the greatest of the probabilities (B, C, H, W) reaches the limit of its class. (B, H, W) bool"""
+        if self.options.adapt != "thresholds":
+            return probability.amax(1) >= self.threshold
+        confidence, label = probability.max(1)
+        return confidence >= self.limits(label)
 
     @torch.no_grad()
     def follow(self) -> None:

@@ -124,9 +124,8 @@ def dice_loss(logits: Tensor, label: Tensor) -> Tensor:
     target = label[:, None] == torch.arange(logits.shape[1], device=label.device)[:, None, None]  # (B, C, H, W)
     size = target.sum((2, 3))  # (B, C)
     overlap = (probability * target).sum((2, 3))
-    loss = 1 - 2 * overlap / (probability.square().sum((2, 3)) + size).clamp(
-        min=1
-    )  # a class that is shown has size >= 1
+    both = (probability.square().sum((2, 3)) + size).clamp(min=1)  # of a class that is shown, size is 1 or more
+    loss = 1 - 2 * overlap / both
     return (loss * (size > 0)).sum() / pixel_count(size > 0)
 
 

@@ -43,7 +43,7 @@ class Baseline:
             f"{theirs['miou']:.1f} without the unlabelled ones"
         )
         lost = most_lost(headline_iou(values), headline_iou(theirs))
-        return [Concern("baseline", theirs["miou"] - values["miou"], words + lost, collapse=True)]
+        return [Concern("baseline", theirs["miou"] - values["miou"], words + lost)]
 
 
 def headline_iou(values: Mapping[str, Any]) -> dict[str, float]:

@@ -121,8 +121,8 @@ def build_method(
     """Network and method of a config, on the CPU, started from config.seed; `unlabeled` images are there to train on.
 
     With `weights` False the encoder is left random, and `class_pixels`, the labelled pixels of each class, are for a
-    checkpoint to fill too. Raises ValueError for a network that cannot be had, or crops that a
-    ViT cannot cut into patches.
+    checkpoint to fill too. Raises ValueError for a network that cannot be had, or crops that a ViT cannot cut into
+    patches.
     """
     torch.manual_seed(config.seed)
     options = config.network if weights else replace(config.network, weights="none")
@@ -183,10 +183,10 @@ def train(
     With `longer` the run may be asked for more steps than it was begun for. With `brief` the lists and the last scores
     are not printed: the caller tells them. `dataset` and `network` are given as objects, instead of the config's; the
     run's config then says `custom`. `opened` is the config's dataset, opened and told of before, as `start.train` does.
-    In each of several processes
-    (`train.devices`) the same call; the first one writes and prints. Raises ValueError where the run folder holds a run
-    and `resume` is False, or another run and `resume` is True, or is in use, AloneError where the other processes were
-    not started, and Stopped, with the run saved, at a signal.
+
+    In each of several processes (`train.devices`) the same call; the first one writes and prints. Raises ValueError
+    where the run folder holds a run and `resume` is False, or another run and `resume` is True, or is in use,
+    AloneError where the other processes were not started, and Stopped, with the run saved, at a signal.
     """
     config = replace(config, train=replace(config.train, devices=resolve_devices(config.train.devices)))
     if dataset is not None:
