@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as arrays
 
 from semiseg.evaluation.statistics import Interval, paired_interval
 from semiseg.runtime.files import plain
-from semiseg.studies.own.verdict import Scored, Verdict, as_dict, iou_by_class, judge, mean_iou, sentences
+from semiseg.studies.own.verdict import Scored, Verdict, as_dict, judge, sentences, summed
 
 C = 3
 COUNTS = arrays.arrays(np.int64, (4, C, C), elements=st.integers(0, 50))
@@ -35,9 +35,9 @@ def slow_iou(counts):
 @given(COUNTS)
 def test_scores_are_the_slow_twins_and_absent_classes_are_left_out(counts):
     expected = slow_iou(counts)
-    assert iou_by_class(counts).tolist() == pytest.approx(expected, nan_ok=True)
+    assert summed(counts).iou().tolist() == pytest.approx(expected, nan_ok=True)
     present = [value for value in expected if not math.isnan(value)]
-    assert mean_iou(counts) == pytest.approx(sum(present) / len(present) if present else math.nan, nan_ok=True)
+    assert summed(counts).miou() == pytest.approx(sum(present) / len(present) if present else math.nan, nan_ok=True)
 
 
 @settings(max_examples=10, deadline=None)
@@ -46,7 +46,7 @@ def test_the_difference_is_of_the_scores_that_are_shown(ours, theirs):
     theirs = theirs * 0 + np.diagflat([1, 1, 1]) + theirs  # every class is shown by both
     ours = ours + np.diagflat([1, 1, 1])
     found = paired_interval(ours[None], theirs[None], draws=10)
-    assert found.difference == pytest.approx(mean_iou(ours) - mean_iou(theirs))
+    assert found.difference == pytest.approx(summed(ours).miou() - summed(theirs).miou())
 
 
 def scored(right, images=12, folds=3):
@@ -57,7 +57,7 @@ def scored(right, images=12, folds=3):
         counts[number, 0, 0], counts[number, 0, 1] = 100, 0
         counts[number, 1, 1], counts[number, 1, 0] = good, 100 - good
     names = tuple(f"m{number}" for number in range(images))
-    return Scored(names, counts, tuple(100 * mean_iou(part) for part in np.array_split(counts, folds)))
+    return Scored(names, counts, tuple(100 * summed(part).miou() for part in np.array_split(counts, folds)))
 
 
 def verdict(ours, theirs, images=12):
@@ -124,8 +124,8 @@ def test_every_figure_is_in_the_file():
 
 def write_run(folder, counts, names):
     folder.mkdir(parents=True)
-    iou = dict(zip("abc", (100 * iou_by_class(counts)).tolist(), strict=True))
-    scores = {"headline": "linear", "miou": 100 * mean_iou(counts), "linear": {"miou": 1.0, "iou": plain(iou)}}
+    iou = dict(zip("abc", (100 * summed(counts).iou()).tolist(), strict=True))
+    scores = {"headline": "linear", "miou": 100 * summed(counts).miou(), "linear": {"miou": 1.0, "iou": plain(iou)}}
     result = {
         "last": {"step": 4, "val": scores},
         "split": {"val": {"name": "v", "sha256": "x", "count": len(names)}},
@@ -147,7 +147,7 @@ def test_runs_are_judged_over_all_folds_together(tmp_path):
     everything = [np.concatenate([fold[kind] for fold in folds]) for kind in (0, 1)]
     assert found.method.miou == pytest.approx(100 * np.mean(slow_iou(everything[0])))
     assert found.interval == paired_interval(everything[0][None], everything[1][None])
-    assert found.method.by_fold == pytest.approx([100 * mean_iou(fold[0]) for fold in folds])
+    assert found.method.by_fold == pytest.approx([100 * summed(fold[0]).miou() for fold in folds])
     assert found.method.names == tuple(name for fold in names for name in fold)
 
 

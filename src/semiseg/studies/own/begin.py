@@ -137,7 +137,7 @@ def _plan(
     from semiseg.studies.own.measure import machine_here, measure
 
     machine = machine_here(base.train.device, base.train.threads)
-    guarded = {"train.guard": "lower" if asked["guard"] else "off"} if hasattr(base.train, "guard") else {}
+    guarded = {"train.guard": "lower" if asked["guard"] else "off"}
     settings = settle(facts, machine, found.options, {**guarded, **words})
     say(console, "\nPlan, from these data and this machine:")
     _show(settings.reasons, console)

@@ -51,9 +51,6 @@ class Facts:
     val_named: bool = False
     """The user said which."""
     unlabeled: int = 0
-    pixels: int = 0
-    """Of all pictures together."""
-    bands: int = 3
     shares: tuple[float, ...] = ()
     """Of the labelled pixels, by class."""
     object_side: float | None = None
@@ -89,8 +86,6 @@ def facts_of(found: Examination, every_mask: bool = False) -> Facts:
         val=tuple(val),
         val_named=not str(dataset.split["val"]["name"]).startswith("automatic"),
         unlabeled=len(found.split.get("unlabeled", ())),
-        pixels=sum(image.height * image.width for image in found.images),
-        bands=max(image.bands for image in found.images),
         shares=looked.shares,
         object_side=looked.object_side,
         up_down=looked.up_down,

@@ -6,6 +6,7 @@ import gc
 import os
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -47,11 +48,9 @@ def machine_here(device: str, threads: int | None) -> Machine:
 
 
 def _free_memory() -> int:
-    try:
+    with suppress(OSError, StopIteration, ValueError):  # only Linux has that file
         lines = Path("/proc/meminfo").read_text("utf-8").splitlines()
         return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration, ValueError):
-        pass
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     except (AttributeError, OSError, ValueError):

@@ -12,7 +12,6 @@ from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from semiseg.config.fields import option_types
 from semiseg.config.layers import Flat
 from semiseg.config.options import DataOptions
 from semiseg.config.recipe import Config, load_config, option_values
@@ -26,8 +25,6 @@ OBJECT = 8  # pixels that the side of the smallest objects keeps
 SEEN = 0.25  # share of a picture's area that a crop is to show
 UNIT = 32  # pixels that crops are multiples of: the encoder's deepest stride
 ROOMY, TIGHT = 6e9, 2e9  # bytes of GPU memory, and of main memory, below which crops and batches are half as large
-CACHED = 0.25  # of the free memory may hold decoded pictures...
-MOST_CACHED = 5000  # ...so many at most: every training decodes them anew
 NO_UP = 0.15  # of `Facts.up_down`, above which pictures have an up, whatever they are called
 RARE, VERY_RARE = 0.1, 0.02  # shares of the labelled pixels
 HUE = 0.05
@@ -91,12 +88,12 @@ class _Chooser:
         self.planned: dict[str, Any] = dict(base)
         config = load_config(RECIPE, {**base, **self.given})
         self.values: dict[str, Any] = dict(option_values(config))
-        self.network, self.types = config.network, option_types(config.method)
+        self.network = config.network
         self.reasons: dict[str, str] = {}
 
     def choose(self, key: str, value: Any) -> Any:
-        """The value that holds: the one given, else `value`, where there is such an option at all."""
-        if key in self.types and key not in self.given:
+        """The value that holds: the one given, else `value`."""
+        if key not in self.given:
             self.planned[key] = self.values[key] = value
         return self.values.get(key)
 
@@ -192,7 +189,7 @@ class _Chooser:
         self._say("colours", "augment.hue", f"hue within {hue:g} of a turn", "colour may be what tells classes apart")
 
     def _rare_classes(self) -> None:
-        if "augment.focus" not in self.types or not self.facts.shares:
+        if not self.facts.shares:
             return
         ground = max(self.facts.shares)
         others = {n: s for n, s in zip(self.facts.classes, self.facts.shares, strict=True) if 0 < s < ground}
@@ -221,14 +218,6 @@ class _Chooser:
     def _loading(self) -> None:
         cores = self.machine.cores
         self.choose("train.workers", min(8, max(1, cores - 1)) if self.machine.gpu else 1 if cores <= 4 else 2)
-        if self.types["data.cache"] is not bool:  # it is measured when the data are opened
-            return
-        scale, images = self.values["data.scale"], self.facts.unlabeled + len(self.facts.masks)
-        size = 3 * self.facts.pixels * min(1.0, scale**2)
-        fits = size <= CACHED * self.machine.memory and images <= MOST_CACHED
-        cached = self.choose("data.cache", fits)
-        words = f"decoded once and kept in memory ({size / 1e6:,.0f} MB)" if cached else "decoded as needed"
-        self._say("loading", "data.cache", words, "" if fits else f"{size / 1e9:,.1f} GB are too many to keep")
 
     def _say(self, name: str, key: str, words: str, why: str) -> None:
         why = "as asked" if key in self.given else why

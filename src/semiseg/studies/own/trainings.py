@@ -12,7 +12,7 @@ from typing import Any
 from semiseg.config.checks import shown
 from semiseg.config.layers import Flat
 from semiseg.config.methods.supervised import SupervisedOptions
-from semiseg.config.recipe import Config, config_text, load_config
+from semiseg.config.recipe import Config, config_from_dict, config_text, config_to_dict
 from semiseg.runtime.files import write_atomically, write_json
 from semiseg.studies.own.folds import Fold
 from semiseg.studies.own.schedule import EVALUATIONS
@@ -82,7 +82,7 @@ def _pair(plan: Plan, folder: Path, name: str, where: str, config: Config) -> tu
         if plan.baseline
         else None
     )
-    if beside is not None and hasattr(config.train, "baseline"):  # the guard holds the method against it
+    if beside is not None:  # the monitor holds the method against it
         config = replace(config, train=replace(config.train, baseline=beside.folder))
     return Training(f"{where}{config.method}", replace(config, run=folder / f"{name}method")), beside
 
@@ -121,6 +121,7 @@ def write_plan(plan: Plan, run: Path) -> None:
     write_json(
         run / PLAN,
         {
+            "config": config_to_dict(plan.config),
             "asked": dict(plan.asked),
             "reasons": dict(plan.reasons),
             "baseline": plan.baseline,
@@ -146,12 +147,14 @@ def shown_line(line: str) -> str:
 
 
 def read_plan(run: Path) -> Plan:
-    """The plan in a folder. Raises ValueError, with the file and the repair, where it is damaged."""
-    config = load_config(run / RECIPE_FILE)
+    """The plan in a folder. Raises ValueError, with the file and the repair, where it is damaged.
+
+    recipe.yaml is not read: it may be edited, and trainings by two recipes must not be held against each other.
+    """
     try:
         document = json.loads((run / PLAN).read_text("utf-8"))
         return Plan(
-            config=config,
+            config=config_from_dict(document.pop("config"), {}),
             reasons=tuple((str(name), str(words)) for name, words in document.pop("reasons").items()),
             folds=tuple(Fold(tuple(fold["labeled"]), tuple(fold["val"])) for fold in document.pop("folds")),
             baseline=bool(document.pop("baseline")),

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from semiseg.evaluation.metrics import ConfusionMatrix
 from semiseg.evaluation.statistics import Interval, paired_interval
 from semiseg.training.reading import read_counts, read_result
 from semiseg.training.record import CONFUSIONS, RESULT
@@ -30,12 +31,12 @@ class Scored:
     @property
     def miou(self) -> float:
         """Over all images together, per cent; NaN where they show no class."""
-        return 100 * mean_iou(self.counts)
+        return 100 * summed(self.counts).miou()
 
     @property
     def iou(self) -> list[float]:
         """By class, per cent; NaN for a class that no image shows."""
-        return [100 * value for value in iou_by_class(self.counts)]
+        return (100 * summed(self.counts).iou()).tolist()
 
 
 @dataclass(frozen=True)
@@ -60,18 +61,9 @@ class Verdict:
         return [name for name, value in zip(self.classes, self.method.iou, strict=True) if math.isnan(value)]
 
 
-def iou_by_class(counts: np.ndarray) -> np.ndarray:
-    """IoU (C,) of counts (N, C, C), summed over images; NaN for a class that no label shows."""
-    total = counts.sum(0, dtype=np.float64)
-    hits, true = np.diagonal(total), total.sum(1)
-    union = true + total.sum(0) - hits
-    return np.divide(hits, union, out=np.full(len(hits), np.nan), where=true > 0)
-
-
-def mean_iou(counts: np.ndarray) -> float:
-    """The mean over the classes that labels show, as `paired_interval` takes it."""
-    found = iou_by_class(counts)
-    return float(np.nanmean(found)) if np.isfinite(found).any() else math.nan
+def summed(counts: np.ndarray) -> ConfusionMatrix:
+    """Counts (N, C, C) of all images as one matrix."""
+    return ConfusionMatrix(counts.sum(0))
 
 
 def read_scored(runs: Sequence[Path]) -> tuple[tuple[str, ...], Scored]:
@@ -84,7 +76,7 @@ def read_scored(runs: Sequence[Path]) -> tuple[tuple[str, ...], Scored]:
         found, matrices = read_counts(run / CONFUSIONS, last["headline"], len(classes))
         names += found.tolist()
         counts.append(matrices)
-        by_fold.append(100 * mean_iou(matrices))
+        by_fold.append(100 * summed(matrices).miou())
     return classes, Scored(tuple(names), np.concatenate(counts), tuple(by_fold))
 
 
