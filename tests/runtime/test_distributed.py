@@ -26,7 +26,7 @@ def alone(tmp_path_factory) -> dict:
     return ranks.train_all(tmp_path_factory.mktemp("alone"))
 
 
-@pytest.fixture(scope="module", params=[2, 4])
+@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
 def together(request, tmp_path_factory) -> list[dict]:
     """Every scenario in two, and in four processes."""
     folder = tmp_path_factory.mktemp("together")

@@ -13,6 +13,7 @@ from support.ranks import in_ranks
 from support.tiny_trainer import lines, resumed, trainer
 from support.variants import ON_A_VIT, STEPS, VARIANTS, WARMUP, method_of
 
+from semiseg.methods import METHODS
 from semiseg.methods.method import Method
 from semiseg.runtime import distributed
 from semiseg.runtime.distributed import rank
@@ -72,7 +73,9 @@ def trained_lines(folder: Path) -> list[dict]:
 ON_A_CNN = [name for name in VARIANTS if not name.endswith(ON_A_VIT)]
 
 
-@pytest.mark.parametrize("variant", ON_A_CNN)
+@pytest.mark.parametrize(
+    "variant", [name if name in METHODS else pytest.param(name, marks=pytest.mark.slow) for name in ON_A_CNN]
+)
 def test_a_run_that_was_tried_is_the_same_run(tmp_path, variant):
     run = run_of(tmp_path / "tried", method_of(variant))
     run.run()
