@@ -38,6 +38,10 @@ def tensors(state: dict) -> dict:
 
 every_method = pytest.mark.parametrize("name", METHODS)
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
+# Where a variant takes seconds: methods with their own options at once, the others apart.
+methods_first = pytest.mark.parametrize(
+    "variant", [name if name in METHODS else pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS]
+)
 
 
 def test_methods_and_their_options_have_the_same_names():
@@ -63,7 +67,7 @@ def test_losses_are_finite_scalars_and_the_loss_is_their_sum(variant):
         assert result.loss.item() > 0
 
 
-@every_variant
+@methods_first
 def test_every_step_is_taken_in_bf16_too(variant):
     """The precision of the published recipes: losses are finite and float32, and gradients reach the encoder."""
     method = method_of(variant)
@@ -106,7 +110,7 @@ def test_the_optimizer_gets_every_parameter_that_learns_once(variant):
     assert sorted(map(id, found)) == sorted(map(id, learning))
 
 
-@every_variant
+@methods_first
 @pytest.mark.parametrize(
     "interrupted", [pytest.param(1, marks=pytest.mark.slow), WARMUP, pytest.param(4, marks=pytest.mark.slow)]
 )
@@ -140,7 +144,7 @@ def test_the_state_decides_what_is_evaluated(variant):
         torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
-@every_variant
+@methods_first
 def test_the_clock_decides_all_randomness(variant):
     runs = []
     for seed in (0, 0, 1):
