@@ -90,7 +90,7 @@ class Measure:
             self.projection = made.astype(np.float32)
 
     def __call__(self, pixels: Pixels | Mapped) -> Doubt:
-        """Of an image (H, W, 3) uint8."""
+        """Of an image as the model's sets give it: (H, W, 3) uint8, or (H, W, N) float32 of a model of bands."""
         probabilities, vector = self._look(self._small(pixels))
         return Doubt(class_doubt(probabilities), doubtful_pairs(probabilities), vector)
 

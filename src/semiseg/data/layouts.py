@@ -103,7 +103,7 @@ def _standard(root: Path) -> Layout:
     masked = {id_ for id_, found in zip(endings, there, strict=True) if found}
     files = mask_files(masks) if masked or not all(map(str.isascii, endings)) else []
     orphans = set(files) - {f"{id_}.png" for id_ in masked}
-    respelt = _respelt([id_ for id_ in endings if not id_.isascii() and id_ not in masked], orphans)
+    respelt = respelt_masks([id_ for id_ in endings if not id_.isascii() and id_ not in masked], orphans)
     orphans -= {f"{name}.png" for name in respelt.values()}
     return Layout(
         root,
@@ -123,7 +123,7 @@ def mask_files(folder: Path) -> list[str]:
     return []
 
 
-def _respelt(ids: list[str], orphans: Collection[str]) -> dict[str, str]:
+def respelt_masks(ids: list[str], orphans: Collection[str]) -> dict[str, str]:
     """Id -> the mask among `orphans` whose name differs in Unicode normalisation alone, where there is just one."""
     masks = by_normal_form(file.removesuffix(".png") for file in orphans if file.endswith(".png"))
     images = by_normal_form(ids)

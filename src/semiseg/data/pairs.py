@@ -93,12 +93,7 @@ def _named_as_mask(stem: str) -> str | None:
 
 def _across(images: str, pictures: Sequence[str], masks: str, files: Sequence[str]) -> Pairs:
     """Images in one folder, masks in another: MASKS/NAME.png, or MASKS/NAME_mask.png."""
-    stems: dict[str, str] = {}
-    for path in files:
-        stem, ending = _split(path)
-        if ending.lower() in _LOSSLESS:
-            stems.setdefault(stem, path)
-    long = {name: path for stem, path in stems.items() if (name := _named_as_mask(stem)) is not None}
+    stems, long = _by_name(files)
     inside = f"{images}/" if images else ""
     paths = _paths_without_doubles(pictures, inside, {*stems, *long})
     exact = {id_: f"{masks}/{stems[id_]}" for id_ in paths if id_ in stems}
@@ -110,6 +105,23 @@ def _across(images: str, pictures: Sequence[str], masks: str, files: Sequence[st
     words = f"{first} and {masks}/" if exact or example is None else f"{first} and {masks}/NAME{ending}"
     orphans = tuple(path for path in (f"{masks}/{file}" for file in stems.values()) if path not in taken)
     return Pairs(words, paths, found, (f"{masks}/", ending), orphans)
+
+
+def masks_for(ids: Collection[str], files: Iterable[str]) -> dict[str, str]:
+    """Id -> its mask among `files`, the paths inside a folder of masks: NAME.png, else NAME_mask.png."""
+    stems, long = _by_name(files)
+    named = long | stems
+    return {id_: named[id_] for id_ in ids if id_ in named}
+
+
+def _by_name(files: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """NAME -> path of every NAME.png, or of another lossless format; and NAME -> path of every NAME_mask.png."""
+    stems: dict[str, str] = {}
+    for path in files:
+        stem, ending = _split(path)
+        if ending.lower() in _LOSSLESS:
+            stems.setdefault(stem, path)
+    return stems, {name: path for stem, path in stems.items() if (name := _named_as_mask(stem)) is not None}
 
 
 def _paths_without_doubles(pictures: Sequence[str], inside: str, masked: set[str]) -> dict[str, str]:
