@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from semiseg.data.listing import are_there, files_below, picture_endings, require_folder
+from semiseg.data.listing import are_there, files_below, is_picture, picture_endings, require_folder
 from semiseg.data.pairs import Pairs, candidates, folders_of, pictures_in
 from semiseg.data.spelling import by_normal_form
 
@@ -83,9 +83,7 @@ def find_layout(root: Path, by_folder: bool = True) -> Layout:
             )
         found = others[0] if others else found
     if found is None:
-        require_folder(
-            root / "images", f". data.root must hold images/NAME.jpg and, for some, masks/NAME.png. {_also()}"
-        )
+        require_folder(root / "images", f". It must hold images/NAME.jpg and, for some, masks/NAME.png. {_also()}")
         raise refused or ValueError(f"no images in {root}. It must hold {KNOWN}")
     found = _with_beside(found, folders, by_folder)
     return _parts_within(found) if by_folder and not found.lists else found
@@ -117,9 +115,9 @@ def _standard(root: Path) -> Layout:
 
 
 def mask_files(folder: Path) -> list[str]:
-    """The files below `folder`, which need not be there."""
+    """The files below `folder`, which need not be there. Raises ValueError for a link to nothing among the pictures."""
     with suppress(FileNotFoundError, NotADirectoryError):
-        return files_below(folder, lambda entry: entry.is_file())
+        return files_below(folder, lambda entry: is_picture(entry) or entry.is_file())
     return []
 
 

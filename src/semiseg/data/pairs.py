@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from semiseg.data.images import IMAGE_SUFFIXES
-from semiseg.data.listing import files_below
+from semiseg.data.listing import Entry, files_below, is_picture
 from semiseg.data.passed_over import is_hidden
 from semiseg.data.texts import explained
 
@@ -47,7 +47,7 @@ def candidates(folder: Path, aside: Collection[str] = ()) -> list[Pairs]:
     masks = [folders[name] for name in MASK_FOLDERS if name in folders]
     found: list[Pairs] = []
     for name in images or [""]:
-        pictures = pictures_in(folder / name)
+        pictures = pictures_in(folder / name, is_picture if name else _may_be_lost)  # links elsewhere are no matter
         if not name:
             passed = {*aside, *_OURS}
             pictures = [path for path in pictures if "/" not in path or path.partition("/")[0].lower() not in passed]
@@ -60,11 +60,16 @@ def candidates(folder: Path, aside: Collection[str] = ()) -> list[Pairs]:
     return [pairs for pairs in found if pairs.masks]
 
 
-def pictures_in(folder: Path) -> list[str]:
-    """The paths of all pictures inside `folder`, which need not be there."""
+def pictures_in(folder: Path, wanted: Callable[[Entry], bool] = is_picture) -> list[str]:
+    """The paths of all pictures inside `folder`, which need not be there. Raises ValueError for a link to nothing."""
     with suppress(FileNotFoundError, NotADirectoryError):
-        return files_below(folder, lambda entry: entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.is_file())
+        return files_below(folder, wanted)
     return []
+
+
+def _may_be_lost(entry: Entry) -> bool:
+    """A picture, or a link to one that is not there, which is told of when it is opened."""
+    return entry.name.lower().endswith(IMAGE_SUFFIXES) and (entry.is_file() or entry.is_symlink())
 
 
 def _split(path: str) -> tuple[str, str]:

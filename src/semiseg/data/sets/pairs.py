@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from semiseg.data.layouts import KNOWN, PARTS, find_layout, mask_files, respelt_
 from semiseg.data.listing import file_names, picture_endings, require_folder
 from semiseg.data.masks import MaskReader, check_one_meaning, looks_binary
 from semiseg.data.numbering import counted_from_one, numbering_mistake, one_class
-from semiseg.data.pairs import candidates, masks_for
+from semiseg.data.pairs import masks_for
 from semiseg.data.sets.data_file import read_meaning
 from semiseg.data.spelling import folded
 from semiseg.types import IGNORE
@@ -80,8 +81,10 @@ def _file_set(files: Mapping[str, tuple[Path, Path]], reader: MaskReader, bands:
 def _paired(images: Path, masks: Path) -> tuple[dict[str, tuple[Path, Path]], list[Path]]:
     """Name -> picture and mask, and the pictures without a mask."""
     if images.resolve() == masks.resolve():
-        require(len(candidates(images)) > 0, f"no picture in {images} has a mask there. It must hold {KNOWN}")
         layout = find_layout(images)
+        require(len(layout.masked) > 0, f"no picture in {images} has a mask there. It must hold {KNOWN}")
+        for words in layout.doubts:
+            log.warning("%s", words)
         there = {id_: layout.mask(id_) for id_ in layout.masked}
         paths = {id_: layout.image(id_) for id_ in layout.endings}
     else:
@@ -152,10 +155,9 @@ def _no_pair(images: Path, masks: Path, endings: dict[str, str]) -> str:
 
 def _unreadable(pairs: FileSet) -> dict[Path, str]:
     """The pictures and masks whose files are damaged, or no pictures for the model, with the reason."""
-    assert pairs.masks is not None
     failed: dict[Path, str] = {}
-    for index, (image, mask) in enumerate(zip(pairs.images, pairs.masks, strict=True)):
-        for path, read in ((image, lambda index=index: pairs.image(index)), (mask, lambda mask=mask: decoded(mask))):
+    for index, mask in enumerate(pairs.masks or ()):
+        for path, read in ((pairs.images[index], partial(pairs.image, index)), (mask, partial(decoded, mask))):
             try:
                 read()
             except ValueError as error:
@@ -168,65 +170,41 @@ def _fitting(reader: MaskReader, paths: Sequence[Path], folder: Path) -> MaskRea
 
     Raises ValueError for a plain mistake of numbering, and where 255, which would be ignored, seems to be a class.
     """
-    shares: dict[str, dict[int, float]] = {}
+    masks: dict[str, dict[int, float]] = {}  # file -> value -> share
     for path in paths:
         values, counts = np.unique(reader.values(path), return_counts=True)
-        shares[str(path)] = dict(zip(values.tolist(), (counts / counts.sum()).tolist(), strict=True))
-    total: dict[int, float] = {}  # value -> mean share
-    for each in shares.values():
-        for value, share in each.items():
-            total[value] = total.get(value, 0) + share / len(shares)
-    unsaid = reader.ignore_color is None and reader.values_to is None and not reader.binary
-    if unsaid and len(reader.classes) == 2 and looks_binary(map(frozenset, shares.values())):
+        masks[str(path)] = dict(zip(values.tolist(), (counts / counts.sum()).tolist(), strict=True))
+    found = frozenset[int]().union(*masks.values())
+    mistake = numbering_mistake(found, reader.classes, folder)
+    require(mistake is None, (mistake or "").replace("classes.txt names", "the model has"))
+    unsaid = reader.ignore_color is None and reader.values_to is None and not reader.binary  # what 255 means
+    if unsaid and len(reader.classes) == 2 and looks_binary(map(frozenset, masks.values())):
         log.warning("the masks in %s hold only 0 and 255: 255 is read as class 1, %r", folder, reader.classes[1])
         reader = replace(reader, binary=True)
-    mistake = numbering_mistake(total, reader.classes, folder)
-    require(mistake is None, (mistake or "").replace("classes.txt names", "the model has"))
-    if unsaid and not reader.binary:
-        doubt = check_one_meaning(shares) if len(reader.classes) == 2 else _objects_ignored(shares, total, folder)
-        if doubt is not None:
-            log.warning("%s", doubt)
-    shown = {1 if reader.binary and value == IGNORE else value: share for value, share in total.items()}
-    _require_classes(shown, reader.classes, folder, unsaid)
+    if reader.binary:
+        found = frozenset(1 if value == IGNORE else value for value in found)
+    _require_classes(found, reader.classes, folder, unsaid)
+    doubt = check_one_meaning(masks, len(reader.classes)) if unsaid and not reader.binary else None
+    if doubt is not None:
+        log.warning("%s", doubt)
     return reader
 
 
-_IGNORE_SAID = f"If it is to be ignored, write `ignore: {IGNORE}` into data.yaml beside the masks"
-
-
-def _objects_ignored(masks: Mapping[str, Mapping[int, float]], total: Mapping[int, float], folder: Path) -> str | None:
-    """The same as `check_one_meaning` of more than two classes: masks of 0 and 255 alone, while others show classes."""
-    alone = {file: shares[IGNORE] for file, shares in masks.items() if set(shares) == {0, IGNORE}}
-    if not alone or set(total) == {0, IGNORE}:
-        return None
-    first = next(iter(alone))
-    what = (
-        f"{len(alone)} of {len(masks)} masks in {folder} hold 0 and {IGNORE} alone, such as {first}, with {IGNORE} at "
-        f"{alone[first]:.1%} of its pixels"
-    )
-    if 2 * len(alone) < len(masks):
-        return f"{what}. {IGNORE} is ignored in all masks: where it stands for a class, write the class's index"
-    raise ValueError(
-        f"{what}. {IGNORE} would be ignored in all masks, though it seems to be a class in most. If it is, write the "
-        f"class's index. {_IGNORE_SAID}"
-    )
-
-
-def _require_classes(total: Mapping[int, float], classes: Sequence[str], folder: Path, unsaid: bool) -> None:
-    """Raise ValueError where all masks show nothing, or one class beside pixels that are ignored `unsaid`.
+def _require_classes(found: frozenset[int], classes: Sequence[str], folder: Path, unsaid: bool) -> None:
+    """Raise ValueError where the masks show nothing, or one class beside a 255 of which nothing is said (`unsaid`).
 
     Classes that no mask shows are warned of.
     """
     require(
-        bool({*total} - {IGNORE}),
+        found != {IGNORE},
         f"the masks in {folder} have no labelled pixel: every value is {IGNORE}, which is ignored. Draw their classes",
     )
-    if unsaid and len(total) == 2 and IGNORE in total:
-        shares = " and ".join(f"{value} at {share:.1%}" for value, share in sorted(total.items()))
+    if unsaid and len(found) == 2 and IGNORE in found and min(found) in range(len(classes)):
         raise ValueError(
-            f"{one_class(total, classes, f'masks in {folder}')} ({shares} of their pixels). {_IGNORE_SAID}"
+            f"{one_class(found, classes, f'masks in {folder}')}. If it is to be ignored, write `ignore: {IGNORE}` into "
+            "data.yaml beside the masks"
         )
-    absent = [index for index in range(len(classes)) if index not in total]
+    absent = [index for index in range(len(classes)) if index not in found]
     if absent:
         log.warning(
             "%d of %d classes are in no mask in %s (%s): they cannot be scored. Are the masks' values the classes' "
