@@ -6,11 +6,13 @@ from PIL import Image
 from support.deep_files import TINY, drawn, folder, save, save_mask
 from support.tiny_run import QUIET
 
+from semiseg.analysis.doubt import Measure, class_doubt
 from semiseg.analysis.own_pictures import evaluate_pictures
 from semiseg.analysis.suggest import suggest
 from semiseg.cli.main import main
 from semiseg.config.recipe import load_config
 from semiseg.data import open_dataset
+from semiseg.evaluation.model import load_model
 from semiseg.training.finished import evaluate
 
 KINDS = {1: ("uint16", "png"), 4: ("uint8", "tif"), 5: ("float32", "tif")}
@@ -39,7 +41,7 @@ def test_the_runs_unlabelled_images_are_suggested_by_their_bands(kind, tmp_path)
 
 
 def test_a_models_folder_suggests_pictures_of_its_bands_and_lists_others(kind, tmp_path):
-    bands, data, run = kind
+    bands, _, run = kind
     dtype, ending = KINDS[bands]
     save(tmp_path / f"pool/new.{ending}", drawn(bands, dtype, 20))
     save(tmp_path / "pool/other.tif", drawn(bands + 1, dtype, 21))
@@ -63,7 +65,7 @@ def test_pictures_are_scored_as_validation_scores_them(kind, tmp_path):
 
 
 def test_pictures_of_other_bands_are_listed_and_left_out(kind, tmp_path, capsys):
-    bands, data, run = kind
+    bands, _, run = kind
     dtype, ending = KINDS[bands]
     save(tmp_path / f"images/right.{ending}", drawn(bands, dtype, 20))
     save(tmp_path / "images/wrong.tif", drawn(bands + 1, dtype, 21))
@@ -72,8 +74,20 @@ def test_pictures_of_other_bands_are_listed_and_left_out(kind, tmp_path, capsys)
     words = ["evaluate", str(run), "--images", str(tmp_path / "images"), "--masks", str(tmp_path / "masks")]
     assert main([*words, "--out", str(tmp_path / "out")]) == 1
     said = capsys.readouterr()
-    assert "1 images, whole as in validation" in said.out
+    assert "1 images, slide as in validation" in said.out
     assert "wrong.tif has" in said.err
     (tmp_path / f"images/right.{ending}").unlink()
     assert main([*words, "--out", str(tmp_path / "out")]) == 2
     assert "none of the pairs can be read. The first:" in capsys.readouterr().err
+
+
+def test_pixels_without_data_have_no_doubt(kind):
+    bands, _, run = kind
+    measure = Measure(load_model(run).to("cpu"))
+    image = np.random.default_rng(0).random((40, 48, bands), np.float32)
+    image[:, :20] = np.nan
+    probabilities, _ = measure._look(image)
+    assert measure(image).doubt == pytest.approx(class_doubt(probabilities[:, :, 20:]))
+    assert not measure.doubtful(image)[:, :20].any()
+    with pytest.raises(ValueError, match="no pixel with data"):
+        measure(np.full_like(image, np.nan))

@@ -337,10 +337,11 @@ def test_in_every_layout_a_mask_that_is_a_link_to_nothing_is_told(tmp_path, kind
     found = semiseg.check(tmp_path)
     assert found.exit_code == 2
     assert any(str(lost) in finding.words for finding in found.findings if finding.level == "error")
-    try:
+    if found.findings[0].kind == "unreadable":
         assert lost in open_pairs(tmp_path, tmp_path, ("back", "leaf"), COLORS[:2]).failed
-    except ValueError as error:
-        assert str(lost) in str(error)
+    else:
+        with pytest.raises(ValueError, match=re.escape(str(lost))):
+            open_pairs(tmp_path, tmp_path, ("back", "leaf"), COLORS[:2])
 
 
 def test_a_link_to_nothing_elsewhere_is_no_matter(root):
