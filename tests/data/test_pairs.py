@@ -272,8 +272,10 @@ def test_masks_are_paired_as_in_a_datasets_folder(root, ending):
     assert seen(opened(root)) == [[0, 1, 2]] * 3
 
 
-def test_the_mask_of_the_very_name_is_taken_before_name_mask(root):
-    save(root / "masks/a_mask.png", np.full(SIZE, 1))
+@pytest.mark.parametrize("other", ["a_mask.png", "a.bmp", "a.tif", "a.txt"])
+def test_name_png_is_taken_before_any_other(root, other):
+    save(root / f"masks/{other.replace('txt', 'png')}.png", np.full(SIZE, 1))
+    (root / f"masks/{other.replace('txt', 'png')}.png").rename(root / f"masks/{other}")
     assert seen(opened(root)) == [[0, 1, 2, 255]] * 3
 
 

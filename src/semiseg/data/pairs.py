@@ -120,12 +120,12 @@ def masks_for(ids: Collection[str], files: Iterable[str]) -> dict[str, str]:
 
 
 def _by_name(files: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """NAME -> path of every NAME.png, or of another lossless format; and NAME -> path of every NAME_mask.png."""
+    """NAME -> path of every NAME.png, else of another lossless format; and NAME -> path of every NAME_mask.png."""
     stems: dict[str, str] = {}
     for path in files:
         stem, ending = _split(path)
-        if ending.lower() in _LOSSLESS:
-            stems.setdefault(stem, path)
+        if ending.lower() in _LOSSLESS and (stem not in stems or ending == ".png"):
+            stems[stem] = path
     return stems, {name: path for stem, path in stems.items() if (name := _named_as_mask(stem)) is not None}
 
 
