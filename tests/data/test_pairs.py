@@ -299,7 +299,7 @@ def test_one_folder_for_both_is_read_as_a_datasets_folder(tmp_path, kind):
 
 
 def test_one_folder_without_masks_is_refused(root):
-    with pytest.raises(ValueError, match=r"It must hold images/NAME\.jpg .*masks/NAME\.png"):
+    with pytest.raises(ValueError, match=r"The folder must hold images/NAME\.jpg .*masks/NAME\.png"):
         open_pairs(root / "images", root / "images", CLASSES, COLORS)
     for name in NAMES:
         (root / f"masks/{name}.png").unlink()

@@ -83,7 +83,9 @@ def find_layout(root: Path, by_folder: bool = True) -> Layout:
             )
         found = others[0] if others else found
     if found is None:
-        require_folder(root / "images", f". It must hold images/NAME.jpg and, for some, masks/NAME.png. {_also()}")
+        require_folder(
+            root / "images", f". The folder must hold images/NAME.jpg and, for some, masks/NAME.png. {_also()}"
+        )
         raise refused or ValueError(f"no images in {root}. It must hold {KNOWN}")
     found = _with_beside(found, folders, by_folder)
     return _parts_within(found) if by_folder and not found.lists else found
