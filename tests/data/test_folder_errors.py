@@ -12,7 +12,7 @@ def root(tmp_path):
 
 
 def test_missing_folders_and_images(tmp_path):
-    fails(tmp_path, r"no folder .*images\. data\.root must hold images/NAME\.jpg")
+    fails(tmp_path, r"no folder .*images\. The folder must hold images/NAME\.jpg")
     (tmp_path / "images").mkdir()
     (tmp_path / "images/notes.doc").touch()
     fails(tmp_path, r"no images in .*images; expected files ending in \.jpg")

@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from semiseg.config.checks import require
 from semiseg.config.predicting import PredictOptions
-from semiseg.data.bands import Mapped
+from semiseg.data.bands import Mapped, blank_pixels
 from semiseg.data.dataset import ImageSet, Pixels
 from semiseg.data.loading import LOAD_AHEAD, LOAD_THREADS
 from semiseg.data.prepared import resized
@@ -90,15 +91,24 @@ class Measure:
             self.projection = made.astype(np.float32)
 
     def __call__(self, pixels: Pixels | Mapped) -> Doubt:
-        """Of an image (H, W, 3) uint8."""
-        probabilities, vector = self._look(self._small(pixels))
+        """Of an image as the model's sets give it: (H, W, 3) uint8, or (H, W, N) float32 of a model of bands.
+
+        Pixels without data have no doubt. Raises ValueError where there are no others.
+        """
+        small = self._small(pixels)
+        blank = torch.from_numpy(blank_pixels(small))
+        require(not bool(blank.all()), "the image has no pixel with data")
+        probabilities, vector = self._look(small)
+        if blank.any():
+            probabilities = probabilities[:, ~blank][:, None]  # (C, 1, pixels with data)
         return Doubt(class_doubt(probabilities), doubtful_pairs(probabilities), vector)
 
     def doubtful(self, pixels: Pixels | Mapped) -> NDArray[np.bool_]:
         """Where the model doubts, at the size at which the image is measured. (h, w)"""
-        probabilities, _ = self._look(self._small(pixels))
+        small = self._small(pixels)
+        probabilities, _ = self._look(small)
         first, second = probabilities.topk(2, dim=0).values
-        return (first - second < DOUBTFUL).cpu().numpy()
+        return (first - second < DOUBTFUL).cpu().numpy() & ~blank_pixels(small)
 
     def _small(self, pixels: Pixels | Mapped) -> Pixels | Mapped:
         """At the model's scale, or smaller where that would be more than MOST_PIXELS."""

@@ -99,7 +99,7 @@ def evaluate_pictures(
     began = time.monotonic()
     model, options = load_model(run, network=network), dict(evaluation or {})
     limit = options.pop("images", None)
-    pairs = open_pairs(images, masks, model.classes, model.colors)
+    pairs = open_pairs(images, masks, model.classes, model.colors, model.bands)
     device = pick_device("auto")
     settings = replace(model.evaluation, **options)
     precision = model.precision

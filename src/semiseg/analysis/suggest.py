@@ -23,6 +23,7 @@ from semiseg.analysis.suggest_sheet import write_sheet
 from semiseg.config.checks import Count, check_value, require
 from semiseg.config.recipe import load_config
 from semiseg.data import open_dataset
+from semiseg.data.bands import Bands
 from semiseg.data.dataset import Dataset, ImageSet
 from semiseg.data.files import FileSet
 from semiseg.data.listing import picture_endings
@@ -103,7 +104,7 @@ def suggest(
     check_value("count", count, Count)
     model = load_model(run, network=network)
     folder = out or run / "suggest"
-    pool, labelled = _sets(run, images, root, dataset, folder / SHEET)
+    pool, labelled = _sets(run, model.bands, images, root, dataset, folder / SHEET)
     measure = Measure(model.to(pick_device("auto")))
     seen = [[each for _, each in _measured(measure, one, f"{one.name} images", console)[0]] for one in labelled]
     own, failed = _measured(measure, pool, "images without masks", console)
@@ -130,12 +131,12 @@ def suggest(
 
 
 def _sets(
-    run: Path, images: Path | None, root: Path | None, dataset: Dataset | None, sheet: Path
+    run: Path, bands: Bands | None, images: Path | None, root: Path | None, dataset: Dataset | None, sheet: Path
 ) -> tuple[ImageSet, tuple[ImageSet, ...]]:
-    """The images to choose among, at native size, and the run's images with masks."""
+    """The images to choose among, at native size and with the model's `bands`, and the run's images with masks."""
     config = run_behind(run) / CONFIG
     if images is not None and dataset is None and not config.is_file():
-        return _folder(images, (), sheet), ()
+        return _folder(images, bands, (), sheet), ()
     options = load_config(config).data
     options = replace(options, cache="off", scale=1.0, root=options.root if root is None else root)
     try:
@@ -144,12 +145,12 @@ def _sets(
         if images is None:
             raise
         log.warning("images like the run's labelled ones may be suggested, for these cannot be opened: %s", error)
-        return _folder(images, (), sheet), ()
+        return _folder(images, bands, (), sheet), ()
     labelled = tuple(each for each in (opened.labeled, opened.val, opened.test) if each is not None)
-    return opened.unlabeled if images is None else _folder(images, labelled, sheet), labelled
+    return opened.unlabeled if images is None else _folder(images, bands, labelled, sheet), labelled
 
 
-def _folder(images: Path, labelled: Sequence[ImageSet], sheet: Path) -> FileSet:
+def _folder(images: Path, bands: Bands | None, labelled: Sequence[ImageSet], sheet: Path) -> FileSet:
     """The pictures below a folder, without the files that are labelled already, and without the contact sheet."""
     endings = picture_endings(images)
     known = {sheet.resolve()} | {
@@ -158,7 +159,9 @@ def _folder(images: Path, labelled: Sequence[ImageSet], sheet: Path) -> FileSet:
     paths = {name: images / (name + ending) for name, ending in endings.items()}
     paths = {name: path for name, path in sorted(paths.items()) if path.resolve() not in known}
     require(len(paths) > 0, f"all {len(endings)} images in {images} have masks in the run: name a folder with others")
-    return FileSet("unlabeled", list(paths), list(paths.values()))
+    made = FileSet("unlabeled", list(paths), list(paths.values()))
+    made.bands = bands
+    return made
 
 
 def _path(images: ImageSet, index: int) -> Path | None:

@@ -27,8 +27,9 @@ def write_sheet(out: Path, images: ImageSet, chosen: Sequence[int], why: Sequenc
     strips = [strip(["photograph", "where the model doubts"] * ACROSS, WIDTH, 16)]
     cells: list[tuple[list[Pixels], str, str]] = []
     for rank, (index, words) in enumerate(zip(chosen, why, strict=True), 1):
-        photograph = as_photograph(images.image(index))
-        cells.append((_pair(photograph, measure.doubtful(photograph)), f"{rank}. {images.names[index]}", words))
+        image = images.image(index)
+        pair = _pair(as_photograph(image), measure.doubtful(image))
+        cells.append((pair, f"{rank}. {images.names[index]}", words))
     blank = ([np.full((HEIGHT, WIDTH, 3), 255, np.uint8)] * 2, "", "")
     for first in range(0, len(cells), ACROSS):
         row = [*cells[first : first + ACROSS], blank][:ACROSS]

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from semiseg.data.listing import are_there, files_below, picture_endings, require_folder
+from semiseg.data.listing import are_there, files_below, is_picture, picture_endings, require_folder
 from semiseg.data.pairs import Pairs, candidates, folders_of, pictures_in
 from semiseg.data.spelling import by_normal_form
 
@@ -84,7 +84,7 @@ def find_layout(root: Path, by_folder: bool = True) -> Layout:
         found = others[0] if others else found
     if found is None:
         require_folder(
-            root / "images", f". data.root must hold images/NAME.jpg and, for some, masks/NAME.png. {_also()}"
+            root / "images", f". The folder must hold images/NAME.jpg and, for some, masks/NAME.png. {_also()}"
         )
         raise refused or ValueError(f"no images in {root}. It must hold {KNOWN}")
     found = _with_beside(found, folders, by_folder)
@@ -103,7 +103,7 @@ def _standard(root: Path) -> Layout:
     masked = {id_ for id_, found in zip(endings, there, strict=True) if found}
     files = mask_files(masks) if masked or not all(map(str.isascii, endings)) else []
     orphans = set(files) - {f"{id_}.png" for id_ in masked}
-    respelt = _respelt([id_ for id_ in endings if not id_.isascii() and id_ not in masked], orphans)
+    respelt = respelt_masks([id_ for id_ in endings if not id_.isascii() and id_ not in masked], orphans)
     orphans -= {f"{name}.png" for name in respelt.values()}
     return Layout(
         root,
@@ -117,13 +117,13 @@ def _standard(root: Path) -> Layout:
 
 
 def mask_files(folder: Path) -> list[str]:
-    """The files below `folder`, which need not be there."""
+    """The files below `folder`, which need not be there. Raises ValueError for a link to nothing among the pictures."""
     with suppress(FileNotFoundError, NotADirectoryError):
-        return files_below(folder, lambda entry: entry.is_file())
+        return files_below(folder, lambda entry: is_picture(entry) or entry.is_file())
     return []
 
 
-def _respelt(ids: list[str], orphans: Collection[str]) -> dict[str, str]:
+def respelt_masks(ids: list[str], orphans: Collection[str]) -> dict[str, str]:
     """Id -> the mask among `orphans` whose name differs in Unicode normalisation alone, where there is just one."""
     masks = by_normal_form(file.removesuffix(".png") for file in orphans if file.endswith(".png"))
     images = by_normal_form(ids)

@@ -38,16 +38,13 @@ def picture_endings(folder: Path) -> dict[str, str]:
     """
     others: list[str] = []
 
-    def is_picture(entry: Entry) -> bool:
-        if entry.name.lower().endswith(IMAGE_SUFFIXES):
-            if not entry.is_file():
-                raise ValueError(f"{entry.path} is no file, but a link to nothing or the like. Restore or remove it")
-            return True
-        if may_be_picture(entry.name):
+    def wanted(entry: Entry) -> bool:
+        found = is_picture(entry)
+        if not found and may_be_picture(entry.name):
             others.append(entry.name)
-        return False
+        return found
 
-    files = files_below(folder, is_picture, once=True)
+    files = files_below(folder, wanted, once=True)
     if not files:
         found = f". {other_pictures(sorted(others), folder)}" if others else ""
         raise ValueError(f"no images in {folder}; expected files ending in {', '.join(IMAGE_SUFFIXES)}{found}")
@@ -60,6 +57,15 @@ def picture_endings(folder: Path) -> dict[str, str]:
         one, two, *_ = (folder / file for id_, file in zip(ids, files, strict=True) if id_ == twice)
         raise ValueError(f"{one} and {two} have the same name, so one mask for both. Rename or remove one")
     return endings
+
+
+def is_picture(entry: Entry) -> bool:
+    """Whether the name ends as pictures' do. Raises ValueError where it does and there is no file."""
+    if not entry.name.lower().endswith(IMAGE_SUFFIXES):
+        return False
+    if not entry.is_file():
+        raise ValueError(f"{entry.path} is no file, but a link to nothing or the like. Restore or remove it")
+    return True
 
 
 def files_below(folder: Path | str, wanted: Callable[[Entry], bool], *, once: bool = False) -> list[str]:

@@ -126,23 +126,26 @@ class MaskReader:
         return classes[place]
 
 
-def check_one_meaning(masks: Mapping[str, Mapping[int, float]]) -> str | None:
-    """Whether the masks of a two-class dataset agree on what 255 means: class 1 in some, and ignored in others?
+def check_one_meaning(masks: Mapping[str, Mapping[int, float]], classes: int = 2) -> str | None:
+    """Whether the masks of a dataset agree on what 255 means: a class in some, and ignored in others?
 
-    Each mask is given as file -> value -> share of its pixels. A mask without a 1 of which 255 has a part is read
-    otherwise beside one with a 1 than alone. Raises ValueError where they are at least half of all masks and others
-    hold a 1. Returns a warning where they are fewer, and None where there is no doubt.
+    Each mask is given as file -> value -> share of its pixels. Of two classes, a mask without a 1 of which 255 has a
+    part is read otherwise beside one with a 1 than alone. Raises ValueError where they are at least half of all masks
+    and others hold a 1. Returns a warning where they are fewer, or there are more classes, and None where there is no
+    doubt.
     """
-    ones = [file for file, shares in masks.items() if 1 in shares]
-    without = [file for file, shares in masks.items() if 1 not in shares and shares.get(IGNORE, 0) >= _LARGE]
+    ones = [file for file, shares in masks.items() if any(0 < value < classes for value in shares)]
+    large = [file for file, shares in masks.items() if shares.get(IGNORE, 0) >= _LARGE]
+    without = [file for file in large if not any(0 < value < classes for value in masks[file])]
     if not ones or not without:
         return None
+    kind, repair = ("1", "class 1, write 1") if classes == 2 else ("class above 0", "a class, write that class's index")
     what = (
-        f"{len(without)} of {len(masks)} masks hold no 1, and {IGNORE} at {_LARGE:.0%} of their pixels or more, such "
-        f"as {without[0]}; {len(ones)} hold a 1, such as {ones[0]}"
+        f"{len(without)} of {len(masks)} masks hold no {kind}, and {IGNORE} at {_LARGE:.0%} of their pixels or more, "
+        f"such as {without[0]}; {len(ones)} hold a {kind}, such as {ones[0]}"
     )
-    if 2 * len(without) < len(masks):
-        return f"{what}. {IGNORE} is ignored in all of them: where it stands for class 1, write 1"
+    if classes > 2 or 2 * len(without) < len(masks):
+        return f"{what}. {IGNORE} is ignored in all of them: where it stands for {repair}"
     raise ValueError(
         f"{what}. {IGNORE} would be ignored in all of them, though it seems to be class 1 in most. If it is class 1, "
         f"write {IGNORE} for each 1, or 1 for each {IGNORE}, so that all masks have the same values. If it is to be "

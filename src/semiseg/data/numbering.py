@@ -68,10 +68,10 @@ def numbering_mistake(values: Collection[int], classes: Sequence[str], masks: Pa
     return None
 
 
-def one_class(values: Collection[int], classes: Sequence[str]) -> str:
-    """What to do about masks that show a single class, one of `classes`."""
+def one_class(values: Collection[int], classes: Sequence[str], masks: str = "labelled and validation masks") -> str:
+    """What to do about `masks` that show a single class, one of `classes`."""
     value = min(values)
-    only = f"all labelled and validation masks show a single class, {value} ({classes[value]})"
+    only = f"all {masks} show a single class, {value} ({classes[value]})"
     if IGNORE in values:
         return f"{only}, and {IGNORE}, which is ignored. If {IGNORE} is a class, write that class's index instead"
     return f"{only}: nothing can be learnt from them. Draw the other classes, or name other images"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from semiseg.data.images import IMAGE_SUFFIXES
-from semiseg.data.listing import files_below
+from semiseg.data.listing import Entry, files_below, is_picture
 from semiseg.data.passed_over import is_hidden
 from semiseg.data.texts import explained
 
@@ -47,7 +47,7 @@ def candidates(folder: Path, aside: Collection[str] = ()) -> list[Pairs]:
     masks = [folders[name] for name in MASK_FOLDERS if name in folders]
     found: list[Pairs] = []
     for name in images or [""]:
-        pictures = pictures_in(folder / name)
+        pictures = pictures_in(folder / name, is_picture if name else _may_be_lost)  # links elsewhere are no matter
         if not name:
             passed = {*aside, *_OURS}
             pictures = [path for path in pictures if "/" not in path or path.partition("/")[0].lower() not in passed]
@@ -60,11 +60,16 @@ def candidates(folder: Path, aside: Collection[str] = ()) -> list[Pairs]:
     return [pairs for pairs in found if pairs.masks]
 
 
-def pictures_in(folder: Path) -> list[str]:
-    """The paths of all pictures inside `folder`, which need not be there."""
+def pictures_in(folder: Path, wanted: Callable[[Entry], bool] = is_picture) -> list[str]:
+    """The paths of all pictures inside `folder`, which need not be there. Raises ValueError for a link to nothing."""
     with suppress(FileNotFoundError, NotADirectoryError):
-        return files_below(folder, lambda entry: entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.is_file())
+        return files_below(folder, wanted)
     return []
+
+
+def _may_be_lost(entry: Entry) -> bool:
+    """A picture, or a link to one that is not there, which is told of when it is opened."""
+    return entry.name.lower().endswith(IMAGE_SUFFIXES) and (entry.is_file() or entry.is_symlink())
 
 
 def _split(path: str) -> tuple[str, str]:
@@ -93,12 +98,7 @@ def _named_as_mask(stem: str) -> str | None:
 
 def _across(images: str, pictures: Sequence[str], masks: str, files: Sequence[str]) -> Pairs:
     """Images in one folder, masks in another: MASKS/NAME.png, or MASKS/NAME_mask.png."""
-    stems: dict[str, str] = {}
-    for path in files:
-        stem, ending = _split(path)
-        if ending.lower() in _LOSSLESS:
-            stems.setdefault(stem, path)
-    long = {name: path for stem, path in stems.items() if (name := _named_as_mask(stem)) is not None}
+    stems, long = _by_name(files)
     inside = f"{images}/" if images else ""
     paths = _paths_without_doubles(pictures, inside, {*stems, *long})
     exact = {id_: f"{masks}/{stems[id_]}" for id_ in paths if id_ in stems}
@@ -110,6 +110,23 @@ def _across(images: str, pictures: Sequence[str], masks: str, files: Sequence[st
     words = f"{first} and {masks}/" if exact or example is None else f"{first} and {masks}/NAME{ending}"
     orphans = tuple(path for path in (f"{masks}/{file}" for file in stems.values()) if path not in taken)
     return Pairs(words, paths, found, (f"{masks}/", ending), orphans)
+
+
+def masks_for(ids: Collection[str], files: Iterable[str]) -> dict[str, str]:
+    """Id -> its mask among `files`, the paths inside a folder of masks: NAME.png, else NAME_mask.png."""
+    stems, long = _by_name(files)
+    named = long | stems
+    return {id_: named[id_] for id_ in ids if id_ in named}
+
+
+def _by_name(files: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """NAME -> path of every NAME.png, else of another lossless format; and NAME -> path of every NAME_mask.png."""
+    stems: dict[str, str] = {}
+    for path in files:
+        stem, ending = _split(path)
+        if ending.lower() in _LOSSLESS and (stem not in stems or ending == ".png"):
+            stems[stem] = path
+    return stems, {name: path for stem, path in stems.items() if (name := _named_as_mask(stem)) is not None}
 
 
 def _paths_without_doubles(pictures: Sequence[str], inside: str, masked: set[str]) -> dict[str, str]:

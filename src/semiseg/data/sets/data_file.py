@@ -27,11 +27,12 @@ KEYS = ("classes", "values", "colors", "palette", "ignore")
 _LARGEST = 65_535  # of 16 bits
 
 
-def read_meaning(root: Path) -> MaskReader:
+def read_meaning(root: Path, otherwise: tuple[str, ...] = ()) -> MaskReader:
     """How classes.txt and data.yaml in `root` say masks are read; without both, a reader whose classes are empty.
 
-    A data.yaml without any of our keys is another program's, and is passed over. Raises ValueError for a key, class,
-    value or colour that is not right, and where both files name classes that differ.
+    `otherwise` are the classes of a data.yaml where neither file names any, such as a model's. A data.yaml without any
+    of our keys is another program's, and is passed over. Raises ValueError for a key, class, value or colour that is
+    not right, and where both files name classes that differ.
     """
     reader, path = read_classes(root / "classes.txt"), root / "data.yaml"
     if not is_text_file(path):
@@ -42,15 +43,15 @@ def read_meaning(root: Path) -> MaskReader:
     foreign = [key for key in document if key not in KEYS]
     if foreign:
         raise ValueError(f"{path} has the key {shown(foreign[0])}; expected {', '.join(KEYS)}. Take it out")
-    return _Meaning(path, document, reader).reader()
+    return _Meaning(path, document, reader, otherwise).reader()
 
 
 class _Meaning:
     """One data.yaml, held against the classes.txt beside it."""
 
-    def __init__(self, path: Path, document: Mapping[str, Any], beside: MaskReader) -> None:
+    def __init__(self, path: Path, document: Mapping[str, Any], beside: MaskReader, otherwise: tuple[str, ...]) -> None:
         self.path, self.document, self.beside = path, document, beside
-        self.classes = self._classes()
+        self.classes = self._classes(otherwise)
 
     def reader(self) -> MaskReader:
         values = self._values()
@@ -66,12 +67,12 @@ class _Meaning:
     def _error(self, key: str, value: object, expected: str) -> ValueError:
         return ValueError(f"{self.path}: {key} is {shown(value)}; expected {expected}")
 
-    def _classes(self) -> tuple[str, ...]:
+    def _classes(self, otherwise: tuple[str, ...]) -> tuple[str, ...]:
         known = self.beside.classes
         named = self.document.get("classes")
         if named is None:
-            if known:
-                return known
+            if known or otherwise:
+                return known or otherwise
             parts = self.document.get("values")
             indices = [each for each in parts.values() if type(each) is int] if isinstance(parts, dict) else []
             if not indices or max(indices) < 1 or max(indices) >= MAX_CLASSES:
