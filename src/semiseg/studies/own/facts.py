@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from semiseg.data.bands import blank_pixels
 from semiseg.types import IGNORE
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def facts_of(found: Examination, every_mask: bool = False) -> Facts:
     looked = _Looked(len(dataset.classes))
     for images in (dataset.labeled, dataset.val):
         for place in range(len(images) if every_mask else min(len(images), MOST_MASKS // 2)):
-            looked.add(images.names[place], _native_mask(images, place))
+            looked.add(images.names[place], scored_mask(images, place))
     root = found.root.resolve()
     return Facts(
         name=root.name or "own",
@@ -99,9 +100,13 @@ def words_of(names: Sequence[str]) -> frozenset[str]:
     return frozenset(word.lower() for name in names for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name))
 
 
-def _native_mask(images: ImageSet, place: int) -> Pixels:
-    """At the file's size, whatever `data.scale` is."""
-    return getattr(images, "source", images).mask(place)
+def scored_mask(images: ImageSet, place: int) -> Pixels:
+    """The mask at the file's size, whatever `data.scale` is; IGNORE also where the picture has no data."""
+    images = getattr(images, "source", images)
+    mask = images.mask(place)
+    if images.bands is None:
+        return mask
+    return np.where(blank_pixels(images.image(place)), np.uint8(IGNORE), mask)
 
 
 class _Looked:

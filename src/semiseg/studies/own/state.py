@@ -1,0 +1,110 @@
+"""The state of the data that a plan was made of, by which a resumed one knows that they are the same still."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from semiseg.config.options import DataOptions
+from semiseg.data import open_dataset
+from semiseg.data.dataset import ImageSet, Pixels
+from semiseg.runtime.screen import without_warnings
+from semiseg.studies.own.facts import scored_mask
+from semiseg.studies.own.folds import Fold
+from semiseg.types import IGNORE
+
+State = Mapping[str, Any]
+"""As plan.json has it."""
+_LISTS = {"labeled": "labelled", "val": "validation", "test": "test"}
+
+
+def state_of(options: DataOptions) -> State:
+    """Classes and colours, lists, every mask's and its picture's contents as hashes, and the unlabelled images' names.
+
+    Times and places of files are not in it: what was copied or touched is the same. Raises ValueError as
+    `open_dataset` does.
+    """
+    with without_warnings("semiseg.data"):
+        dataset = open_dataset(replace(options, scale=1.0, cache="off"), need_unlabeled=False)
+    sets = {name: images for name, images in dataset.image_sets.items() if name in _LISTS}
+    unlabeled = dataset.image_sets.get("unlabeled", ())
+    names = hashlib.sha256()
+    names.update("\n".join(sorted(getattr(unlabeled, "names", ()))).encode("utf-8", "surrogateescape"))
+    return {
+        "classes": [[name, list(color)] for name, color in zip(dataset.classes, dataset.colors, strict=True)],
+        "lists": {name: list(images.names) for name, images in sets.items()},
+        "masks": {images.names[at]: _of_mask(images, at) for images in sets.values() for at in range(len(images))},
+        "unlabeled": {"images": len(unlabeled), "sha256": names.hexdigest()},
+    }
+
+
+def _of_mask(images: ImageSet, place: int) -> dict[str, Any]:
+    mask = images.mask(place)
+    path = Path(images.file(place))
+    return {
+        "mask": _digest(repr(mask.shape).encode() + np.ascontiguousarray(mask).tobytes()),
+        "picture": _digest(path.read_bytes()) if path.is_file() else "",
+        "classes": classes_in(scored_mask(images, place)),
+    }
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:24]
+
+
+def classes_in(mask: Pixels) -> list[int]:
+    """The classes that a mask shows, in order."""
+    return sorted({*np.unique(mask).tolist()} - {IGNORE})
+
+
+def differences(before: State, now: State) -> list[str]:
+    """What has changed, in words; empty: nothing has."""
+    was, is_ = before["masks"], now["masks"]
+    both = [id_ for id_ in was if id_ in is_]
+    groups = {
+        "had a mask or were listed, and are not any more": [id_ for id_ in was if id_ not in is_],
+        "have a mask or are listed now, and were not": [id_ for id_ in is_ if id_ not in was],
+        "have another mask": [id_ for id_ in both if was[id_]["mask"] != is_[id_]["mask"]],
+        "are other pictures of the same name": [id_ for id_ in both if was[id_]["picture"] != is_[id_]["picture"]],
+    }
+    words = [f"{len(ids)} image(s) {what} ({_some(ids)})" for what, ids in groups.items() if ids]
+    if before["classes"] != now["classes"]:
+        names = [[name for name, _ in state["classes"]] for state in (before, now)]
+        changed = f"were {', '.join(names[0])} and are {', '.join(names[1])}"
+        words.insert(0, f"the classes {changed}" if names[0] != names[1] else "the colours of the classes changed")
+    for name, shown in _LISTS.items():
+        lists = [set(state["lists"].get(name, ())) for state in (before, now)]
+        if lists[0] != lists[1] and not words:
+            words.append(f"other images are in the {shown} list ({_some(sorted(lists[0] ^ lists[1]))})")
+    counts = [state["unlabeled"]["images"] for state in (before, now)]
+    if before["unlabeled"] != now["unlabeled"]:
+        words.append(f"the unlabelled images are others ({counts[0]} then, {counts[1]} now)")
+    return words
+
+
+def _some(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")
+
+
+def unlearnt(folds: Sequence[Fold], state: State) -> dict[str, tuple[int, ...]]:
+    """Class -> the folds, from 1, whose validation masks show it and whose labelled masks do not.
+
+    Without folds the split is looked at, and a class of this kind has no fold's number.
+    """
+    lists = state["lists"]
+    each = folds or (Fold(tuple(lists["labeled"]), tuple(lists["val"])),)
+    found: dict[str, tuple[int, ...]] = {}
+    for number, fold in enumerate(each, 1):
+        for label in sorted(_shown(fold.val, state) - _shown(fold.labeled, state)):
+            name = state["classes"][label][0]
+            found[name] = (*found.get(name, ()), *((number,) if folds else ()))
+    return found
+
+
+def _shown(ids: Collection[str], state: State) -> set[int]:
+    return {label for id_ in ids for label in state["masks"].get(id_, {}).get("classes", ())}
