@@ -99,10 +99,12 @@ def evaluate(
             f"{run} has no {subset} images; it has {', '.join(experiment.dataset.image_sets)}. Score another --set, or "
             f"train with --data.{subset} LIST"
         )
+    folds = run.parent / VERDICT
     require(
         subset != "val" or not experiment.config.data.val_trains,
-        f"{run} was trained on its validation images: a score on them would say nothing of new pictures. What the "
-        f"folds found is in {run.parent / VERDICT}; give --images and --masks to score it on pictures that it has not learnt",
+        f"{run} was trained on its validation images: a score on them would say nothing of new pictures. "
+        + (f"{folds} has the scores of the folds. " if folds.is_file() else "")
+        + "Give --images and --masks of pictures that it has not learnt",
     )
     method, limit = experiment.method, (evaluation or {}).get("images")
     with Progress(f"evaluate {subset}", limit or len(images), console=console) as bar:

@@ -136,28 +136,27 @@ def _check_same_data(plan: Plan, run: Path, console: Console) -> None:
 
 def _check_outside(run: Path, found: Examination) -> None:
     """Raise ValueError where what is written to `run` would lie among the pictures or the masks."""
-    root, inside = found.root.resolve(), run.resolve()
-    for path in (*(image.path for image in found.images), *found.masks.values()):
-        parts = path.relative_to(found.root).parts
-        place = root / parts[0] if len(parts) > 1 else None
-        require(
-            inside != root and (place is None or not inside.is_relative_to(place)),
-            f"--run {run} is among the pictures or masks of {found.root}, and what is written there would be taken for "
-            "more of them: choose another folder by --run",
-        )
+    root, inside = found.root, run.resolve()
+    paths = [*(image.path for image in found.images), *found.masks.values()]
+    first = {parts[0] for path in paths if len(parts := path.relative_to(root).parts) > 1}
+    require(
+        inside != root.resolve() and not any(inside.is_relative_to((root / name).resolve()) for name in first),
+        f"--run {run} is among the pictures or masks of {root}, and what is written there would be taken for more of "
+        "them: choose another folder by --run",
+    )
 
 
 def _usable(facts: Facts) -> tuple[Facts, Reasons]:
     """Facts for folds, of the masks with a labelled pixel, and a line about the others."""
     masks = tuple(id_ for id_ in facts.masks if facts.present[id_])
-    empty = [id_ for id_ in facts.masks if not facts.present[id_]]
+    empty = [id_ for id_ in sorted(facts.masks) if not facts.present[id_]]
     require(
         len(masks) > 1,
         f"{len(masks)} of {len(facts.masks)} masks has a labelled pixel where its picture has data; expected 2 or "
         "more, for one to train and one to validate. Draw more classes",
     )
     some = ", ".join(empty[:3]) + (", ..." if len(empty) > 3 else "")
-    words = f"{len(empty)} without a labelled pixel ({some}): in no fold, and no label of the last training"
+    words = f"{len(empty)} without a labelled pixel ({some}): in no fold, and not in the last training's masks"
     return replace(facts, masks=masks), (("left out", words),) if empty else ()
 
 

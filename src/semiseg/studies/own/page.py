@@ -74,7 +74,7 @@ def scores(verdict: Verdict) -> Table:
     for place, (name, ours) in enumerate(zip(verdict.classes, verdict.method.iou, strict=True)):
         last = place == len(verdict.classes) - 1
         folds = verdict.unlearnt.get(name)
-        shown = printable(name) + ("" if folds is None else f" (not learnt: in no labelled mask{where(folds)})")
+        shown = printable(name) + ("" if folds is None else f" (unseen by the models{where(folds)})")
         table.add_row(shown, *_cells(ours, None if theirs is None else theirs[place]), end_section=last)
     table.add_row("mean", *_cells(verdict.method.miou, None if verdict.baseline is None else verdict.baseline.miou))
     return table

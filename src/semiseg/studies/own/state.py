@@ -44,8 +44,8 @@ def state_of(options: DataOptions) -> State:
 
 
 def _of_mask(images: ImageSet, place: int) -> dict[str, Any]:
-    mask = images.mask(place)
-    path = Path(images.file(place))
+    images = getattr(images, "source", images)  # of files, where what is opened is a view of them
+    mask, path = images.mask(place), Path(images.file(place))
     return {
         "mask": _digest(repr(mask.shape).encode() + np.ascontiguousarray(mask).tobytes()),
         "picture": _digest(path.read_bytes()) if path.is_file() else "",

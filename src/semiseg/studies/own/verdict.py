@@ -166,11 +166,14 @@ def unlearnt_in_words(unlearnt: Mapping[str, tuple[int, ...]]) -> list[str]:
     by_folds: dict[tuple[int, ...], list[str]] = {}
     for name, folds in unlearnt.items():
         by_folds.setdefault(folds, []).append(name)
-    return [
-        f"No labelled mask{where(folds)} shows {', '.join(names)}: the score of {'it' if len(names) == 1 else 'them'} "
-        f"there is of models that never saw {'it' if len(names) == 1 else 'them'}, and is in the mean."
-        for folds, names in by_folds.items()
-    ]
+    said = []
+    for folds, names in by_folds.items():
+        one, its, it = ", ".join(names), *(("its", "it") if len(names) == 1 else ("their", "them"))
+        said.append(
+            f"No labelled mask{where(folds)} shows {one}: {its} score there is of models that never saw {it}, and counts "
+            "in the mean."
+        )
+    return said
 
 
 def where(folds: Sequence[int]) -> str:
