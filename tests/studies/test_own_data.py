@@ -126,6 +126,17 @@ def other_picture(root):
     Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
 
 
+def other_unlabelled(root):
+    masked = {path.name for path in masks(root)}
+    path = next(path for path in sorted((root / "images").iterdir()) if path.name not in masked)
+    Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+
+
+def grey_levels(root):
+    (root / "classes.txt").unlink()
+    (root / "data.yaml").write_text("classes: [field, disc, bar]\nvalues: {0: field, 1: bar, 2: disc}\n")
+
+
 def more_unlabelled(root):
     Image.fromarray(np.full((48, 64, 3), 9, np.uint8)).save(root / "images/new.png")
 
@@ -136,7 +147,9 @@ CHANGES = {
     "a mask gone": (lambda root: masks(root)[0].unlink(), r"are not any more.*unlabelled images are others \(3 .* 4"),
     "classes": (lambda root: (root / "classes.txt").write_text("disc\nfield\nbar\n"), "were field, disc, bar and are"),
     "colours": (lambda root: (root / "classes.txt").write_text("field 9 9 9\ndisc 8 8 8\nbar 7 7 7\n"), "the colours"),
-    "a test list": (lambda root: (root / "test.txt").write_text(masks(root)[0].stem), "test list"),
+    "values in data.yaml": (grey_levels, r"6 image\(s\) have another mask"),
+    "a test list": (lambda root: (root / "test.txt").write_text(masks(root)[0].stem), r"list\(s\) .*test"),
+    "another unlabelled picture": (other_unlabelled, r"\(3 then, 3 now\)"),
     "an image more": (more_unlabelled, r"\(3 then, 4 now\)"),
 }
 
@@ -162,6 +175,18 @@ def test_what_was_copied_or_touched_is_the_same(tmp_path):
     Image.open(masks(root)[0]).save(masks(root)[0], compress_level=0)  # other bytes, the same mask
     shutil.copytree(root, tmp_path / "copy")
     assert differences(before, state_of(DataOptions(root=tmp_path / "copy"))) == []
+
+
+def test_of_very_many_unlabelled_pictures_none_is_read_and_the_time_of_change_is_looked_at(tmp_path, monkeypatch):
+    monkeypatch.setattr("semiseg.studies.own.state.MOST_READ", 2)
+    root = drawn_folder(tmp_path / "discs", masks=6, images=9)
+    before = state_of(DataOptions(root=root))
+    assert differences(before, state_of(DataOptions(root=root))) == []
+    for path in masks(root):
+        os.utime(root / "images" / path.name, (1, 1))  # of those with masks the content counts
+    assert differences(before, state_of(DataOptions(root=root))) == []
+    other_unlabelled(root)
+    assert "(3 then, 3 now)" in differences(before, state_of(DataOptions(root=root)))[0]
 
 
 def test_a_plan_of_an_older_version_goes_on_and_says_that_it_cannot_know(tmp_path, monkeypatch, capsys):

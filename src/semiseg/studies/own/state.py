@@ -20,26 +20,26 @@ from semiseg.types import IGNORE
 
 State = Mapping[str, Any]
 """As plan.json has it."""
+MOST_READ = 1000
+"""Unlabelled pictures that are read for their hashes; of more, name, size and time of change stand for the content."""
 _LISTS = {"labeled": "labelled", "val": "validation", "test": "test"}
 
 
 def state_of(options: DataOptions) -> State:
-    """Classes and colours, lists, every mask's and its picture's contents as hashes, and the unlabelled images' names.
+    """Classes and colours, lists, and the contents of masks and pictures as hashes.
 
-    Times and places of files are not in it: what was copied or touched is the same. Raises ValueError as
-    `open_dataset` does.
+    Times and places of files are not in it: what was copied or touched is the same, unless there are more than
+    MOST_READ unlabelled pictures. Raises ValueError as `open_dataset` does.
     """
     with without_warnings("semiseg.data"):
         dataset = open_dataset(replace(options, scale=1.0, cache="off"), need_unlabeled=False)
     sets = {name: images for name, images in dataset.image_sets.items() if name in _LISTS}
-    unlabeled = dataset.image_sets.get("unlabeled", ())
-    names = hashlib.sha256()
-    names.update("\n".join(sorted(getattr(unlabeled, "names", ()))).encode("utf-8", "surrogateescape"))
+    unlabeled = dataset.image_sets.get("unlabeled")
     return {
         "classes": [[name, list(color)] for name, color in zip(dataset.classes, dataset.colors, strict=True)],
         "lists": {name: list(images.names) for name, images in sets.items()},
         "masks": {images.names[at]: _of_mask(images, at) for images in sets.values() for at in range(len(images))},
-        "unlabeled": {"images": len(unlabeled), "sha256": names.hexdigest()},
+        "unlabeled": {"images": len(unlabeled or ()), "digest": "" if unlabeled is None else _of_pictures(unlabeled)},
     }
 
 
@@ -51,6 +51,21 @@ def _of_mask(images: ImageSet, place: int) -> dict[str, Any]:
         "picture": _digest(path.read_bytes()) if path.is_file() else "",
         "classes": classes_in(scored_mask(images, place)),
     }
+
+
+def _of_pictures(images: ImageSet) -> str:
+    images = getattr(images, "source", images)
+    found = hashlib.sha256()
+    for place in sorted(range(len(images)), key=images.names.__getitem__):
+        path, content = Path(images.file(place)), b""
+        if path.is_file() and len(images) <= MOST_READ:
+            content = path.read_bytes()
+        elif path.is_file():  # reading so many would hold up every --resume
+            stat = path.stat()
+            content = f"{stat.st_size} {stat.st_mtime_ns}".encode()
+        found.update(_digest(images.names[place].encode("utf-8", "surrogateescape")).encode())
+        found.update(_digest(content).encode())
+    return found.hexdigest()[:24]
 
 
 def _digest(content: bytes) -> str:
@@ -77,14 +92,17 @@ def differences(before: State, now: State) -> list[str]:
         names = [[name for name, _ in state["classes"]] for state in (before, now)]
         changed = f"were {', '.join(names[0])} and are {', '.join(names[1])}"
         words.insert(0, f"the classes {changed}" if names[0] != names[1] else "the colours of the classes changed")
-    for name, shown in _LISTS.items():
-        lists = [set(state["lists"].get(name, ())) for state in (before, now)]
-        if lists[0] != lists[1] and not words:
-            words.append(f"other images are in the {shown} list ({_some(sorted(lists[0] ^ lists[1]))})")
+    changed = [shown for name, shown in _LISTS.items() if _listed(before, name) != _listed(now, name)]
+    if changed and not words:  # lists also follow from the masks
+        words.append(f"other images are in the list(s) {', '.join(changed)}")
     counts = [state["unlabeled"]["images"] for state in (before, now)]
     if before["unlabeled"] != now["unlabeled"]:
         words.append(f"the unlabelled images are others ({counts[0]} then, {counts[1]} now)")
     return words
+
+
+def _listed(state: State, name: str) -> set[str]:
+    return set(state["lists"].get(name, ()))
 
 
 def _some(ids: Sequence[str]) -> str:

@@ -170,8 +170,8 @@ def unlearnt_in_words(unlearnt: Mapping[str, tuple[int, ...]]) -> list[str]:
     for folds, names in by_folds.items():
         one, its, it = ", ".join(names), *(("its", "it") if len(names) == 1 else ("their", "them"))
         said.append(
-            f"No labelled mask{where(folds)} shows {one}: {its} score there is of models that never saw {it}, and counts "
-            "in the mean."
+            f"No labelled mask{where(folds)} shows {one}: {its} score there is of models that never saw {it}, and "
+            "counts in the mean."
         )
     return said
 
