@@ -1,5 +1,6 @@
 """`semiseg train FOLDER` and its data: test images stay apart, changes are told, and what no mask shows is said."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -11,7 +12,9 @@ from support.examined import CLASSES, drawn_folder
 from support.tiny_run import QUIET
 
 from semiseg.config.options import DataOptions
+from semiseg.data import open_dataset
 from semiseg.data.doctor.examine import examine
+from semiseg.evaluation.hidden import hidden_pool
 from semiseg.evaluation.statistics import paired_interval
 from semiseg.studies.own import begin
 from semiseg.studies.own.begin import train_folder
@@ -177,6 +180,19 @@ def test_what_was_copied_or_touched_is_the_same(tmp_path):
     assert differences(before, state_of(DataOptions(root=tmp_path / "copy"))) == []
 
 
+def test_beside_damaged_files_that_are_left_out_every_picture_is_known_by_its_content(tmp_path):
+    root = drawn_folder(tmp_path / "discs", masks=8, images=11)
+    options = DataOptions(root=root, on_error="skip")
+    damaged = examine(options, console=QUIET).split["labeled"][0]
+    (root / f"images/{damaged}.png").write_bytes(b"no picture")
+    before = state_of(options)
+    assert damaged not in before["masks"]
+    for id_ in before["lists"]["labeled"]:
+        read = (root / f"images/{id_}.png").read_bytes()
+        assert before["masks"][id_]["picture"] == hashlib.sha256(read).hexdigest()[:24]
+        assert before["masks"][id_]["classes"] == np.unique(Image.open(root / f"masks/{id_}.png")).tolist()
+
+
 def test_of_very_many_unlabelled_pictures_none_is_read_and_the_time_of_change_is_looked_at(tmp_path, monkeypatch):
     monkeypatch.setattr("semiseg.studies.own.state.MOST_READ", 2)
     root = drawn_folder(tmp_path / "discs", masks=6, images=9)
@@ -289,8 +305,15 @@ def test_a_picture_without_data_has_no_labelled_pixel(tmp_path):
             photometric="minisblack",
             planarconfig="contig",
         )
-    facts = facts_of(examine(DataOptions(root=root), console=QUIET))
-    assert [id_ for id_ in facts.masks if not facts.present[id_]] == [masks(root)[0].stem]
+    facts = facts_of(examine(DataOptions(root=root, scale=0.5), console=QUIET))
+    empty = masks(root)[0].stem
+    assert [id_ for id_ in facts.masks if not facts.present[id_]] == [empty]
+    names = [path.stem for path in masks(root)]
+    (root / "labeled.txt").write_text("\n".join(names[1:3]))
+    (root / "val.txt").write_text(names[3])
+    hidden = hidden_pool(open_dataset(DataOptions(root=root, labeled="labeled.txt")), 16)  # scores pseudo-labels
+    assert hidden is not None
+    assert list(hidden.names) == names[4:]
 
 
 # Where it is written --------------------------------------------------------------------------------------------------

@@ -12,9 +12,8 @@ import numpy as np
 
 from semiseg.config.options import DataOptions
 from semiseg.data import open_dataset
-from semiseg.data.dataset import ImageSet, Pixels
+from semiseg.data.dataset import ImageSet, Pixels, scored_mask
 from semiseg.runtime.screen import without_warnings
-from semiseg.studies.own.facts import scored_mask
 from semiseg.studies.own.folds import Fold
 from semiseg.types import IGNORE
 
@@ -44,7 +43,6 @@ def state_of(options: DataOptions) -> State:
 
 
 def _of_mask(images: ImageSet, place: int) -> dict[str, Any]:
-    images = getattr(images, "source", images)  # of files, where what is opened is a view of them
     mask, path = images.mask(place), Path(images.file(place))
     return {
         "mask": _digest(repr(mask.shape).encode() + np.ascontiguousarray(mask).tobytes()),
@@ -54,7 +52,6 @@ def _of_mask(images: ImageSet, place: int) -> dict[str, Any]:
 
 
 def _of_pictures(images: ImageSet) -> str:
-    images = getattr(images, "source", images)
     found = hashlib.sha256()
     for place in sorted(range(len(images)), key=images.names.__getitem__):
         path, content = Path(images.file(place)), b""
