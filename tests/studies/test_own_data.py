@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -245,8 +246,10 @@ def test_without_folds_the_lists_of_the_split_are_looked_at():
 def test_the_verdict_says_beside_the_score_that_it_is_of_models_that_never_saw_the_class(compared, folds, where):
     side = Scored(("m",), np.eye(2, dtype=np.int64)[None], (50.0, 50.0, 50.0))
     interval = paired_interval(side.counts[None], side.counts[None], draws=5)
-    verdict = Verdict(("a", "b"), side, *((side, interval) if compared else ()), unlearnt={"b": folds})
-    words = f"No labelled mask{where} shows b: its score there is of models that never saw it, and counts in the mean."
+    verdict = Verdict(("a", "b"), side, unlearnt={"b": folds})
+    verdict = replace(verdict, baseline=side, interval=interval) if compared else verdict
+    there = " there" if folds else ""
+    words = f"No labelled mask{where} shows b: its score{there} is of models that never saw it, and counts in the mean."
     assert words in sentences(verdict)
     found = as_dict(verdict, "final")
     assert found["unlearnt_classes"] == {"b": list(folds)}

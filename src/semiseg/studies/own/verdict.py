@@ -169,9 +169,10 @@ def unlearnt_in_words(unlearnt: Mapping[str, tuple[int, ...]]) -> list[str]:
     said = []
     for folds, names in by_folds.items():
         one, its, it = ", ".join(names), *(("its", "it") if len(names) == 1 else ("their", "them"))
+        score = f"{its} score{' there' if folds else ''}"
         said.append(
-            f"No labelled mask{where(folds)} shows {one}: {its} score there is of models that never saw {it}, and "
-            "counts in the mean."
+            f"No labelled mask{where(folds)} shows {one}: {score} is of models that never saw {it}, and counts in the "
+            "mean."
         )
     return said
 
