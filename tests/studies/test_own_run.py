@@ -156,8 +156,10 @@ def test_the_run_is_one_for_python_for_evaluation_and_for_predict(folds, data, t
     assert run.verdict is not None
     assert run.result["split"]["labeled"]["count"] == 6
     assert run.config.run_folder == folds[0] / "final"
-    assert evaluate(folds[0], console=QUIET)["subset"] == "val"
-    assert list((folds[0] / "final").glob("evaluation-*.json"))
+    with pytest.raises(ValueError, match=r"trained on its validation images.*verdict\.json.*--images and --masks"):
+        evaluate(folds[0], console=QUIET)
+    assert not list((folds[0] / "final").glob("evaluation-*.json"))
+    assert evaluate(folds[0] / "folds/fold1-method", console=QUIET)["subset"] == "val"
 
 
 def test_images_to_label_are_suggested_of_it(folds, tmp_path):
@@ -280,6 +282,7 @@ def test_words_for_a_folder_are_refused_for_a_recipe(capsys):
         (["--data.root", "elsewhere"], "leave --data.root out"),
         (["--devices", "2"], "planned and trained in one process"),
         (["--minutes", "0"], "expected a number above 0"),
+        (["--minutes", "1e9"], "above 0 and below 1,000,000"),
         (["--train.stepps", "3"], "train.steps"),
     ],
 )

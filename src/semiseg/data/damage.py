@@ -57,6 +57,9 @@ class Kept(ImageSet):
     def reduced(self, index: int, scale: float) -> tuple[Pixels | Mapped, tuple[int, int]]:
         return self.source.reduced(int(self.places[index]), scale)
 
+    def file(self, index: int) -> str:
+        return self.source.file(int(self.places[index]))
+
     def files_key(self, index: int, what: str) -> str | None:
         return self.source.files_key(int(self.places[index]), what)
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from semiseg.data.bands import Bands, Mapped, as_values
+from semiseg.data.bands import Bands, Mapped, as_values, blank_pixels
 from semiseg.data.deep import Stored, Values, look, read_values
 from semiseg.data.formats import described
 from semiseg.data.images import Pixels as Pixels
@@ -69,6 +69,14 @@ class ImageSet(ABC):
     def files_key(self, index: int, what: str) -> str | None:
         """What changes when a file does from which the "image" or the "mask" `index` comes. None: not from files."""
         return None
+
+
+def scored_mask(images: ImageSet, index: int) -> Pixels:
+    """Mask `index` (H, W), IGNORE also where the image has no data. Of images at their files' size."""
+    mask = images.mask(index)
+    if images.bands is None:
+        return mask
+    return np.where(blank_pixels(images.image(index)), np.uint8(IGNORE), mask)
 
 
 class Items(Protocol):

@@ -59,8 +59,8 @@ class Layout:
         return self.root / self.place[0]
 
 
-def find_layout(root: Path, by_folder: bool = True) -> Layout:
-    """The layout of the folder `root`. `by_folder`: val/ and test/ are lists.
+def find_layout(root: Path, by_folder: Collection[str] = ("val", "test")) -> Layout:
+    """The layout of the folder `root`. `by_folder`: which of val/ and test/ are lists.
 
     Raises ValueError where there is none, or more than one, and as `picture_endings` does.
     """
@@ -88,7 +88,7 @@ def find_layout(root: Path, by_folder: bool = True) -> Layout:
         )
         raise refused or ValueError(f"no images in {root}. It must hold {KNOWN}")
     found = _with_beside(found, folders, by_folder)
-    return _parts_within(found) if by_folder and not found.lists else found
+    return _parts_within(found, by_folder) if by_folder and not found.lists else found
 
 
 def _also() -> str:
@@ -164,9 +164,9 @@ def _part(folders: Mapping[str, str], part: str) -> str | None:
     return next((folders[name] for name in PARTS[part] if name in folders), None)
 
 
-def _with_beside(found: Layout, folders: Mapping[str, str], by_folder: bool) -> Layout:
+def _with_beside(found: Layout, folders: Mapping[str, str], by_folder: Collection[str]) -> Layout:
     """`found` with the images in unlabeled/, val/ and test/ beside it."""
-    for part in ("val", "test") if by_folder else ():
+    for part in (part for part in ("val", "test") if part in by_folder):
         name = _part(folders, part)
         pairs = candidates(found.root / name) if name is not None else []
         if len(pairs) > 1:
@@ -208,22 +208,26 @@ def _joined(found: Layout, more: Layout, part: str | None) -> Layout:
     )
 
 
-def _parts_within(found: Layout) -> Layout:
-    """`found` with the lists that images/train/ and images/val/ say, where there is nothing else in images/."""
-    by_folder: dict[str, list[str]] = {}
+def _parts_within(found: Layout, by_folder: Collection[str]) -> Layout:
+    """`found` with the lists that images/train/ and images/val/ say, where there is nothing else in images/.
+
+    Of the lists, only those in `by_folder` are made; images of the other folders stay ordinary ones.
+    """
+    inside: dict[str, list[str]] = {}
     for id_ in found.endings:
-        by_folder.setdefault(id_.partition("/")[0] if "/" in id_ else "", []).append(id_)
+        inside.setdefault(id_.partition("/")[0] if "/" in id_ else "", []).append(id_)
     part_of = {name: part for part, names in PARTS.items() for name in names}
-    parts = {part_of[name.lower()]: ids for name, ids in by_folder.items() if name.lower() in part_of}
-    known = {name for name in by_folder if name.lower() in part_of or name.lower() in UNLABELED}
-    if known != set(by_folder) or "train" not in parts or len(parts) < 2:
+    parts = {part_of[name.lower()]: ids for name, ids in inside.items() if name.lower() in part_of}
+    known = {name for name in inside if name.lower() in part_of or name.lower() in UNLABELED}
+    if known != set(inside) or "train" not in parts or len(parts) < 2:
         return found
+    parts = {part: ids for part, ids in parts.items() if part in by_folder}
     masked = set(found.masked)
-    without = {id_ for part in ("val", "test") for id_ in parts.get(part, ()) if id_ not in masked}
-    lists = {part: tuple(id_ for id_ in ids if id_ in masked) for part, ids in parts.items() if part != "train"}
+    without = {id_ for ids in parts.values() for id_ in ids if id_ not in masked}
+    lists = {part: tuple(id_ for id_ in ids if id_ in masked) for part, ids in parts.items()}
     return replace(
         found,
-        words=f"{found.words}, each with {', '.join(f'{name}/' for name in by_folder)}",
+        words=f"{found.words}, each with {', '.join(f'{name}/' for name in inside)}",
         endings={id_: ending for id_, ending in found.endings.items() if id_ not in without},
         lists={part: ids for part, ids in lists.items() if ids},
         doubts=(*found.doubts, *_left_out(found.folder, without)),

@@ -45,6 +45,9 @@ class Prepared(ImageSet):
     def mask(self, index: int) -> Pixels:
         return self._masks[index] if self._masks else self._kept(index, "mask", self._read_mask)
 
+    def file(self, index: int) -> str:
+        return self.source.file(index)
+
     def _kept(self, index: int, what: str, read: Callable[[int], Any]) -> Any:
         banded = what == "image" and self.bands is not None  # floats, which the files do not hold
         files = None if self.disk is None or banded else self.source.files_key(index, what)

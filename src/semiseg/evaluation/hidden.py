@@ -13,7 +13,7 @@ from itertools import islice
 import numpy as np
 
 from semiseg.data.bands import Mapped
-from semiseg.data.dataset import Dataset, ImageSet, Pixels
+from semiseg.data.dataset import Dataset, ImageSet, Pixels, scored_mask
 from semiseg.types import IGNORE
 
 PROBED = 4096  # masks that are looked for at most, however many images there are
@@ -38,7 +38,8 @@ def hidden_pool(dataset: Dataset, count: int) -> HiddenPool | None:
     """At most `count` unlabelled images with a mask, always the same ones of a list; None where there are none.
 
     They are drawn by a fixed seed, not taken from the list's start, where images of one place or look may stand
-    together. A mask that is missing, cannot be read or has no labelled pixel is passed over.
+    together. A mask that is missing, cannot be read or has no labelled pixel where its image has data is passed
+    over.
     """
     if count == 0 or dataset.hidden is None:
         return None
@@ -50,6 +51,6 @@ def hidden_pool(dataset: Dataset, count: int) -> HiddenPool | None:
 
 def _has_labels(images: ImageSet, place: int) -> bool:
     try:
-        return bool((images.mask(place) != IGNORE).any())
+        return bool((scored_mask(images, place) != IGNORE).any())
     except ValueError:  # a run that does not need the mask must not end by it
         return False

@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
+from semiseg.config.checks import require
 from semiseg.data.dataset import Dataset, check_same_lists
 from semiseg.evaluation.model import written_classes
 from semiseg.evaluation.same_classes import check_classes_file, check_same_classes
@@ -20,7 +21,7 @@ from semiseg.runtime.provenance import provenance
 from semiseg.training.checkpoint import BEST, LAST, load_checkpoint, load_into
 from semiseg.training.experiment import Experiment, Network, build_experiment
 from semiseg.training.keeping import State
-from semiseg.training.record import run_behind
+from semiseg.training.record import VERDICT, run_behind
 from semiseg.training.resuming import check_best, saved_config
 
 OF_TRAINING = ("hidden", "instruments")
@@ -88,7 +89,7 @@ def evaluate(
 
     `evaluation` changes EvaluationOptions fields; without `images` among them, all images are scored. `root` is where
     the data are now; a run that was given a dataset or a network needs it again. Raises ValueError where the folder is
-    no run, or has no such checkpoint or images.
+    no run, has no such checkpoint or images, or learnt its validation images.
     """
     run = run_behind(Path(run))
     experiment = load_run(run, checkpoint, evaluation, root, dataset=dataset, network=network)
@@ -98,6 +99,13 @@ def evaluate(
             f"{run} has no {subset} images; it has {', '.join(experiment.dataset.image_sets)}. Score another --set, or "
             f"train with --data.{subset} LIST"
         )
+    folds = run.parent / VERDICT
+    require(
+        subset != "val" or not experiment.config.data.val_trains,
+        f"{run} was trained on its validation images: a score on them would say nothing of new pictures. "
+        + (f"{folds} has the scores of the folds. " if folds.is_file() else "")
+        + "Give --images and --masks of pictures that it has not learnt",
+    )
     method, limit = experiment.method, (evaluation or {}).get("images")
     with Progress(f"evaluate {subset}", limit or len(images), console=console) as bar:
         began = time.monotonic()

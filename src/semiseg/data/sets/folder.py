@@ -12,7 +12,7 @@ ROOT/val.txt, ROOT/test.txt                               optional lists; data.v
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -42,8 +42,8 @@ def open_folder(options: DataOptions) -> Dataset:
     Lists name images by stem, file name or path inside images/. Lists that the options do not name:
 
     - validation and test are ROOT/val.txt and ROOT/test.txt where these exist, else the folders val/ and test/; without
-      either a seeded part
-      (`val_fraction`) of the images with masks in no other list, or of the labelled ones where there are no others;
+      either, validation is a seeded part (`val_fraction`) of the images with masks in no other list, or of the labelled
+      ones where there are no others. Images in test/ that a list of test images leaves out are in no list;
     - labelled is every other image with a mask, or `labeled_count` of them, chosen so that every class is shown if the
       count allows it (all masks are looked through once, here, also of images that end up unlabelled);
     - unlabelled is every image in no other list.
@@ -108,11 +108,24 @@ def scan(options: DataOptions) -> Tree:
     Raises ValueError as `find_layout` and `read_meaning` do.
     """
     root = options.root
-    by_folder = options.val is None and not is_text_file(root / "val.txt")
-    layout = find_layout(root, by_folder)
-    for words in (*layout.doubts, *orphans_in_words(layout)):
+    val_named = options.val is not None or is_text_file(root / "val.txt")
+    layout = find_layout(root, ("test",) if val_named else ("val", "test"))
+    tree = Tree(layout, read_meaning(root), options.on_error == "skip")
+    unnamed = _unnamed_test(tree, _given_lists(tree, options)) if "test" in layout.lists else ()
+    if unnamed:
+        words = (
+            f"{len(unnamed)} image(s) in the folder {unnamed[0].partition('/')[0]}/, such as {unnamed[0]}, are in no "
+            "list and are left out: others were named for testing. Move them elsewhere to train on them"
+        )
+        tree = replace(tree, layout=replace(layout, doubts=(*layout.doubts, words)))
+    for words in (*tree.layout.doubts, *orphans_in_words(layout)):
         log.warning("%s", words)
-    return Tree(layout, read_meaning(root), options.on_error == "skip")
+    return tree
+
+
+def _unnamed_test(tree: Tree, given: Mapping[str, NamedList]) -> Sequence[str]:
+    """The images of the folder test/ where a list names other images for testing: no list has them."""
+    return without(tree.layout.lists.get("test", ()), given.values()) if "test" in given else ()
 
 
 def orphans_in_words(layout: Layout) -> list[str]:
@@ -158,12 +171,18 @@ def _complete(lists: dict[str, NamedList], tree: Tree, options: DataOptions) -> 
     by_folder = {
         key: NamedList(ids, f"the folder {ids[0].partition('/')[0]}/") for key, ids in tree.layout.lists.items()
     }
+    apart = [NamedList(_unnamed_test(tree, lists), "left out")]
+    if "test" in by_folder and "val" in lists:  # which may name images of the folder test/
+        test = by_folder.pop("test")
+        rest = without(test.ids, [lists["val"]])
+        by_folder |= {"test": replace(test, ids=rest)} if rest else {}
     lists = {**by_folder, **lists}
-    masked = without(tree.masked, lists.values())
+    masked = without(tree.masked, [*lists.values(), *apart])
     made = f"automatic, seed {options.split_seed}"
     if "labeled" not in lists:
         _check_masked(masked, tree)
-        order = covering_order(_present(tree, masked), options.split_seed)
+        present = _present(tree, masked)
+        order = covering_order(present, options.split_seed)
         first = len(order) if "val" in lists else len(order) - _val_count(len(order), options)
         count = first if options.labeled_count is None else options.labeled_count
         if count > first:
@@ -171,6 +190,7 @@ def _complete(lists: dict[str, NamedList], tree: Tree, options: DataOptions) -> 
                 f"data.labeled_count is {count}, but {tree.root} has only {first} images with masks beside "
                 "validation and test images. Ask for fewer, or add masks"
             )
+        order = _scorable(order, first, present)
         lists["labeled"] = NamedList(tuple(order[:count]), made)
         if "val" not in lists:
             lists["val"] = NamedList(tuple(order[first:]), made)
@@ -183,8 +203,18 @@ def _complete(lists: dict[str, NamedList], tree: Tree, options: DataOptions) -> 
         name = labeled.name if masked else f"{labeled.name}, less val"
         lists |= {"val": val, "labeled": replace(labeled, ids=without(labeled.ids, [val]), name=name)}
     if "unlabeled" not in lists:
-        lists["unlabeled"] = NamedList(without(tree.layout.endings, lists.values()), "every image in no other list")
+        rest = without(tree.layout.endings, [*lists.values(), *apart])
+        lists["unlabeled"] = NamedList(rest, "every image in no other list")
     return {key: lists[key] for key in LIST_NAMES if key in lists}
+
+
+def _scorable(order: list[str], first: int, present: Mapping[str, frozenset[int]]) -> list[str]:
+    """`order`, whose images from `first` on validate; where none of them has a labelled pixel, others take over."""
+    shown = [id_ for id_ in order if present[id_]]
+    val = shown[len(shown) - (len(order) - first) :]
+    if any(present[id_] for id_ in order[first:]) or first == len(order) or len(shown) < 2:
+        return order
+    return [*(id_ for id_ in order if id_ not in val), *val]
 
 
 def _val_count(count: int, options: DataOptions, spare: bool = True) -> int:

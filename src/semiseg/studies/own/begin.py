@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from semiseg.runtime.launch import is_launched
 from semiseg.runtime.lock import only_here
 from semiseg.runtime.screen import say, terminal, without_warnings
 from semiseg.runtime.stopping import StopRequest
-from semiseg.studies.own.facts import facts_of
+from semiseg.studies.own.facts import Facts, facts_of
 from semiseg.studies.own.folds import make_folds
 from semiseg.studies.own.plan import RECIPE, Reasons, settle
 from semiseg.studies.own.schedule import by_folds, in_words, schedule
@@ -62,7 +62,7 @@ def train_folder(
     """
     began, console, options = time.monotonic(), console or terminal(), flatten(given or {})
     whole = isinstance(minutes, int | float) and 0 < minutes < 1e6
-    require(whole, f"--minutes is {minutes!r}; expected a number above 0")
+    require(whole, f"--minutes is {minutes!r}; expected a number above 0 and below 1,000,000")
     require(
         not is_launched() and options.get("train.devices") in (None, 1, "1"),
         f"a folder is planned and trained in one process: leave --devices out, or train by {RECIPE_FILE} with it",
@@ -112,9 +112,52 @@ def _again(run: Path, asked: Mapping[str, Any], resume: bool, console: Console) 
         )
         + ". Resume with the same, or choose another folder by --run",
     )
+    _check_same_data(plan, run, console)
     say(console, f"Going on in {run}, as planned before:")
     _show(plan.reasons, console)
     return plan
+
+
+def _check_same_data(plan: Plan, run: Path, console: Console) -> None:
+    """Raise ValueError where the data are others than those planned for: scores of both must not be mixed."""
+    before = plan.details.get("data")
+    if before is None:
+        say(console, "This plan was made by an older version: whether the data have changed since is not known.")
+        return
+    from semiseg.studies.own.state import differences, state_of
+
+    changed = differences(before, state_of(plan.config.data))
+    require(
+        not changed,
+        f"{plan.config.data.root} has changed since {run} was planned: {'; '.join(changed)}. Scores of both must not "
+        "be mixed: put the data back as they were, or train anew with another --run",
+    )
+
+
+def _check_outside(run: Path, found: Examination) -> None:
+    """Raise ValueError where what is written to `run` would lie among the pictures or the masks."""
+    root, inside = found.root, run.resolve()
+    paths = [*(image.path for image in found.images), *found.masks.values()]
+    first = {parts[0] for path in paths if len(parts := path.relative_to(root).parts) > 1}
+    require(
+        inside != root.resolve() and not any(inside.is_relative_to((root / name).resolve()) for name in first),
+        f"--run {run} is among the pictures or masks of {root}, and what is written there would be taken for more of "
+        "them: choose another folder by --run",
+    )
+
+
+def _usable(facts: Facts) -> tuple[Facts, Reasons]:
+    """Facts for folds, of the masks with a labelled pixel, and a line about the others."""
+    masks = tuple(id_ for id_ in facts.masks if facts.present[id_])
+    empty = [id_ for id_ in sorted(facts.masks) if not facts.present[id_]]
+    require(
+        len(masks) > 1,
+        f"{len(masks)} of {len(facts.masks)} masks has a labelled pixel where its picture has data; expected 2 or "
+        "more, for one to train and one to validate. Draw more classes",
+    )
+    some = ", ".join(empty[:3]) + (", ..." if len(empty) > 3 else "")
+    words = f"{len(empty)} without a labelled pixel ({some}): in no fold, and not in the last training's masks"
+    return replace(facts, masks=masks), (("left out", words),) if empty else ()
 
 
 def _plan(
@@ -127,18 +170,23 @@ def _plan(
     for line in found.table():
         say(console, line)
     _refuse(found)
+    _check_outside(run, found)
     with without_warnings("semiseg.data"):
         facts = facts_of(found)
         folded = by_folds(facts)
         facts = facts_of(found, every_mask=True) if folded and len(facts.present) < len(facts.masks) else facts
+        facts, left_out = _usable(facts) if folded else (facts, ())
     for finding in found.findings:
         if finding.level == "warning" and not (folded and finding.kind in MOOT):
             say(console, f"  warning: {finding.words}")
     from semiseg.studies.own.measure import machine_here, measure
+    from semiseg.studies.own.state import state_of, unlearnt
+    from semiseg.studies.own.verdict import unlearnt_in_words
 
     machine = machine_here(base.train.device, base.train.threads)
     guarded = {"train.guard": "lower" if asked["guard"] else "off"}
     settings = settle(facts, machine, found.options, {**guarded, **words})
+    state = state_of(settings.config.data)
     say(console, "\nPlan, from these data and this machine:")
     _show(settings.reasons, console)
     config, speed = settings.config, None
@@ -150,15 +198,17 @@ def _plan(
     made = schedule(
         config, facts, speed=speed, minutes=minutes, spent=spent, baseline=bool(asked["baseline"]), steps=steps
     )
-    last = tuple(in_words(made, config, facts))
-    _show(last, console)
     masks = {id_: facts.present[id_] for id_ in facts.masks} if made.folds else {}
-    details = {"minutes": minutes, "expected_seconds": made.seconds, "short": made.short}
+    folds = make_folds(masks, made.folds, config.seed) if made.folds else ()
+    blind = " ".join(unlearnt_in_words(unlearnt(folds, state)))
+    last = (*left_out, *in_words(made, config, facts), *([("unseen", blind)] if blind else []))
+    _show(last, console)
+    details = {"minutes": minutes, "expected_seconds": made.seconds, "short": made.short, "data": state}
     details |= {"machine": asdict(machine) | {"presets": sorted(machine.presets)}}
     plan = Plan(
         config=with_steps(config, made.steps, words),
         reasons=settings.reasons + last,
-        folds=make_folds(masks, made.folds, config.seed) if made.folds else (),
+        folds=folds,
         baseline=made.baseline,
         asked=asked,
         details=details | {"speed": None if speed is None else asdict(speed)},

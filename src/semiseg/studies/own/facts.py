@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ import numpy as np
 from semiseg.types import IGNORE
 
 if TYPE_CHECKING:
-    from semiseg.data.dataset import ImageSet, Pixels
+    from semiseg.data.dataset import Pixels
     from semiseg.data.doctor.examination import Examination
 
 MOST_MASKS = 100  # that are looked at for statistics; where folds are made of them, all are
@@ -69,13 +69,14 @@ def facts_of(found: Examination, every_mask: bool = False) -> Facts:
     Raises ValueError for a mask that cannot be read.
     """
     from semiseg.data import open_dataset
+    from semiseg.data.dataset import scored_mask
 
     masks, val = found.split["labeled"] + found.split["val"], found.split["val"]
-    dataset = open_dataset(found.options, need_unlabeled=False)
+    dataset = open_dataset(replace(found.options, scale=1.0, cache="off"), need_unlabeled=False)
     looked = _Looked(len(dataset.classes))
     for images in (dataset.labeled, dataset.val):
         for place in range(len(images) if every_mask else min(len(images), MOST_MASKS // 2)):
-            looked.add(images.names[place], _native_mask(images, place))
+            looked.add(images.names[place], scored_mask(images, place))
     root = found.root.resolve()
     return Facts(
         name=root.name or "own",
@@ -97,11 +98,6 @@ def facts_of(found: Examination, every_mask: bool = False) -> Facts:
 def words_of(names: Sequence[str]) -> frozenset[str]:
     """The words in names: `Stained_Nuclei2` has `stained` and `nuclei`."""
     return frozenset(word.lower() for name in names for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name))
-
-
-def _native_mask(images: ImageSet, place: int) -> Pixels:
-    """At the file's size, whatever `data.scale` is."""
-    return getattr(images, "source", images).mask(place)
 
 
 class _Looked:

@@ -15,7 +15,7 @@ from semiseg.report.texts import figure
 from semiseg.runtime.screen import printable, say
 from semiseg.studies.own.schedule import minutes_of
 from semiseg.studies.own.trainings import Plan, in_folds, read_plan
-from semiseg.studies.own.verdict import Verdict
+from semiseg.studies.own.verdict import Verdict, unlearnt_in_words, where
 from semiseg.training.record import VERDICT, run_behind
 
 
@@ -29,7 +29,9 @@ def write_page(run: Path) -> Path:
         low, high = document["interval"]
         found = {"words": document["verdict"], "difference": document["difference"], "low": low, "high": high}
         command = f"semiseg predict {shlex.quote(printable(run))} PICTURES --out predictions"
-        verdict = report.Verdict(**found, images=len(document["images"]), taken=document["taken"])
+        folds = {name: tuple(each) for name, each in document.get("unlearnt_classes", {}).items()}
+        taken = " ".join([document["taken"], *unlearnt_in_words(folds)])
+        verdict = report.Verdict(**found, images=len(document["images"]), taken=taken)
     answer = report.Answer(
         title=f"{plan.config.recipe}: trained on your own pictures",
         runs=tuple(method.folder for method, _ in pairs),
@@ -71,7 +73,9 @@ def scores(verdict: Verdict) -> Table:
     theirs = None if verdict.baseline is None else verdict.baseline.iou
     for place, (name, ours) in enumerate(zip(verdict.classes, verdict.method.iou, strict=True)):
         last = place == len(verdict.classes) - 1
-        table.add_row(printable(name), *_cells(ours, None if theirs is None else theirs[place]), end_section=last)
+        folds = verdict.unlearnt.get(name)
+        shown = printable(name) + ("" if folds is None else f" (unseen by the models{where(folds)})")
+        table.add_row(shown, *_cells(ours, None if theirs is None else theirs[place]), end_section=last)
     table.add_row("mean", *_cells(verdict.method.miou, None if verdict.baseline is None else verdict.baseline.miou))
     return table
 

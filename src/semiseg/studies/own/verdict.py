@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,8 @@ class Verdict:
     method: Scored
     baseline: Scored | None = None
     interval: Interval | None = None
+    unlearnt: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Class -> folds, from 1, in which it was scored and no labelled mask shows it; none: there were no folds."""
 
     @property
     def chosen(self) -> Model:
@@ -123,6 +125,7 @@ def as_dict(verdict: Verdict, model: str) -> dict[str, Any]:
         "images": list(verdict.method.names),
         "folds": len(verdict.method.by_fold) if len(verdict.method.by_fold) > 1 else 0,
         "absent_classes": verdict.absent,
+        "unlearnt_classes": {name: list(folds) for name, folds in verdict.unlearnt.items()},
         **scores,
         "taken": taken(verdict),
         "words": sentences(verdict),
@@ -135,6 +138,7 @@ def sentences(verdict: Verdict) -> list[str]:
     on = f"{images} image{'s' * (images > 1)} that no model had learnt" + (f", in {folds} folds" * (folds > 1))
     absent = verdict.absent
     left_out = [f"No validation image shows {', '.join(absent)}: no score tells of it."] if absent else []
+    left_out += unlearnt_in_words(verdict.unlearnt)
     found, theirs = verdict.interval, verdict.baseline
     if found is None or theirs is None:
         return [
@@ -155,6 +159,27 @@ def sentences(verdict: Verdict) -> list[str]:
     if images < FEW:
         words.append(f"{images} images are few: another {images} could tell otherwise.")
     return [*words, taken(verdict), *left_out]
+
+
+def unlearnt_in_words(unlearnt: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Which scores are of models that never saw the class, a sentence for classes of the same folds."""
+    by_folds: dict[tuple[int, ...], list[str]] = {}
+    for name, folds in unlearnt.items():
+        by_folds.setdefault(folds, []).append(name)
+    said = []
+    for folds, names in by_folds.items():
+        one, its, it = ", ".join(names), *(("its", "it") if len(names) == 1 else ("their", "them"))
+        score = f"{its} score{' there' if folds else ''}"
+        said.append(
+            f"No labelled mask{where(folds)} shows {one}: {score} is of models that never saw {it}, and counts in the "
+            "mean."
+        )
+    return said
+
+
+def where(folds: Sequence[int]) -> str:
+    """` of fold 2`, ` of folds 1, 3`; empty where there are no folds."""
+    return f" of fold{'s' * (len(folds) > 1)} {', '.join(map(str, folds))}" if folds else ""
 
 
 def taken(verdict: Verdict) -> str:
