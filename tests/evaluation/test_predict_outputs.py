@@ -172,9 +172,10 @@ def test_killed_while_a_mask_is_replaced_its_old_record_does_not_count(run, tmp_
             raise KeyboardInterrupt
         add(done, rank, record)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(segment.Done, "add", killed_at_the_end)
+    monkeypatch.setattr(segment.Done, "add", killed_at_the_end)
+    with pytest.raises(KeyboardInterrupt):
         predict_images(run, second, out, console=QUIET)
+    monkeypatch.undo()
     assert predict_images(run, first, out, console=QUIET).kept == 0
 
 

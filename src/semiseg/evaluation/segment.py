@@ -121,8 +121,8 @@ class _Work:
         self.done.read()
         if self.done.earlier:
             self.say(
-                f"{len(self.done.earlier)} predictions in {self.out} are of an earlier version of semiseg, which did not "
-                "note where their pictures were: they are made again"
+                f"{len(self.done.earlier)} predictions in {self.out} are of an earlier version of semiseg, which did "
+                "not note where their pictures were: they are made again"
             )
         at_once = AT_ONCE[self.model.device.type]
         self.reading = Reading(self.tasks, self.done.has, at_once, self.model.bands)
