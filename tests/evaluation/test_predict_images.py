@@ -111,6 +111,22 @@ def test_two_runs_give_the_same_bytes_even_into_the_folder_of_the_pictures(run, 
         assert predict_images(run, photos, photos, console=QUIET).count == 3
 
 
+@pytest.mark.parametrize("place", ["", "out", "Deep/masks", "runs/a/predictions"])
+def test_predicted_again_into_the_pictures_folder_the_list_stays(run, photos, tmp_path, caplog, place):
+    (photos / "overlays").mkdir()  # a folder of the user's own, of that name
+    shutil.copy(photos / "a.png", photos / "overlays/own.png")
+    tables = []
+    for options in ({}, {}, {"objects": True}):
+        made = predict_images(run, photos, photos / place, console=QUIET, **options)
+        tables.append(sorted({line.split(",")[0] for line in (made.out / "areas.csv").read_text().splitlines()}))
+        (made.out / "areas.csv").unlink()
+    assert tables[0] == tables[1] == tables[2]
+    assert len(tables[0]) == (4 if place == "" else 5)  # with the heading
+    assert caplog.text == ""
+    assert predict_images(run, photos, tmp_path / "elsewhere", console=QUIET).count == len(tables[0]) - 1
+    assert "`semiseg predict`" in caplog.text
+
+
 def test_a_single_picture(run, photos, tmp_path):
     assert predict_images(run, photos / "Deep/b.c.JPG", tmp_path / "out", console=QUIET).count == 1
     assert set(of_pictures(tmp_path / "out")) == {"masks/b.c.png", "overlays/b.c.jpg", "confidence/b.c.png"}

@@ -130,6 +130,75 @@ def test_what_is_done_is_kept_and_what_changed_is_made_again(run, photos, tmp_pa
     }
 
 
+def drawn(folder: Path, seed: int) -> Path:
+    """A picture p.bmp of the same size in bytes, and the same time, for every seed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (40, 52, 3), np.uint8)).save(folder / "p.bmp")
+    os.utime(folder / "p.bmp", (1, 1))
+    return folder
+
+
+@pytest.mark.parametrize("how", ["another folder", "another folder before", "replaced"])
+def test_another_picture_of_the_same_name_size_and_time_never_keeps_a_mask(run, tmp_path, how):
+    first, out = drawn(tmp_path / "first", 1), tmp_path / "out"
+    predict_images(run, first, out, console=QUIET)
+    second = drawn(first if how == "replaced" else tmp_path / "second", 2)
+    expected = predict_images(run, second, tmp_path / "expected", console=QUIET).out
+    assert predict_images(run, second, out, console=QUIET).kept == 0
+    if how == "another folder before":  # the first record of the first folder must not count
+        expected = predict_images(run, first, tmp_path / "expected", console=QUIET).out
+        assert predict_images(run, first, out, console=QUIET).kept == 0
+    for file in ("confidence/p.png", "masks/p.png", "areas.csv"):
+        assert (out / file).read_bytes() == (expected / file).read_bytes()
+
+
+def test_the_last_record_counts_whichever_process_wrote_it(run, tmp_path):
+    first, second, out = drawn(tmp_path / "first", 1), drawn(tmp_path / "second", 2), tmp_path / "out"
+    predict_images(run, first, out, console=QUIET)
+    (part,) = out.glob(".done-*-0.jsonl")
+    part.rename(part.with_name(part.name.replace("-0.jsonl", "-1.jsonl")))  # as if of two processes the second did it
+    predict_images(run, second, out, console=QUIET)
+    assert predict_images(run, second, out, console=QUIET).kept == 1
+    assert predict_images(run, first, out, console=QUIET).kept == 0
+
+
+def test_killed_while_a_mask_is_replaced_its_old_record_does_not_count(run, tmp_path, monkeypatch):
+    first, second, out = drawn(tmp_path / "first", 1), drawn(tmp_path / "second", 2), tmp_path / "out"
+    predict_images(run, first, out, console=QUIET)
+    add = segment.Done.add
+
+    def killed_at_the_end(done, rank, record):
+        if "mask" in record:
+            raise KeyboardInterrupt
+        add(done, rank, record)
+
+    monkeypatch.setattr(segment.Done, "add", killed_at_the_end)
+    with pytest.raises(KeyboardInterrupt):
+        predict_images(run, second, out, console=QUIET)
+    monkeypatch.undo()
+    assert predict_images(run, first, out, console=QUIET).kept == 0
+
+
+def test_records_of_an_earlier_version_are_made_again_with_a_word(run, photos, tmp_path, capsys):
+    out = tmp_path / "out"
+    predict_images(run, photos, out, console=QUIET)
+    (part,) = out.glob(".done-*.jsonl")
+    lines = [json.loads(line) for line in part.read_text().splitlines() if line]
+    for line in lines:
+        status = (photos / f"{line['name']}.png").stat()
+        line["file"] = [status.st_size, status.st_mtime_ns]
+        del line["turn"]
+    part.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    said = []
+    for _ in range(2):
+        assert main(["predict", str(run), str(photos), "--out", str(out)]) == 0
+        said.append(" ".join(capsys.readouterr().out.split()))
+    assert "5 predictions in" in said[0]
+    assert "of an earlier version of semiseg" in said[0]
+    assert "earlier version" not in said[1]
+    assert "5 pictures were done before" in said[1]
+
+
 @pytest.mark.parametrize("other", ["options", "model"])
 def test_another_model_or_other_options_make_all_again_and_say_so(run, photos, tmp_path, counted, capsys, other):
     out = tmp_path / "out"

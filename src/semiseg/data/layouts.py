@@ -13,6 +13,7 @@ from pathlib import Path
 
 from semiseg.data.listing import are_there, files_below, is_picture, picture_endings, require_folder
 from semiseg.data.pairs import Pairs, candidates, folders_of, pictures_in
+from semiseg.data.passed_over import refuse_run, refuse_written
 from semiseg.data.spelling import by_normal_form
 
 PARTS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
@@ -64,6 +65,7 @@ def find_layout(root: Path, by_folder: Collection[str] = ("val", "test")) -> Lay
 
     Raises ValueError where there is none, or more than one, and as `picture_endings` does.
     """
+    refuse_written(root / "masks" if (root / "masks").is_dir() else root)
     folders = folders_of(root)
     refused = None
     found = None
@@ -83,6 +85,7 @@ def find_layout(root: Path, by_folder: Collection[str] = ("val", "test")) -> Lay
             )
         found = others[0] if others else found
     if found is None:
+        refuse_run(root)
         require_folder(
             root / "images", f". The folder must hold images/NAME.jpg and, for some, masks/NAME.png. {_also()}"
         )

@@ -16,7 +16,15 @@ from pathlib import Path
 
 from semiseg.config.checks import shown
 from semiseg.data.images import IMAGE_SUFFIXES
-from semiseg.data.passed_over import is_hidden, may_be_picture, other_pictures
+from semiseg.data.passed_over import (
+    WRITTEN,
+    is_hidden,
+    may_be_picture,
+    other_pictures,
+    passed_over_in_words,
+    refuse_written,
+    written_beside,
+)
 from semiseg.data.spelling import by_normal_form, composed, namesake, same_but_for_spelling
 from semiseg.data.texts import explained, is_text_file, text_lines
 
@@ -34,8 +42,9 @@ def picture_endings(folder: Path) -> dict[str, str]:
 
     They come in the order of their paths, part by part. What is hidden is passed over, and links are followed. Files
     that may be pictures of other formats are warned of. Raises ValueError where there are no pictures, two have one id,
-    one is no file, or as `files_below` does with `once`.
+    one is no file, this program wrote the folder, or as `files_below` does with `once`.
     """
+    refuse_written(folder)
     others: list[str] = []
 
     def wanted(entry: Entry) -> bool:
@@ -71,11 +80,16 @@ def is_picture(entry: Entry) -> bool:
 def files_below(folder: Path | str, wanted: Callable[[Entry], bool], *, once: bool = False) -> list[str]:
     """The path inside `folder` of every entry that is `wanted` and no folder, sorted part by part.
 
-    Hidden files and folders are passed over, and links to folders followed. Raises ValueError where a folder may not be
+    Hidden files and folders are passed over, and links to folders followed. What this program wrote is passed over with
+    a warning. Raises ValueError where a folder may not be
     listed, a link leads back to a folder in which it lies, or folders lie more than MAX_DEPTH deep; with `once` also
     where two paths lead to one folder.
     """
-    return _Walk(str(folder), wanted, once).below("", ())
+    walk = _Walk(str(folder), wanted, once)
+    found = walk.below("", ())
+    if walk.passed:
+        log.warning("%s", passed_over_in_words(walk.passed))
+    return found
 
 
 @dataclass(frozen=True)
@@ -84,10 +98,12 @@ class _Walk:
     wanted: Callable[[Entry], bool]
     once: bool
     visited: dict[Identity, str] = field(default_factory=dict)
+    passed: list[tuple[str, str]] = field(default_factory=list)  # what this program wrote, with its commands
 
     def below(self, prefix: str, above: tuple[Identity, ...]) -> list[str]:
         """`prefix` and the path from there of what is wanted; `above` are the folders on the way."""
         folder, names, folders = f"{self.root}/{prefix}".rstrip("/") or "/", list[str](), set[str]()
+        tells = set[str]()
         with explained(folder):
             facts = os.stat(folder)
             identity = facts.st_dev, facts.st_ino
@@ -96,12 +112,18 @@ class _Walk:
                 for entry in entries:
                     if is_hidden(entry.name):
                         continue
+                    if entry.name in WRITTEN:
+                        tells.add(entry.name)
                     if entry.is_dir():
                         folders.add(entry.name)
                     elif self.wanted(entry):
                         names.append(entry.name)
+        ours = written_beside(tells)
         found: list[str] = []
         for name in sorted([*names, *folders]):
+            if name in ours:
+                self.passed.append((f"{folder}/{name}", ours[name]))
+                continue
             inside = name in folders
             found += self.below(f"{prefix}{name}/", (*above, identity)) if inside else [prefix + name]
         return found

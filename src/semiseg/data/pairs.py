@@ -19,7 +19,7 @@ MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "annotation",
 ENDINGS = tuple(f"{joint}{word}" for word in ("mask", "label", "gt", "masks", "labels") for joint in ("_", "-"))
 """What stands behind the image's name in a mask's."""
 _LOSSLESS = (".png", ".tif", ".tiff", ".bmp")  # of masks
-_OURS = {"runs", "semiseg-check"}  # folders that this program writes beside anyone's data
+_OURS = {"runs"}  # the folder that `semiseg train` makes beside anyone's data
 
 
 @dataclass(frozen=True)

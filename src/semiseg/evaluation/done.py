@@ -12,6 +12,7 @@ from typing import Any
 
 from semiseg.config.predicting import PredictOptions
 from semiseg.data.dataset import Color
+from semiseg.data.decode_cache import file_key
 from semiseg.runtime.files import append_line, plain, write_json
 
 PREDICT = "predict.json"
@@ -29,6 +30,9 @@ class Done:
         self.document: dict[str, Any] = json.loads(json.dumps(plain(document)))
         self.written = _read(out / PREDICT)
         self.records: dict[str, dict[str, Any]] = {}
+        self.earlier: set[str] = (
+            set()
+        )  # pictures of which only an earlier version has a record, without the file's path
         self.started = self.adds = False  # whether this process has written the document, and a record
         self.lock = threading.Lock()
 
@@ -56,39 +60,46 @@ class Done:
         return f".done-{hashlib.sha256(json.dumps(self.document).encode()).hexdigest()[:12]}-{rank}.jsonl"
 
     def read(self) -> Done:
-        """Read the records of all processes; a line that was cut short when a process was killed does not count."""
-        self.records = {}
+        """Read the records of all processes; a line that was cut short when a process was killed does not count.
+
+        Of several records of one name, which different processes may have written, the one of the last turn counts.
+        """
+        self.records, self.earlier = {}, set()
         for part in sorted(self.out.glob(self._part("*"))):
             for line in part.read_text("utf-8", errors="surrogateescape").splitlines():
                 try:
                     record = json.loads(line)
-                    self.records[record["name"]] = record
+                    name = record["name"]
+                    if "turn" not in record:
+                        self.earlier.add(name)
+                    elif name not in self.records or record["turn"] > self.records[name]["turn"]:
+                        self.records[name] = record
                 except (ValueError, KeyError, TypeError):
                     continue
+        self.earlier -= self.records.keys()
         return self
+
+    def forget(self, rank: int, name: str) -> None:
+        """Before a picture's files are written anew: the record of the files that were there no longer counts."""
+        if name in self.records:
+            self.add(rank, {"name": name, "file": None})
 
     def add(self, rank: int, record: dict[str, Any]) -> None:
         """Remember a picture, with all its files written."""
-        self.records[record["name"]] = record
-        first = "" if self.adds else "\n"  # behind a line that was cut short
-        self.adds = True
-        append_line(self.out / self._part(rank), f"{first}{json.dumps(record)}\n")
+        with self.lock:
+            before = self.records.get(record["name"])
+            record = record | {"turn": 1 if before is None else before["turn"] + 1}
+            self.records[record["name"]] = record
+            first = "" if self.adds else "\n"  # behind a line that was cut short
+            self.adds = True
+            append_line(self.out / self._part(rank), f"{first}{json.dumps(record)}\n")
 
     def has(self, name: str, path: Path) -> bool:
-        """Whether the picture is done: from the same file, and its mask is still there."""
+        """Whether the picture is done: from the same file in the same place, and its mask is still there."""
         record = self.records.get(name)
-        if record is None or not (self.out / record["mask"]).is_file():
+        if record is None or record["file"] is None or record["file"] != file_key(path):
             return False
-        try:
-            return record["file"] == identity(path)
-        except OSError:
-            return False
-
-
-def identity(path: Path) -> list[int]:
-    """Size and time of a file, by which a changed one is known."""
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
+        return (self.out / record["mask"]).is_file()
 
 
 def _read(path: Path) -> Mapping[str, Any] | None:

@@ -9,7 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from semiseg.data.images import IMAGE_SUFFIXES
-from semiseg.data.passed_over import is_hidden, may_be_picture, other_pictures
+from semiseg.data.passed_over import (
+    is_hidden,
+    may_be_picture,
+    other_pictures,
+    passed_over_in_words,
+    refuse_run,
+    refuse_written,
+    written_beside,
+    written_by,
+)
 from semiseg.data.texts import text_lines
 from semiseg.evaluation.done import PREDICT
 
@@ -45,12 +54,18 @@ def find_pictures(what: str | os.PathLike[str], out: Path | None = None) -> dict
     root = Path(*parts[: next(number for number, part in enumerate(parts) if glob.has_magic(part))])
     written = _written(out)
     found: dict[str, Path] = {}
+    passed: list[tuple[str, str]] = []
     for match in map(Path, sorted(glob.glob(str(what), recursive=True))):
-        several = _files(match, out) if match.is_dir() else [match]
+        command = written_by(match)
+        if command is not None:
+            passed.append((str(match), command))
+            continue
+        several = _files(match, out, passed) if match.is_dir() else [match]
         for each in several:
             own = any(_identity(above) in written for above in each.parents)
             if each.suffix.lower() in IMAGE_SUFFIXES and not own:
                 _add(found, each.relative_to(root), each)
+    _warn_of(passed)
     if not found:
         raise ValueError(f"no picture is named as {what} says; expected names that end in {', '.join(IMAGE_SUFFIXES)}")
     return dict(sorted(found.items()))
@@ -79,21 +94,26 @@ def _add(found: dict[str, Path], below: Path, path: Path) -> None:
 def find_images(images: Path, out: Path | None = None) -> dict[str, Path]:
     """NAME -> file of every picture at or below `images`, sorted by name; what lies in `out` is not taken for input.
 
-    What is hidden is passed over, and linked folders are followed. Files that may be pictures of other formats are
-    warned of. Raises ValueError where there is no picture, where two have one NAME, where a linked folder leads back,
+    What is hidden is passed over, and linked folders are followed. What this program wrote is passed over with a
+    warning, and files that may be pictures of other formats are warned of. Raises ValueError where there is no picture,
+    where this program wrote `images`, where two have one NAME, where a linked folder leads back,
     and where a folder cannot be read.
     """
+    refuse_written(images)
     if images.is_file():
         return {images.stem: images}
     found: dict[str, Path] = {}
     others: list[str] = []
-    for path in sorted(_files(images, out)):
+    passed: list[tuple[str, str]] = []
+    for path in sorted(_files(images, out, passed)):
         if path.suffix.lower() not in IMAGE_SUFFIXES:
             others += [path.name] if may_be_picture(path.name) else []
             continue
         _add(found, path.relative_to(images), path)
     left_out = other_pictures(sorted(others), images) if others else ""
+    _warn_of(passed)
     if not found:
+        refuse_run(images)
         what = "has no pictures in it" if images.is_dir() else "does not exist"
         expected = f"expected a picture, or a folder with some, of {', '.join(IMAGE_SUFFIXES)}"
         raise ValueError(f"{images} {what}; {expected}{left_out and '. '}{left_out}")
@@ -107,14 +127,24 @@ def _written(out: Path | None) -> set[tuple[int, int]]:
     return {_identity(path) for path in folders if path.is_dir()}
 
 
-def _files(folder: Path, out: Path | None) -> Iterator[Path]:
+def _warn_of(passed: list[tuple[str, str]]) -> None:
+    if passed:
+        log.warning("%s", passed_over_in_words(passed))
+
+
+def _files(folder: Path, out: Path | None, passed: list[tuple[str, str]]) -> Iterator[Path]:
+    """The files below `folder`; what this program wrote elsewhere than in `out` is added to `passed`."""
     passed_over = _written(out)
+    own = None if out is None or not out.is_dir() else _identity(out)
     waiting = [(folder, frozenset[tuple[int, int]]())] if folder.is_dir() else []
     while waiting:  # no recursion, which deep folders would end; with each folder the ones that it lies in
         here, above = waiting.pop()
         try:
             identity = _identity(here)
             paths = [] if identity in passed_over else [here / entry for entry in sorted(os.listdir(here))]
+            ours = written_beside(path.name for path in paths)
+            passed += [(str(path), ours[path.name]) for path in paths if path.name in ours and identity != own]
+            paths = [path for path in paths if path.name not in ours]
             found = [(path, path.is_dir()) for path in paths if not is_hidden(path.name)]
         except OSError as error:
             raise ValueError(
@@ -123,8 +153,7 @@ def _files(folder: Path, out: Path | None) -> Iterator[Path]:
         if identity in above:
             raise ValueError(f"{here} is a folder that it lies in itself, by a link: remove the link")
         waiting += [(path, above | {identity}) for path, is_folder in found if is_folder]
-        own = LEGEND if out is not None and (out / PREDICT).is_file() and identity == _identity(out) else None
-        yield from (path for path, is_folder in found if not is_folder and path.name != own)
+        yield from (path for path, is_folder in found if not is_folder)
 
 
 def _identity(folder: Path) -> tuple[int, int]:

@@ -118,8 +118,14 @@ class _Work:
         self.bar = bar
         if self.done.is_of_another:
             self.say(f"the predictions in {self.out} are of another model or of other options: they are made again")
+        self.done.read()
+        if self.done.earlier:
+            self.say(
+                f"{len(self.done.earlier)} predictions in {self.out} are of an earlier version of semiseg, which did "
+                "not note where their pictures were: they are made again"
+            )
         at_once = AT_ONCE[self.model.device.type]
-        self.reading = Reading(self.tasks, self.done.read().has, at_once, self.model.bands)
+        self.reading = Reading(self.tasks, self.done.has, at_once, self.model.bands)
         with self.reading.groups() as groups, Writing(lambda record: self.done.add(rank(), record)) as self.writing:
             for group in groups:
                 self.failed |= group.failed
@@ -160,6 +166,7 @@ class _Work:
     def _write(self, picture: Picture, label: Pixels, confidence: Pixels) -> dict[str, Any]:
         try:
             self.done.start(rank())
+            self.done.forget(rank(), picture.name)
             return self.writer.write(picture.name, picture.path, picture.raster, label, confidence)
         finally:
             self.reading.give_back(picture)

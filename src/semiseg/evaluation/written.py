@@ -12,9 +12,9 @@ from PIL import Image
 
 from semiseg.config.predicting import PredictOptions
 from semiseg.data.dataset import Color, Pixels
+from semiseg.data.decode_cache import file_key
 from semiseg.data.rasters import Raster
 from semiseg.evaluation.areas import count_objects, count_pixels
-from semiseg.evaluation.done import identity
 from semiseg.evaluation.overlay import draw_overlay_, shown
 from semiseg.evaluation.pictures import CONFIDENCE, MASKS, OVERLAYS
 from semiseg.runtime.files import write_atomically
@@ -62,7 +62,7 @@ class Writer:
         classes, smallest = len(self.colors), self.options.smallest
         return {
             "name": name,
-            "file": identity(path),
+            "file": file_key(path),
             "mask": f"{MASKS}/{name}{ending}",
             "pixels": count_pixels(label, classes),
             "m2": square_metres(picture),

@@ -25,6 +25,7 @@ from semiseg.data.doctor.repairs import Repair, apply
 from semiseg.data.doctor.seen import Seen
 from semiseg.data.doctor.shares import classes_of, names_of
 from semiseg.data.doctor.values import values
+from semiseg.data.passed_over import PASSED_OVER
 from semiseg.data.sets.folder import Tree, dataset_of, masks_to_read, scan
 from semiseg.runtime.screen import without_warnings
 
@@ -110,6 +111,7 @@ def _examined(
     split = {} if dataset is None else {name: tuple(images.names) for name, images in dataset.image_sets.items()}
     pairs = [*values(seen)]
     found = [Finding("other-formats", "warning", words) for words in heard if "are left out, for" in words]
+    found += [Finding("own-files", "note", words) for words in dict.fromkeys(heard) if words.startswith(PASSED_OVER)]
     found += [Finding("too-many", "warning", _TOO_MANY.format(len(tree.layout.endings)))] if too_many else []
     found += [*files.unreadable(seen, split), *(finding for finding, _ in pairs)]
     for look_for in (unpaired.sizes, unpaired.unpaired, files.left_out, files.unlike, files.orientation):
