@@ -63,10 +63,8 @@ def border_pixels(values: NDArray[np.int64], border: int) -> int:
     others = values.astype(np.float32)
     reach = np.ones((2 * BORDER + 1, 2 * BORDER + 1), np.uint8)
     sides = []
-    for limit, spread in ((np.float32(-1e9), cv2.dilate), (np.float32(1e9), cv2.erode)):
-        framed = cv2.copyMakeBorder(
-            np.where(where, limit, others), *(BORDER,) * 4, cv2.BORDER_CONSTANT, value=(_OUTSIDE,)
-        )
+    for limit, spread in ((-1e9, cv2.dilate), (1e9, cv2.erode)):
+        framed = np.pad(np.where(where, np.float32(limit), others), BORDER, constant_values=_OUTSIDE)
         sides.append(spread(framed, reach)[BORDER:-BORDER, BORDER:-BORDER])
     highest, lowest = sides
     return int((where & (highest > lowest)).sum())
