@@ -148,6 +148,10 @@ def test_a_file_is_called_one_and_its_folder_is_named(tmp_path, capsys, name):
     assert f"such as {tmp_path}" in found["findings"][0]["words"]
 
 
-def test_predictions_written_into_a_dataset_do_not_hide_it(tmp_path):
-    (write(tmp_path) / "predict.json").write_text("{}")
+@pytest.mark.parametrize(
+    "paths", [("images/{}.jpg", "masks/{}.png"), ("{}.jpg", "{}_mask.png"), ("{}.jpg", "gt/{}.png")]
+)
+@pytest.mark.parametrize("file", ["predict.json", "suggestions.csv", "scores.json"])
+def test_what_semiseg_wrote_into_a_dataset_does_not_hide_it(tmp_path, paths, file):
+    (write(tmp_path, *paths, paths[0]) / file).write_text("{}")
     assert examine(DataOptions(root=tmp_path)).exit_code == 0

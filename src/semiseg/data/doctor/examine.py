@@ -102,11 +102,11 @@ def _examined(
         options.dataset == "folder",
         f"data.dataset is {options.dataset}; expected folder: the check is for images and masks of one's own",
     )
-    given = not_a_dataset(options.root)
     with _Heard() as heard:
-        tree, readable, refused = (None, [], given) if given is not None else _scanned(options)
+        tree, readable, refused = _scanned(options)
     if tree is None:
-        finding = Finding(_kind_of_refusal(str(refused), "layout"), "error", str(refused))
+        words = not_a_dataset(options.root) or str(refused)
+        finding = Finding(_kind_of_refusal(words, "layout"), "error", words)
         return Examination(options.root, "not understood", (), {}, (), {}, options, (finding,)), []
     too_many = most is not None and len(tree.layout.endings) > most
     seen = _look(tree, readable, options, console, all_images and not too_many)

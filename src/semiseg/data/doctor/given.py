@@ -19,7 +19,7 @@ _RECIPES = ("recipe.yaml", "config.yaml")
 
 
 def not_a_dataset(root: Path) -> str | None:
-    """What `root` is instead of a folder of images, with the repair; None where it may be one."""
+    """What `root`, in which no layout was found, is instead of a dataset, with the repair; None where it may be one."""
     expected = f"expected a folder of images and masks: {KNOWN}"
     if root.is_file():
         return f"{root} is a file; {expected}. Give the folder that holds the images, such as {root.absolute().parent}"
