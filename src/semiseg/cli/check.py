@@ -1,6 +1,7 @@
 """The command `semiseg check`; its docstring is its help."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -45,6 +46,7 @@ def check(
     val
         List file of the validation images. Default: val.txt or val/, else a seeded part of the masks.
     """
+    from semiseg.data.doctor.examination import Finding
     from semiseg.data.doctor.examine import examine, repair
 
     options = DataOptions(root=data, labeled=labeled, val=val)
@@ -54,7 +56,11 @@ def check(
     if found.exit_code < 2:
         from semiseg.report.contact_sheet import write_contact_sheet
 
-        sheet = write_contact_sheet(found, out / SHEET)
+        try:
+            sheet = write_contact_sheet(found, out / SHEET)
+        except ValueError as error:  # training would meet it, too
+            refusal = Finding("cannot-train", "error", str(error))
+            found = replace(found, findings=(refusal, *found.findings))
     if as_json:
         document = found.to_dict() | {"contact_sheet": None if sheet is None else str(sheet), "fixed": done}
         print(json.dumps(document, indent=2, ensure_ascii=True))

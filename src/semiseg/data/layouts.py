@@ -207,7 +207,7 @@ def _joined(found: Layout, more: Layout, part: str | None) -> Layout:
         masks={**found.masks, **more.masks},
         lists=found.lists if part is None else {**found.lists, part: tuple(more.masked)},
         orphans=(*found.orphans, *more.orphans),
-        doubts=(*found.doubts, *_left_out(more.root / more.place[0], set(more.endings) - set(kept))),
+        doubts=(*found.doubts, *_left_out(more.root / more.place[0].partition("/")[0], set(more.endings) - set(kept))),
     )
 
 

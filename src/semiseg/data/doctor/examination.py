@@ -35,7 +35,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class SeenImage:
-    """One picture as its file has it; height and width are upright, as its EXIF orientation says."""
+    """One picture as its file has it; height and width are upright, as its EXIF orientation says.
+
+    Both are 0 where it cannot be read.
+    """
 
     id: str
     path: Path
@@ -81,7 +84,8 @@ class Examination:
 
     def to_dict(self) -> dict[str, Any]:
         """All of it in JSON's types; the images are summed up by size, bands and type."""
-        kinds = Counter((image.height, image.width, image.bands, image.dtype) for image in self.images)
+        read = [image for image in self.images if image.height]
+        kinds = Counter((image.height, image.width, image.bands, image.dtype) for image in read)
         names = ("height", "width", "bands", "dtype", "count")
         return plain(
             {
@@ -89,6 +93,7 @@ class Examination:
                 "layout": self.layout,
                 "exit_code": self.exit_code,
                 "images": [dict(zip(names, (*kind, count), strict=True)) for kind, count in kinds.most_common()],
+                "not_read": len(self.images) - len(read),
                 "masks": {id_: str(path) for id_, path in self.masks.items()},
                 "classes": [asdict(each) for each in self.classes],
                 "split": self.split,
@@ -101,11 +106,13 @@ def table_of(found: Examination) -> list[str]:
     """The lines of `Examination.table`."""
     lines = [f"{found.root}: {found.layout}"]
     if found.images:
-        lines.append(_row("images", f"{len(found.images):,}, {len(found.masks):,} of them with a mask"))
-        sizes = Counter(f"{image.width} x {image.height}" for image in found.images)
-        lines.append(_row("sizes", _counted(sizes, len(found.images))))
-        kinds = Counter(f"{image.bands} band{'s' * (image.bands > 1)} of {image.dtype}" for image in found.images)
-        lines.append(_row("pixels", _counted(kinds, len(found.images))))
+        read = [image for image in found.images if image.height]
+        lost = len(found.images) - len(read)
+        words = f", {lost:,} cannot be read" if lost else ""
+        lines.append(_row("images", f"{len(found.images):,}, {len(found.masks):,} of them with a mask{words}"))
+        sizes = Counter(f"{image.width} x {image.height}" for image in read)
+        kinds = Counter(f"{image.bands} band{'s' * (image.bands > 1)} of {image.dtype}" for image in read)
+        lines += [_row("sizes", _counted(sizes, len(read))), _row("pixels", _counted(kinds, len(read)))] if read else []
     lines += _class_lines(found.classes)
     for name, words in (("labeled", "train"), ("val", "validate"), ("test", "test"), ("unlabeled", "unlabelled")):
         ids = found.split.get(name)

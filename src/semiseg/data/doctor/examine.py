@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +20,16 @@ from semiseg.data import check_lists
 from semiseg.data.damage import remember_whole, without_damaged
 from semiseg.data.dataset import Dataset
 from semiseg.data.doctor import files, lists, unpaired
-from semiseg.data.doctor.examination import LEVELS, Examination, Finding, SeenImage
+from semiseg.data.doctor.examination import LEVELS, Examination, Finding, SeenClass, SeenImage
 from semiseg.data.doctor.files import UNREADABLE
+from semiseg.data.doctor.given import not_a_dataset
 from semiseg.data.doctor.looks import ImageLook, Looks, MaskLook
 from semiseg.data.doctor.repairs import Repair, apply
 from semiseg.data.doctor.seen import Seen
-from semiseg.data.doctor.shares import classes_of, names_of
+from semiseg.data.doctor.shares import classes_of, names_of, unlearnable
 from semiseg.data.doctor.values import values
+from semiseg.data.layouts import find_layout
+from semiseg.data.masks import MaskReader
 from semiseg.data.passed_over import PASSED_OVER
 from semiseg.data.sets.folder import Tree, dataset_of, masks_to_read, scan
 from semiseg.runtime.screen import without_warnings
@@ -98,44 +103,102 @@ def _examined(
         options.dataset == "folder",
         f"data.dataset is {options.dataset}; expected folder: the check is for images and masks of one's own",
     )
-    try:
-        with _Heard() as heard:
-            tree = scan(options)
-            readable = masks_to_read(tree, options)
-    except ValueError as error:
-        finding = Finding(_kind_of_refusal(str(error), "layout"), "error", str(error))
+    with _Heard() as heard:
+        tree, readable, refused = _scanned(options)
+    if tree is None:
+        words = not_a_dataset(options.root) or str(refused)
+        finding = Finding(_kind_of_refusal(words, "layout"), "error", words)
         return Examination(options.root, "not understood", (), {}, (), {}, options, (finding,)), []
     too_many = most is not None and len(tree.layout.endings) > most
     seen = _look(tree, readable, options, console, all_images and not too_many)
-    dataset, refused = _opened(seen)
-    split = {} if dataset is None else {name: tuple(images.names) for name, images in dataset.image_sets.items()}
-    pairs = [*values(seen)]
     found = [Finding("other-formats", "warning", words) for words in heard if "are left out, for" in words]
     found += [Finding("own-files", "note", words) for words in dict.fromkeys(heard) if words.startswith(PASSED_OVER)]
     found += [Finding("too-many", "warning", _TOO_MANY.format(len(tree.layout.endings)))] if too_many else []
-    found += [*files.unreadable(seen, split), *(finding for finding, _ in pairs)]
-    for look_for in (unpaired.sizes, unpaired.unpaired, files.left_out, files.unlike, files.orientation):
-        found += look_for(seen)
-    if refused is not None and not any(finding.level == "error" for finding in found):
-        found.append(Finding(_kind_of_refusal(refused, "cannot-train"), "error", refused))
-    classes = () if dataset is None else classes_of(seen, dataset, split)
-    if dataset is not None:
-        found += [*lists.duplicates(seen, split), *lists.near_duplicates(seen, split)]
-        numbered = any(finding.kind in ("masks-count-from-1", "gaps") for finding in found)  # and so absent
-        found += lists.classes([each for each in classes if each.images] if numbered else classes)
-        found += [*lists.tiny(seen, names_of(seen, dataset)), *lists.few(split, options)]
-        if options.on_error == "skip":  # whatever is wrong with a file was left out, or the dataset would not be
-            found = [replace(each, level="warning") if each.level == "error" else each for each in found]
-        if remember and len(seen.images) == len(tree.layout.endings):
-            remember_whole(dataset) if all(finding.level != "error" for finding in found) else None
+    checks = _Checks(seen, found)
+    checks.run(refused)
+    dataset = checks.dataset
+    if dataset is not None and remember and len(seen.images) == len(tree.layout.endings):
+        remember_whole(dataset) if all(finding.level != "error" for finding in found) else None
     found.sort(key=lambda finding: LEVELS.index(finding.level))
     images = tuple(
         SeenImage(id_, tree.layout.image(id_), look.height, look.width, look.bands, look.dtype, look.mode)
         for id_, look in seen.images.items()
     )
     masks = {id_: tree.layout.mask(id_) for id_ in tree.masked}
-    made = Examination(options.root, tree.layout.words, images, masks, classes, split, options, tuple(found))
-    return made, [each for _, each in pairs if each is not None]
+    words, split = tree.layout.words, checks.split
+    made = Examination(options.root, words, images, masks, checks.classes, split, options, tuple(found))
+    return made, checks.repairs
+
+
+def _scanned(options: DataOptions) -> tuple[Tree | None, list[str], str | None]:
+    """The folder, the images whose masks are read, and what is wrong; then the folder as far as it is understood."""
+    tree = None
+    try:
+        tree = scan(options)
+        return tree, masks_to_read(tree, options), None
+    except ValueError as error:
+        refused = str(error)
+    if tree is None:
+        with suppress(ValueError):
+            tree = Tree(find_layout(options.root), MaskReader(()), options.on_error == "skip")
+    return tree, [], refused
+
+
+class _Checks:
+    """All checks of what was seen. Whatever stops one is a finding, and what was found before stays."""
+
+    def __init__(self, seen: Seen, found: list[Finding]) -> None:
+        self.seen, self.found = seen, found
+        self.repairs: list[Repair] = []
+        self.dataset: Dataset | None = None
+        self.split: dict[str, tuple[str, ...]] = {}
+        self.classes: tuple[SeenClass, ...] = ()
+
+    def run(self, refused: str | None) -> None:
+        """Add what is found to `found`; `refused`: why the folder is not understood, if so."""
+        try:
+            self._run(refused)
+        except ValueError as error:
+            self._refuse(str(error))
+        if self.dataset is not None and self.seen.options.on_error == "skip":
+            # Whatever is wrong with a file was left out, or the dataset would not be.
+            self.found[:] = [replace(each, level="warning") if each.level == "error" else each for each in self.found]
+
+    def _refuse(self, words: str) -> None:
+        self.found.append(Finding(_kind_of_refusal(words, "cannot-train"), "error", words))
+
+    def _has_error(self) -> bool:
+        return any(finding.level == "error" for finding in self.found)
+
+    def _add(self, more: Iterable[Finding]) -> None:
+        self.found.extend(more)  # what comes before an error stays
+
+    def _run(self, refused: str | None) -> None:
+        seen = self.seen
+        if refused is not None:
+            self._refuse(refused)
+            self._add(files.unreadable(seen, {}))
+            return
+        dataset, refused = _opened(seen)
+        self.dataset = dataset
+        if dataset is not None:
+            self.split = {name: tuple(images.names) for name, images in dataset.image_sets.items()}
+        self._add(files.unreadable(seen, self.split))
+        for finding, repair in values(seen):
+            self.found.append(finding)
+            self.repairs += [] if repair is None else [repair]
+        for look_for in (unpaired.sizes, unpaired.unpaired, files.left_out, files.unlike, files.orientation):
+            self._add(look_for(seen))
+        if refused is not None and not self._has_error():
+            self._refuse(unpaired.none_to_train(seen, refused))
+        if dataset is None:
+            return
+        self.classes = classes_of(seen, dataset, self.split)
+        self._add(() if self._has_error() else unlearnable(seen, dataset, self.split))
+        self._add([*lists.duplicates(seen, self.split), *lists.near_duplicates(seen, self.split)])
+        numbered = any(finding.kind in ("masks-count-from-1", "gaps") for finding in self.found)  # and so absent
+        self._add(lists.classes([each for each in self.classes if each.images] if numbered else self.classes))
+        self._add([*lists.tiny(seen, names_of(seen, dataset)), *lists.few(self.split, seen.options)])
 
 
 _TOO_MANY = (
@@ -202,6 +265,7 @@ def _opened(seen: Seen) -> tuple[Dataset | None, str | None]:
 def _kind_of_refusal(words: str, otherwise: str) -> str:
     kinds = {
         "has a mask to train on": "no-masks",
+        "none is left to train on": "no-masks",
         "to share between": "too-few-masks",
         "ways:": "two-layouts",
         "have the same name": "same-name",
@@ -209,5 +273,6 @@ def _kind_of_refusal(words: str, otherwise: str) -> str:
         "classes.txt": "classes-file",
         "UTF-8": "name-not-text",
         " list": "lists",
+        ".txt": "lists",
     }
     return next((kind for text, kind in kinds.items() if text in words), otherwise)

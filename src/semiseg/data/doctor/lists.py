@@ -12,15 +12,17 @@ from numpy.typing import NDArray
 from semiseg.config.options import DataOptions
 from semiseg.data import FEW_VALIDATE
 from semiseg.data.doctor.examination import Finding, SeenClass
-from semiseg.data.doctor.looks import TINY, ImageLook
+from semiseg.data.doctor.looks import ImageLook
+from semiseg.data.doctor.measures import TINY
 from semiseg.data.doctor.seen import Seen
 
 Split = Mapping[str, Sequence[str]]
 
-_SAME_BITS = 8  # of 63 that may differ between two versions of one picture; unrelated ones differ in about 31
-_SAME_GREY = 6.0  # mean difference of their thumbnails, of 255
+_SAME_BITS = 16  # of 63 that may differ between two versions of one picture; unrelated ones differ in about 31
+_SAME_DETAIL = 0.945  # correlation of their details; between pictures of noise it is below 0.3
 _FRAME_BITS = 22  # between neighbouring frames of a video
-_FRAME_GREY = 24.0
+_FRAME_GREY = 24.0  # mean difference of their thumbnails, of 255
+_FRAME_DETAIL = 0.3
 _FRAMES_ALIKE = 0.5  # share of a sequence's validation images whose nearest training image is alike
 _MOST_COMPARED = 4_000_000_000  # pairs
 _AT_ONCE = 64  # pictures that are compared with all others in one go
@@ -125,9 +127,14 @@ def _alike(seen: Seen, train: Sequence[str], score: Sequence[str]) -> list[tuple
         bits = np.bitwise_count(_hashes(seen, part)[:, None] ^ codes)  # (part, train)
         for place, near in np.argwhere(bits <= _SAME_BITS).tolist():
             one, two = seen.images[part[place]], seen.images[train[near]]
-            if one.content != two.content and _difference(one, two) <= _SAME_GREY:
+            if one.content != two.content and _correlation(one, two) >= _SAME_DETAIL:
                 found.append((part[place], train[near]))
     return [*dict(reversed(found)).items()][::-1]
+
+
+def _correlation(one: ImageLook, two: ImageLook) -> float:
+    """Of the pictures' details, -1..1."""
+    return float((one.details() * two.details()).sum())
 
 
 def _difference(one: ImageLook, two: ImageLook) -> float:
@@ -164,7 +171,8 @@ def _videos(seen: Seen, train: Sequence[str], score: Sequence[str]) -> tuple[lis
 def _is_next(one: ImageLook, two: ImageLook) -> bool:
     if one.hash is None or two.hash is None or one.content == two.content:
         return False
-    return (one.hash ^ two.hash).bit_count() <= _FRAME_BITS and _difference(one, two) <= _FRAME_GREY
+    near = (one.hash ^ two.hash).bit_count() <= _FRAME_BITS and _difference(one, two) <= _FRAME_GREY
+    return near and _correlation(one, two) >= _FRAME_DETAIL
 
 
 def classes(found: Sequence[SeenClass]) -> Iterator[Finding]:

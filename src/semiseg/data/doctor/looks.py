@@ -14,13 +14,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import cv2
 import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 from rich.console import Console
 
 from semiseg.data.deep import look, read_values
+from semiseg.data.doctor.measures import DETAIL, LOW, appearance, border_pixels, tiny_pixels
 from semiseg.data.formats import orientation_of
 from semiseg.data.images import decoded, opened, read_image
 from semiseg.data.masks import stored_pixels
@@ -30,17 +30,13 @@ from semiseg.types import IGNORE
 
 log = logging.getLogger(__name__)
 
-_VERSION = 2  # of what is remembered
+_VERSION = 3  # of what is remembered
 _KEPT = 64  # datasets of which the looks are kept
 _AT_ONCE = 500  # files that wait for a thread
 _QUIET = 1000  # files that are looked at without a progress line
-_LOW = 8  # side of the block of low frequencies that a hash is made of, and of the thumbnail
-_FLAT = 2.0  # grey levels of spread below which a picture has nothing to compare
 MOST_VALUES = 300
 """Distinct values, or colours, of one mask that are kept."""
 _MOST_OBJECTS = 32  # values of one mask whose objects are measured
-TINY = 64
-"""Pixels of an object below which a network can hardly see it: 8 x 8, two cells a side at a stride of 4."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +54,7 @@ class ImageLook:
     content: str = ""  # digest of the file
     hash: int | None = None  # of what it looks like, 63 bits; None for a flat picture
     thumbnail: str = ""  # (8, 8) grey, base64
+    detail: str = ""  # (16, 16), what tells it from other pictures of an even scene, base64
 
     @classmethod
     def at(cls, path: Path) -> ImageLook:
@@ -66,7 +63,12 @@ class ImageLook:
 
     def grey(self) -> NDArray[np.float32]:
         """The thumbnail, (8, 8), 0..255."""
-        return np.frombuffer(base64.b64decode(self.thumbnail), np.uint8).reshape(_LOW, _LOW).astype(np.float32)
+        return np.frombuffer(base64.b64decode(self.thumbnail), np.uint8).reshape(LOW, LOW).astype(np.float32)
+
+    def details(self) -> NDArray[np.float32]:
+        """The detail, (16, 16); its product with another picture's, summed up, is their correlation, -1..1."""
+        signed = np.frombuffer(base64.b64decode(self.detail), np.int8).reshape(DETAIL, DETAIL).astype(np.float32)
+        return signed / max(float(np.linalg.norm(signed)), 1.0)
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class MaskLook:
     tiny: dict[int, int] = field(default_factory=dict)  # value -> pixels in objects smaller than TINY
     palette: dict[int, int] | None = None  # index that is used -> its colour, of a palette picture
     content: str = ""
+    border: int = 0  # pixels of 255 that lie between others, as a border's do
 
     @classmethod
     def at(cls, path: Path) -> MaskLook:
@@ -125,8 +128,9 @@ def _look_at_image(path: Path) -> ImageLook:
     if transparent:
         known["alpha"] = _is_transparent(path, content)
     known |= {"height": pixels.shape[0], "width": pixels.shape[1], "dtype": str(pixels.dtype)}
-    code, thumbnail = _appearance(pixels)
-    return ImageLook(**known, content=_digest(content or b""), hash=code, thumbnail=thumbnail)
+    code, *seen = appearance(pixels)
+    thumbnail, detail = (base64.b64encode(part.tobytes()).decode() for part in seen)
+    return ImageLook(**known, content=_digest(content or b""), hash=code, thumbnail=thumbnail, detail=detail)
 
 
 def _deep_pixels(path: Path, content: bytes | None, why: str) -> NDArray[Any]:
@@ -152,27 +156,6 @@ def _digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
-def _appearance(pixels: NDArray[Any]) -> tuple[int | None, str]:
-    """A hash of what the picture (H, W[, bands]) looks like, and its thumbnail in base64.
-
-    The hash has one bit for each of the 63 lowest frequencies, without the mean, of the cosine transform of 32 x 32
-    pixels: whether it is above their median. It survives another size, format and brightness.
-    """
-    front = np.ascontiguousarray(pixels if pixels.ndim == 2 else pixels[..., :3])
-    small = cv2.resize(front, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
-    grey = small if small.ndim == 2 else small.mean(2)
-    if pixels.dtype != np.uint8:
-        grey = np.nan_to_num(grey)
-        grey = 255 * (grey - grey.min()) / max(float(np.ptp(grey)), 1e-6)
-    thumbnail = cv2.resize(grey, (_LOW, _LOW), interpolation=cv2.INTER_AREA).round().astype(np.uint8)
-    text = base64.b64encode(thumbnail.tobytes()).decode()
-    if grey.std() < _FLAT:
-        return None, text
-    low = cv2.dct(grey)[:_LOW, :_LOW].ravel()[1:]  # (63,)
-    bits = np.concatenate([[0], low > np.median(low)]).astype(np.uint8)
-    return int.from_bytes(np.packbits(bits).tobytes(), "big"), text
-
-
 def _look_at_mask(path: Path) -> MaskLook:
     try:
         found = decoded(path)
@@ -194,16 +177,11 @@ def _look_at_mask(path: Path) -> MaskLook:
         palette = {
             value: (r << 16) + (g << 8) + b for value, color in colors.items() for r, g, b in [(*color, 0, 0, 0)[:3]]
         }
-    tiny = {value: _tiny(flat == value) for value in measured} if len(measured) <= _MOST_OBJECTS else {}
+    tiny = {value: tiny_pixels(flat == value) for value in measured} if len(measured) <= _MOST_OBJECTS else {}
     height, width = flat.shape
     content = _digest(flat.tobytes())
-    return MaskLook(None, height, width, colored, kept, len(values), tiny, palette, content)
-
-
-def _tiny(where: NDArray[np.bool_]) -> int:
-    """Pixels of the (H, W) region that lie in connected parts of fewer than TINY pixels."""
-    sizes = cv2.connectedComponentsWithStats(where.astype(np.uint8), connectivity=8)[2][1:, cv2.CC_STAT_AREA]
-    return int(sizes[sizes < TINY].sum())
+    border = 0 if colored or IGNORE not in kept else border_pixels(flat, IGNORE)
+    return MaskLook(None, height, width, colored, kept, len(values), tiny, palette, content, border)
 
 
 class Looks:

@@ -27,16 +27,16 @@ class Repair:
         return f"writes {self.file}: {'; '.join(lines[:8])}{'; ...' * (len(lines) > 8)}"
 
 
-def values_repair(classes: Sequence[str], values: Mapping[int, int], named: bool) -> Repair:
-    """A data.yaml that maps values to classes; their names are in classes.txt where `named`."""
+def values_repair(root: Path, classes: Sequence[str], values: Mapping[int, int | str]) -> Repair:
+    """A data.yaml that maps values to classes, or to `ignore`; it names the classes unless classes.txt does."""
     pairs = ", ".join(f"{value}: {index}" for value, index in values.items())
-    names = "" if named else f"classes: {_names(classes)}\n"
+    names = "" if (root / "classes.txt").is_file() else f"classes: {json.dumps(list(classes), ensure_ascii=False)}\n"
     return Repair("data.yaml", f"{_HEAD}{names}values: {{{pairs}}}\n")
 
 
-def colors_repair(colors: Sequence[Color]) -> Repair:
-    """A classes.txt with a line for each colour."""
-    lines = [f"class_{index} {red} {green} {blue}" for index, (red, green, blue) in enumerate(colors)]
+def colors_repair(names: Sequence[str], colors: Sequence[Color]) -> Repair:
+    """A classes.txt with a line for each class and its colour."""
+    lines = [f"{name} {red} {green} {blue}" for name, (red, green, blue) in zip(names, colors, strict=True)]
     return Repair("classes.txt", _HEAD + "\n".join(lines) + "\n")
 
 
@@ -44,17 +44,6 @@ def more_colors_repair(path: Path, colors: Sequence[Color], first: int) -> Repai
     """classes.txt as it is, with further classes."""
     lines = [f"class_{first + index} {red} {green} {blue}" for index, (red, green, blue) in enumerate(colors)]
     return Repair("classes.txt", path.read_text("utf-8").rstrip("\n") + "\n" + "\n".join(lines) + "\n")
-
-
-def palette_repair(classes: Sequence[str], colors: Sequence[Color], named: bool) -> Repair:
-    """A data.yaml that reads palette masks by their colours."""
-    names = "" if named else f"classes: {_names(classes)}\n"
-    lines = [f"  {index}: {list(color)}" for index, color in enumerate(colors)]
-    return Repair("data.yaml", f"{_HEAD}{names}palette: colors\ncolors:\n" + "\n".join(lines) + "\n")
-
-
-def _names(classes: Sequence[str]) -> str:
-    return json.dumps(list(classes), ensure_ascii=False)
 
 
 def apply(root: Path, repairs: Sequence[Repair]) -> list[str]:

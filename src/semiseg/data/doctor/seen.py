@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,3 +51,16 @@ class Seen:
 
 def _inside(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def total_of(looks: Mapping[str, MaskLook]) -> Counter[int]:
+    """Value -> pixels, of all masks."""
+    total: Counter[int] = Counter()
+    for look in looks.values():
+        total.update(look.values)
+    return total
+
+
+def holding(looks: Mapping[str, MaskLook], wanted: set[int]) -> list[str]:
+    """The masks that hold one of the values."""
+    return [id_ for id_, look in looks.items() if not wanted.isdisjoint(look.values)]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from semiseg.data.dataset import Dataset
-from semiseg.data.doctor.examination import SeenClass
+from semiseg.data.doctor.examination import Finding, SeenClass
 from semiseg.data.doctor.looks import MaskLook
 from semiseg.data.doctor.seen import Seen
+from semiseg.data.numbering import one_class
 from semiseg.types import IGNORE
 
 
@@ -48,3 +49,22 @@ def classes_of(seen: Seen, dataset: Dataset, split: Mapping[str, Sequence[str]])
 def _is_colored(look: MaskLook, seen: Seen) -> bool:
     """Whether the mask is read by its colours."""
     return look.colored or (seen.reader.palette_colors and look.palette is not None)
+
+
+def unlearnable(seen: Seen, dataset: Dataset, split: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
+    """Lists whose masks show nothing, or one class alone, as training refuses them."""
+    for name, what in (("labeled", "labelled"), ("val", "validation")):
+        if not any(each.images for each in classes_of(seen, dataset, {name: split[name]})):
+            words = (
+                f"the masks of the {what} images ({dataset.split[name]['name']}) have no labelled pixel: every value "
+                "is ignored. Draw their classes, or name other images"
+            )
+            yield Finding("nothing-drawn", "error", words, seen.masks_of(split[name]))
+            return
+    both = {name: split[name] for name in ("labeled", "val")}
+    shown = [place for place, each in enumerate(classes_of(seen, dataset, both)) if each.images]
+    if len(shown) == 1:
+        ids = [id_ for ids in both.values() for id_ in ids]
+        ignored = any(IGNORE in seen.masks[id_].values for id_ in ids if id_ in seen.masks)
+        words = one_class({*shown, *([IGNORE] if ignored else [])}, dataset.classes)
+        yield Finding("one-class", "error", words, seen.masks_of(ids))

@@ -49,6 +49,17 @@ def _other_folders(seen: Seen) -> list[str]:
     return [folders[name] for name in MASK_FOLDERS if name in folders and name != taken and taken in folders]
 
 
+def none_to_train(seen: Seen, refused: str) -> str:
+    """Why there is nothing to train on: `refused`, or that lists and folders take all images with a mask."""
+    layout = seen.tree.layout
+    if "has a mask to train on" not in refused or not layout.masked:
+        return refused
+    return (
+        f"all {len(layout.masked)} images with a mask validate or test, and none is left to train on. Their masks are "
+        f"read from {layout.mask_folder}. Add masks of other images, or name fewer images for validation"
+    )
+
+
 def _joined(words: list[str]) -> str:
     return ". ".join(words)
 

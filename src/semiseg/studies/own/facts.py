@@ -80,8 +80,8 @@ def facts_of(found: Examination, every_mask: bool = False) -> Facts:
     root = found.root.resolve()
     return Facts(
         name=root.name or "own",
-        height=round(median(image.height for image in found.images)),
-        width=round(median(image.width for image in found.images)),
+        height=round(median(image.height for image in found.images if image.height)),  # 0: not read
+        width=round(median(image.width for image in found.images if image.width)),
         classes=dataset.classes,
         masks=tuple(masks),
         val=tuple(val),
