@@ -1,6 +1,7 @@
 """What every method in METHODS promises, on a CNN of a few hundred parameters and on a small ViT."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from support.variants import ON_A_VIT, STEPS, VARIANTS, WARMUP, method_of
 from semiseg.config.methods import METHOD_OPTIONS
 from semiseg.methods import METHODS
 from semiseg.methods.method import Method
+from semiseg.parts.augment import strong_view
 from semiseg.parts.partners import WantsImages
 from semiseg.training.optim import Optimizer
 
@@ -153,6 +155,26 @@ def test_the_clock_decides_all_randomness(variant):
         torch.rand(7)  # whoever draws from torch's generator between two runs must not matter
     assert runs[0] == runs[1]
     assert runs[0] != runs[2]
+
+
+@every_method
+def test_labelled_images_have_the_colours_of_strong_views_where_they_shall(name, monkeypatch):
+    """In each step alike, and nothing is drawn where the share is 0."""
+    method, seen = method_of(name), []
+    for step in ("supervised_step", "consistency_step"):
+        monkeypatch.setattr(method, step, lambda labeled, *_: seen.append(labeled.image))
+    labeled, unlabeled = batches(size=(24, 26))
+    context = method.context
+    for number, share in ((0, 0.0), (0, 1.0), (STEPS - 1, 1.0)):
+        method.context = replace(context, augment=replace(context.augment, labeled_colors=share))
+        time = clock(number, STEPS)
+        method(labeled, unlabeled, time)
+        untouched = torch.equal(time.generator.get_state(), clock(number, STEPS).generator.get_state())
+        assert untouched == (share == 0)
+        generator = clock(number, STEPS).generator
+        torch.rand(len(labeled.image), generator=generator)
+        strong = strong_view(labeled.image, context.augment, generator)
+        assert torch.equal(seen[-1], strong if share else labeled.image)
 
 
 @every_variant

@@ -22,11 +22,13 @@ from semiseg.parts.augment import (
     denormalise,
     draw_strong,
     normalise,
+    some_strong_views,
     strong_view,
     weak_view,
 )
 
 STILL = {"scale_min": 1.0, "scale_max": 1.0, "flip": 0.0}  # a weak view that only crops
+GRAY = {"jitter_probability": 0.0, "gray_probability": 1.0, "blur_probability": 0.0}
 NO_COLOUR = {"jitter_probability": 0.0, "gray_probability": 0.0, "blur_probability": 0.0}
 
 
@@ -274,6 +276,28 @@ def test_the_generator_decides_and_only_it():
     torch.manual_seed(123)
     assert torch.equal(strong_view(image, AugmentOptions(), generator(1)), view)
     assert not torch.equal(strong_view(image, AugmentOptions(), generator(2)), view)
+
+
+def test_some_samples_are_strong_views_and_the_others_as_they_were():
+    image = colours(400)[:, :, :12, :12].contiguous()
+    view = some_strong_views(image, AugmentOptions(labeled_colors=0.3, **GRAY), generator(3))
+    gray = (image.mean(1, keepdim=True) - view.mean(1, keepdim=True)).abs().amax((1, 2, 3)) > 0
+    same = (view == image).all((1, 2, 3))
+    assert (same | gray).all()
+    assert (~same).float().mean() == pytest.approx(0.3, abs=0.08)
+    again = generator(3)
+    chances = torch.rand(400, generator=again)
+    strong = strong_view(image, AugmentOptions(**GRAY), again)
+    for sample in range(0, 400, 7):
+        expected = strong[sample] if chances[sample] < 0.3 else image[sample]
+        assert torch.equal(view[sample], expected)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_none_and_all_samples_are_strong_views(share):
+    image = colours()
+    view = some_strong_views(image, AugmentOptions(labeled_colors=share, **GRAY), generator(3))
+    assert (view == image).all((1, 2, 3)).tolist() == [share == 0] * len(image)
 
 
 def test_strong_view_is_float32_under_autocast():

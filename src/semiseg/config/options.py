@@ -57,6 +57,9 @@ class AugmentOptions(Options):
     focus: Share = 0.0
     """Share of labelled crops that are drawn around a pixel of a class other than the mask's most common one; each
     such class is equally likely. For rare classes and small objects; nnU-Net's is 0.33."""
+    labeled_colors: Share = 0.0
+    """Share of labelled crops whose colours and sharpness change as a strong view's do. Of few masks, a network with
+    first weights learns the colours by heart."""
     jitter_probability: Share = 0.8
     """Share of strong views whose colours are jittered."""
     brightness: Spread = 0.5

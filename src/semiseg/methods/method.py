@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from semiseg.config.options import AugmentOptions, LossOptions
+from semiseg.parts.augment import some_strong_views
 from semiseg.parts.losses import dice_loss, supervised_loss
 from semiseg.parts.predictor import Predictor
 from semiseg.parts.prototypes import Prototypes
@@ -126,6 +127,9 @@ class Method(nn.Module):
 
     def forward(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch | None, clock: Clock) -> StepResult:
         """The losses of one (micro-)batch: of `supervised_step` in the warm-up, of `consistency_step` after it."""
+        augment = self.context.augment
+        if augment.labeled_colors:
+            labeled = labeled._replace(image=some_strong_views(labeled.image, augment, clock.generator))
         if not self.uses_unlabeled or clock.step < self.warmup_steps:
             return self.supervised_step(labeled)
         assert unlabeled is not None, "this method needs unlabelled batches"

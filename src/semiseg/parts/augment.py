@@ -175,6 +175,16 @@ def strong_view(image: Tensor, options: AugmentOptions, generator: torch.Generat
         return _blur(change(image.float(), parameters), parameters.sigma)
 
 
+def some_strong_views(image: Tensor, options: AugmentOptions, generator: torch.Generator) -> Tensor:
+    """Strong views of a share `labeled_colors` of the samples, each drawn by itself; the others are as they were.
+
+    image (B, N, H, W), generator and errors as `strong_view`. Returns (B, N, H, W).
+    """
+    chances = own_rows(torch.rand(image.shape[0] * world_size(), generator=generator))
+    chosen = (chances < options.labeled_colors).to(image.device, non_blocking=True)
+    return torch.where(chosen[:, None, None, None], strong_view(image, options, generator), image)
+
+
 def gaussian_noise(like: Tensor, generator: torch.Generator) -> Tensor:
     """Standard normal noise for a batch (B, ...), on its device. `generator` is on the CPU.
 
