@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.examined import drawn_folder
 from support.tiny_run import tiny_config, train_quietly
 from support.written_runs import CLASSES, write_run
 
@@ -30,6 +31,7 @@ RUN_HERE = {
     "fuzz",
     "many_images",
     "nuclei_looks",
+    "planned",
     "predict",
     "scaling",
     "seams",
@@ -271,6 +273,31 @@ def test_suggested_images_are_held_against_random_ones(script, tmp_path, monkeyp
     assert len(set(made["chosen"])) == 10
     call(suggest, monkeypatch, tmp_path, "--table")
     assert capsys.readouterr().out == said
+
+
+@pytest.mark.slow
+def test_a_planned_folder_is_scored_on_images_that_it_never_saw(script, tmp_path, monkeypatch, capsys):
+    data = drawn_folder(tmp_path / "data", masks=9, images=10)
+    images = sorted(path.stem for path in (data / "images").iterdir())
+    for name, ids in (("train", images[:8]), ("few", images[:6]), ("val", images[6:9])):
+        (data / f"{name}.txt").write_text("\n".join(ids))
+    options = {
+        "train.steps": 2, "train.workers": 0, "train.batch_labeled": 2, "train.batch_unlabeled": 2,
+        "augment.crop_height": 32, "augment.crop_width": 32, "network.encoder": "test_resnet", "network.channels": 8,
+        "network.weights": "none", "evaluation.instruments": "false", "evaluation.hidden": 0, "train.device": "cpu",
+    }  # fmt: skip
+    given = [word for key, value in options.items() for word in ("--option", f"{key}={value}")]
+    words = (data, tmp_path / "out", "--labeled", "few.txt", "--seeds", "3", *given)
+    call(script("planned"), monkeypatch, *words)
+    first, row = capsys.readouterr().out.splitlines()[-3:], json.loads((tmp_path / "out/3.json").read_text())
+    assert len(list((tmp_path / "out/photos/masks").iterdir())) == 6
+    assert len(list((tmp_path / "out/photos/images").iterdir())) == 8
+    assert len(list((tmp_path / "out/val/masks").iterdir())) == 3
+    assert [len(row["folds"][kind]) for kind in ("method", "baseline")] == [3, 3]
+    assert f"{row['rest']['val']:.1f}" in first[-2]
+    assert f"{np.mean(row['folds']['method']):.1f} / {np.mean(row['folds']['baseline']):.1f}" in first[-1]
+    call(script("planned"), monkeypatch, *words, "--table")
+    assert capsys.readouterr().out.splitlines()[-3:] == first
 
 
 def test_a_teachers_labels_are_scored_by_view_and_prior(script, tmp_path, monkeypatch, capsys):

@@ -186,7 +186,9 @@ class _Chooser:
         vertical = self.values["augment.flip_vertical"] > 0
         directions = "left to right and top to bottom" if vertical else "left to right only"
         self._say("flips", "augment.flip_vertical", directions, why)
-        self._say("colours", "augment.hue", f"hue within {hue:g} of a turn", "colour may be what tells classes apart")
+        recoloured = self.values["augment.labeled_colors"]
+        colours = f"hue within {hue:g} of a turn" + f", also in {recoloured:.0%} of the labelled crops" * (recoloured > 0)
+        self._say("colours", "augment.hue", colours, "colour may be what tells classes apart")
 
     def _rare_classes(self) -> None:
         if not self.facts.shares:
