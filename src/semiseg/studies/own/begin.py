@@ -16,6 +16,7 @@ from rich.console import Console
 from semiseg.config.checks import require
 from semiseg.config.layers import Flat, flatten
 from semiseg.config.recipe import load_config
+from semiseg.data.damage import remember_whole
 from semiseg.data.doctor.examination import Examination
 from semiseg.data.doctor.examine import examine
 from semiseg.runtime.files import plain
@@ -124,9 +125,9 @@ def _check_same_data(plan: Plan, run: Path, console: Console) -> None:
     if before is None:
         say(console, "This plan was made by an older version: whether the data have changed since is not known.")
         return
-    from semiseg.studies.own.state import differences, state_of
+    from semiseg.studies.own.state import differences, open_unscaled, state_of
 
-    changed = differences(before, state_of(plan.config.data))
+    changed = differences(before, state_of(open_unscaled(plan.config.data)))
     require(
         not changed,
         f"{plan.config.data.root} has changed since {run} was planned: {'; '.join(changed)}. Scores of both must not "
@@ -171,22 +172,24 @@ def _plan(
         say(console, line)
     _refuse(found)
     _check_outside(run, found)
-    with without_warnings("semiseg.data"):
-        facts = facts_of(found)
-        folded = by_folds(facts)
-        facts = facts_of(found, every_mask=True) if folded and len(facts.present) < len(facts.masks) else facts
-        facts, left_out = _usable(facts) if folded else (facts, ())
+    from semiseg.studies.own.state import open_unscaled, state_of, unlearnt
+
+    dataset = open_unscaled(found.options)
+    remember_whole(dataset)  # the examination has read every file
+    facts = facts_of(found, dataset)
+    folded = by_folds(facts)
+    facts = facts_of(found, dataset, every_mask=True) if folded and len(facts.present) < len(facts.masks) else facts
+    facts, left_out = _usable(facts) if folded else (facts, ())
     for finding in found.findings:
         if finding.level == "warning" and not (folded and finding.kind in MOOT):
             say(console, f"  warning: {finding.words}")
     from semiseg.studies.own.measure import machine_here, measure
-    from semiseg.studies.own.state import state_of, unlearnt
     from semiseg.studies.own.verdict import unlearnt_in_words
 
     machine = machine_here(base.train.device, base.train.threads)
     guarded = {"train.guard": "lower" if asked["guard"] else "off"}
     settings = settle(facts, machine, found.options, {**guarded, **words})
-    state = state_of(settings.config.data)
+    state = state_of(dataset)
     say(console, "\nPlan, from these data and this machine:")
     _show(settings.reasons, console)
     config, speed = settings.config, None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ import numpy as np
 from semiseg.types import IGNORE
 
 if TYPE_CHECKING:
-    from semiseg.data.dataset import Pixels
+    from semiseg.data.dataset import Dataset, Pixels
     from semiseg.data.doctor.examination import Examination
 
 MOST_MASKS = 100  # that are looked at for statistics; where folds are made of them, all are
@@ -63,16 +63,14 @@ class Facts:
     """Id -> the classes in its mask, of the masks that were looked at."""
 
 
-def facts_of(found: Examination, every_mask: bool = False) -> Facts:
-    """The facts of an examined folder. At most MOST_MASKS masks are read, unless `every_mask` is asked for.
+def facts_of(found: Examination, dataset: Dataset, every_mask: bool = False) -> Facts:
+    """The facts of an examined folder, which `dataset` is, its pictures at their files' size.
 
-    Raises ValueError for a mask that cannot be read.
+    At most MOST_MASKS masks are read, unless `every_mask` is asked for. Raises ValueError for one that cannot be read.
     """
-    from semiseg.data import open_dataset
     from semiseg.data.dataset import scored_mask
 
     masks, val = found.split["labeled"] + found.split["val"], found.split["val"]
-    dataset = open_dataset(replace(found.options, scale=1.0, cache="off"), need_unlabeled=False)
     looked = _Looked(len(dataset.classes))
     for images in (dataset.labeled, dataset.val):
         for place in range(len(images) if every_mask else min(len(images), MOST_MASKS // 2)):
