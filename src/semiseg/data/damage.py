@@ -25,6 +25,7 @@ from semiseg.data.files import FileSet
 from semiseg.data.names import Names
 from semiseg.data.prepared import Prepared
 from semiseg.data.remembered import UNKNOWN, Remembered
+from semiseg.runtime.ahead import usable_cores
 from semiseg.runtime.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -124,7 +125,7 @@ def find_damage(dataset: Dataset, names: Sequence[str], console: Console | None 
     quiet = rank() > 0 or total <= _QUIET
     bar = Progress("look at images", total, console=Console(quiet=True) if quiet else console or Console(stderr=True))
     done = 0
-    with ThreadPoolExecutor(_cores()) as pool, bar:
+    with ThreadPoolExecutor(usable_cores()) as pool, bar:
         for name, images in sets.items():
             own = range(rank(), len(images), world_size())
             for part in (own[first : first + _AT_ONCE] for first in range(0, len(own), _AT_ONCE)):
@@ -144,10 +145,6 @@ def find_damage(dataset: Dataset, names: Sequence[str], console: Console | None 
     pairs = {name: [each[name].items() for each, _ in several if name in each] for name in sets}
     whole = {name: dict(sorted(chain.from_iterable(parts))) for name, parts in pairs.items()}
     return {name: places for name, places in whole.items() if places}
-
-
-def _cores() -> int | None:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _files(images: ImageSet) -> FileSet | None:

@@ -17,6 +17,7 @@ from rich.console import Console
 from semiseg.config.recipe import Config, load_config
 from semiseg.data.damage import require_whole
 from semiseg.networks.packaged import packaged_file
+from semiseg.runtime.ahead import usable_cores
 from semiseg.runtime.distributed import pick_device
 from semiseg.runtime.progress import Progress
 from semiseg.runtime.screen import without_warnings
@@ -36,7 +37,7 @@ _UNKNOWN = 4 * 2**30  # bytes, of a system that does not say
 def machine_here(device: str, threads: int | None) -> Machine:
     """This machine, for a training on `device` (`auto`, `cpu`, `cuda:N`) with so many CPU threads (None: all)."""
     chosen = pick_device(device)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     gpu = torch.cuda.get_device_properties(chosen) if chosen.type == "cuda" else None
     return Machine(
         cores=min(cores, threads or cores),
