@@ -1,6 +1,6 @@
 """Where the images and masks of a folder are: the layouts that people have, and which of them a folder is.
 
-The standard layout, images/NAME.jpg and masks/NAME.png, is looked for first and wins; `data.pairs` knows the others.
+The standard layout, images/NAME.jpg and masks/NAME.png, is looked for first and wins; `data.pairs` finds the others.
 Beside any of them may stand unlabeled/ and, where no list says it, val/ and test/.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from semiseg.data.listing import are_there, files_below, is_picture, picture_endings, require_folder
-from semiseg.data.pairs import Pairs, candidates, folders_of, pictures_in
+from semiseg.data.pairs import Candidate, candidates, folders_of, pictures_in
 from semiseg.data.passed_over import refuse_run, refuse_written
 from semiseg.data.spelling import by_normal_form
 
@@ -147,7 +147,7 @@ def _others(root: Path, folders: Mapping[str, str]) -> list[Layout]:
     return found
 
 
-def _of_pairs(root: Path, pairs: Pairs, inside: str = "") -> Layout:
+def _of_pairs(root: Path, pairs: Candidate, inside: str = "") -> Layout:
     """The layout of pictures and masks that were found in root/`inside`; ids begin with it."""
     ids = {inside + id_: inside + path for id_, path in pairs.images.items()}
     return Layout(
