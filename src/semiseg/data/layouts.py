@@ -87,15 +87,11 @@ def find_layout(root: Path, by_folder: Collection[str] = ("val", "test")) -> Lay
     if found is None:
         refuse_run(root)
         require_folder(
-            root / "images", f". The folder must hold images/NAME.jpg and, for some, masks/NAME.png. {_also()}"
+            root / "images", f". The folder must hold images/NAME.jpg and, for some, masks/NAME.png. Also read: {KNOWN}"
         )
         raise refused or ValueError(f"no images in {root}. It must hold {KNOWN}")
     found = _with_beside(found, folders, by_folder)
     return _parts_within(found, by_folder) if by_folder and not found.lists else found
-
-
-def _also() -> str:
-    return f"Also read: {KNOWN}"
 
 
 def _standard(root: Path) -> Layout:

@@ -141,7 +141,8 @@ def _paths_without_doubles(pictures: Sequence[str], inside: str, masked: set[str
 def _by_ending(inside: str, pictures: Sequence[str]) -> Candidate:
     """NAME.jpg and NAME_mask.png, in one folder or, where only one image has the name, in another."""
     before = f"{inside}/" if inside else ""
-    masks = {path: name for path in pictures if (name := _mask_name(path)) is not None}
+    lossless = [path for path in pictures if _split(path)[1].lower() in _LOSSLESS]
+    masks = {path: name for path in lossless if (name := _named_as_mask(_split(path)[0])) is not None}
     images = [path for path in pictures if path not in masks]
     names: dict[str, list[str]] = defaultdict(list)
     for path in images:
@@ -159,11 +160,6 @@ def _by_ending(inside: str, pictures: Sequence[str]) -> Candidate:
     ending = _split(next(iter(found.values())))[0] if found else ""
     shown = next((end for end in ENDINGS if ending.lower().endswith(end)), "_mask")
     return Candidate(f"{before}NAME.jpg and NAME{shown}.png", ids, found, (before, f"{shown}.png"), orphans)
-
-
-def _mask_name(path: str) -> str | None:
-    stem, ending = _split(path)
-    return _named_as_mask(stem) if ending.lower() in _LOSSLESS else None
 
 
 def _side_by_side(inside: str, pictures: Sequence[str]) -> Candidate:

@@ -94,7 +94,10 @@ def _hue(index: int, count: int) -> Color:
 def _chosen(dataset: Dataset, most: int) -> list[tuple[ImageSet, int]]:
     """Images with masks: one by one those that show most classes not yet shown twice, then the others in order."""
     sets = [images for images in (dataset.val, dataset.test, dataset.labeled) if images is not None]
-    pool = [(images, place) for images in sets for place in _spread(len(images), _READ // len(sets))]
+    pool = []
+    for images in sets:
+        places = np.linspace(0, len(images) - 1, min(len(images), _READ // len(sets))).round().astype(int)
+        pool += [(images, place) for place in sorted({*places.tolist()})]
     shows = [frozenset(np.unique(images.mask(place)).tolist()) - {IGNORE} for images, place in pool]
     counts = dict.fromkeys(frozenset().union(*shows), 0)
     chosen: list[int] = []
@@ -105,10 +108,6 @@ def _chosen(dataset: Dataset, most: int) -> list[tuple[ImageSet, int]]:
         counts |= {value: counts[value] + 1 for value in shows[best]}
         chosen.append(best)
     return [pool[index] for index in sorted(chosen)]
-
-
-def _spread(count: int, most: int) -> list[int]:
-    return sorted({*np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()})
 
 
 def _over(image: Pixels, mask: Pixels, colors: Sequence[Color]) -> Pixels:

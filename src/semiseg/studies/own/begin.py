@@ -81,19 +81,15 @@ def train_folder(
         if (run / PLAN).is_file():
             plan = _again(run, asked, resume, console)
         else:
-            _check_free(run)
+            # What one training by a recipe has left, which is no plan.
+            left = [name for name in (CONFIG, METRICS, RESULT, "checkpoints") if (run / name).exists()]
+            require(not left, f"{run} already holds a run ({', '.join(left[:1])}): choose another folder by --run")
             plan = _plan(folder, run, options, asked, minutes=minutes, began=began, console=console)
         with without_warnings("semiseg.data"):  # the examination said them, of all masks
             from semiseg.studies.own.run import run_plan
 
             run_plan(plan, run, console)
     return run
-
-
-def _check_free(run: Path) -> None:
-    """Raise ValueError where another run, of one training, is there."""
-    left = [name for name in (CONFIG, METRICS, RESULT, "checkpoints") if (run / name).exists()]
-    require(not left, f"{run} already holds a run ({left[0] if left else ''}): choose another folder by --run")
 
 
 def _again(run: Path, asked: Mapping[str, Any], resume: bool, console: Console) -> Plan:
