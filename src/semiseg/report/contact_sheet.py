@@ -92,7 +92,7 @@ def _hue(index: int, count: int) -> Color:
 
 
 def _chosen(dataset: Dataset, most: int) -> list[tuple[ImageSet, int]]:
-    """Images with masks: one by one those that show most classes not yet shown twice, then the others in order."""
+    """Images with masks, in order: picked one by one, each shows the most classes that are not yet shown twice."""
     sets = [images for images in (dataset.val, dataset.test, dataset.labeled) if images is not None]
     pool = []
     for images in sets:
