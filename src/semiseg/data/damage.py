@@ -150,7 +150,7 @@ def find_damage(dataset: Dataset, names: Sequence[str], console: Console | None 
 def _files(images: ImageSet) -> FileSet | None:
     """The files behind a set; None where there are none, or where they were decoded into memory."""
     if isinstance(images, Prepared):
-        return None if images.cached else _files(images.source)
+        return None if images.in_memory else _files(images.source)
     return images if isinstance(images, FileSet) else None
 
 

@@ -34,7 +34,7 @@ from semiseg.training.record import CONFIG, METRICS, PLAN, RESULT
 MINUTES = 30.0
 """Of the whole command, unless others are asked for."""
 MOOT = {"class-not-in-val"}
-"""Kinds of findings that are of the split, where folds take its place."""
+"""Kinds of findings about the split, which do not matter where folds take its place."""
 
 
 def train_folder(
@@ -51,8 +51,9 @@ def train_folder(
 
     Args:
         folder: of pictures and masks, in any layout that `semiseg check` knows.
-        given: options that win over the plan, by their dotted names; `run` is where all goes (None: runs/NAME).
-        minutes: what the whole may take on this machine. With `train.steps` given, it takes what it takes.
+        given: options that win over the plan, by their dotted names; `run` is the folder of the result (None:
+            runs/NAME).
+        minutes: how long the whole may take on this machine; of no effect where `train.steps` is given.
         baseline: whether the same network is trained on the masks alone too, which the verdict is held against.
         guard: whether the weight of unlabelled images is lowered where their pseudo-labels go wrong.
         resume: go on where the same call was stopped.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from semiseg.data.doctor.examination import Examination
 
 MOST_MASKS = 100  # that are looked at for statistics; where folds are made of them, all are
-SPECK = 16  # pixels of a component, below which it is the pen that slipped
+SPECK = 16  # pixels; smaller components of a class are slips of the pen, and no objects
 MICROSCOPE = frozenset(
     [
         *("nuclei", "nucleus", "cell", "cells", "cellular", "microscopy", "microscope", "histology", "histopathology"),
@@ -49,7 +49,7 @@ class Facts:
     val: tuple[str, ...]
     """Ids of the images that validate, as the split has them."""
     val_named: bool = False
-    """The user said which."""
+    """Whether the user chose them."""
     unlabeled: int = 0
     shares: tuple[float, ...] = ()
     """Of the labelled pixels, by class."""
