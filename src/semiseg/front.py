@@ -206,7 +206,8 @@ def whole_names(options: Mapping[str, Any], method: str) -> dict[str, Any]:
     """Options by their dotted names, from those by the last part. Raises ConfigError where none, or several, end so."""
     method = str(options.get("method") or method)
     types = option_types(method)
-    return {_whole_name(name, types): _plain(value) for name, value in options.items()}
+    found = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in options.items()}
+    return {_whole_name(name, types): value for name, value in found.items()}
 
 
 def _whole_name(name: str, types: Mapping[str, Any]) -> str:
@@ -227,7 +228,3 @@ def _ending(name: str, types: Mapping[str, Any]) -> list[str]:
     """The options with that last part; of several, the ones with the fewest parts."""
     found = [key for key in types if key.rpartition(".")[2] == name]
     return [key for key in found if key.count(".") == min(other.count(".") for other in found)]
-
-
-def _plain(value: Any) -> Any:
-    return os.fspath(value) if isinstance(value, os.PathLike) else value

@@ -14,7 +14,7 @@ import semiseg
 from semiseg.analysis.own_pictures import evaluate_pictures
 from semiseg.cli.main import main
 from semiseg.config.layers import flatten
-from semiseg.data.sets.pairs import open_pairs
+from semiseg.data.sets.two_folders import open_pairs
 from semiseg.evaluation.evaluator import Evaluator
 from semiseg.evaluation.model import load_model
 from semiseg.evaluation.statistics import interval_over_images

@@ -10,7 +10,7 @@ from support.own_folders import NAMES, mask, save, write
 
 import semiseg
 from semiseg.cli.main import main
-from semiseg.report.contact_sheet import contact_sheet, displayed, distinct_colors
+from semiseg.report.contact_sheet import contact_sheet, sheet_colors
 
 
 def ran(capsys, *words):
@@ -70,7 +70,7 @@ def test_every_class_is_on_the_contact_sheet_and_the_background_is_not_tinted(tm
     save(mask(5, 4), tmp_path / "masks/yew.png")
     (tmp_path / "classes.txt").write_text("background\nleaf\npest\nstone\n")
     found = semiseg.check(tmp_path)
-    colors = distinct_colors(["background", "leaf", "pest", "stone"])
+    colors = sheet_colors(["background", "leaf", "pest", "stone"])
     assert colors[0] == (0, 0, 0)
     with Image.open(io.BytesIO(contact_sheet(found, most=4))) as sheet:
         pixels = np.asarray(sheet.convert("RGB")).astype(int)[60:]
@@ -80,15 +80,5 @@ def test_every_class_is_on_the_contact_sheet_and_the_background_is_not_tinted(tm
 
 @pytest.mark.parametrize("count", [2, 20, 21, 60])
 def test_the_colours_of_classes_differ(count):
-    colors = distinct_colors([f"kind {index}" for index in range(count)])
+    colors = sheet_colors([f"kind {index}" for index in range(count)])
     assert len({*colors}) == count
-
-
-@pytest.mark.parametrize("bands", [None, 1, 2, 3, 5])
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
-def test_any_image_can_be_displayed(bands, dtype):
-    shape = (6, 8) if bands is None else (6, 8, bands)
-    image = np.random.default_rng(0).integers(0, 200, shape).astype(dtype)
-    shown = displayed(image)
-    assert (shown.shape, shown.dtype) == ((6, 8, 3), np.uint8)
-    assert shown.max() > 150

@@ -331,8 +331,8 @@ def test_auto_measures_and_says_what_it_chose(root, monkeypatch, cheap, at_once,
     assert dataset.cached.startswith(words)
     assert "ms a picture" in dataset.cached
     assert isinstance(dataset.labeled, Prepared)
-    assert {"memory": dataset.labeled.cached, "disk": dataset.labeled.disk is not None}.get(kind, True)
-    assert dataset.labeled.cached == (kind == "memory")
+    assert {"memory": dataset.labeled.in_memory, "disk": dataset.labeled.disk is not None}.get(kind, True)
+    assert dataset.labeled.in_memory == (kind == "memory")
     assert isinstance(dataset.val, Prepared) == (kind != "off")
 
 

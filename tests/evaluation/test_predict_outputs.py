@@ -21,7 +21,7 @@ from semiseg.config.predicting import PredictOptions
 from semiseg.data.dataset import palette
 from semiseg.evaluation import segment
 from semiseg.evaluation.areas import count_objects, count_pixels
-from semiseg.evaluation.colors import _lab, draw_colors, draw_legend
+from semiseg.evaluation.colors import draw_colors, draw_legend, lab
 from semiseg.evaluation.model import Model, load_model
 from semiseg.evaluation.native import in_memory
 from semiseg.evaluation.overlay import draw_overlay_
@@ -287,8 +287,8 @@ def test_colours_differ_from_each_other_and_from_black(count):
     names = tuple(f"class {number}" for number in range(count))
     drawn = draw_colors(names, palette(count))
     assert None not in drawn
-    lab = _lab(np.array([(0, 0, 0), *drawn], np.uint8))
-    apart = np.linalg.norm(lab[:, None] - lab, axis=2) + 1e9 * np.eye(count + 1)
+    places = lab(np.array([(0, 0, 0), *drawn], np.uint8))
+    apart = np.linalg.norm(places[:, None] - places, axis=2) + 1e9 * np.eye(count + 1)
     assert apart.min() > (25 if count <= 21 else 5)
 
 

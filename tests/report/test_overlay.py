@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from semiseg.data.dataset import palette
-from semiseg.report.overlay import BRIGHT, _lab, background_of, distinct_colors, outline, over, overlay_colors
+from semiseg.evaluation.colors import lab
+from semiseg.report.overlay import BRIGHT, background_of, distinct_colors, outline, over, overlay_colors
 from semiseg.types import IGNORE
 
 
 def apart(first, second):
-    return float(np.linalg.norm(np.diff(_lab(np.array([first, second], np.uint8)), axis=0)))
+    return float(np.linalg.norm(np.diff(lab(np.array([first, second], np.uint8)), axis=0)))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 11, 21])

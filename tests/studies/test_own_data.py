@@ -4,7 +4,9 @@ import hashlib
 import json
 import os
 import shutil
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,10 @@ from support.examined import CLASSES, drawn_folder
 from support.tiny_run import QUIET
 
 from semiseg.config.options import DataOptions
-from semiseg.data import open_dataset
+from semiseg.data import images, open_dataset
+from semiseg.data import masks as masks_module
+from semiseg.data.damage import require_whole
+from semiseg.data.doctor import looks
 from semiseg.data.doctor.examine import examine
 from semiseg.evaluation.hidden import hidden_pool
 from semiseg.evaluation.statistics import paired_interval
@@ -22,7 +27,7 @@ from semiseg.studies.own.begin import train_folder
 from semiseg.studies.own.facts import facts_of
 from semiseg.studies.own.folds import Fold
 from semiseg.studies.own.page import scores
-from semiseg.studies.own.state import differences, state_of, unlearnt
+from semiseg.studies.own.state import differences, open_unscaled, state_of, unlearnt
 from semiseg.studies.own.trainings import in_folds, last_training, read_plan
 from semiseg.studies.own.verdict import Scored, Verdict, as_dict, sentences
 from semiseg.training.finished import evaluate
@@ -173,12 +178,12 @@ def test_data_that_changed_are_refused_before_anything_is_trained(change, finish
 
 def test_what_was_copied_or_touched_is_the_same(tmp_path):
     root = drawn_folder(tmp_path / "discs", masks=6, images=9)
-    before = json.loads(json.dumps(state_of(DataOptions(root=root))))
+    before = json.loads(json.dumps(state_of(open_unscaled(DataOptions(root=root)))))
     for path in [*root.rglob("*.png")]:
         os.utime(path, (1, 1))
     Image.open(masks(root)[0]).save(masks(root)[0], compress_level=0)  # other bytes, the same mask
     shutil.copytree(root, tmp_path / "copy")
-    assert differences(before, state_of(DataOptions(root=tmp_path / "copy"))) == []
+    assert differences(before, state_of(open_unscaled(DataOptions(root=tmp_path / "copy")))) == []
 
 
 def test_beside_damaged_files_that_are_left_out_every_picture_is_known_by_its_content(tmp_path):
@@ -186,7 +191,7 @@ def test_beside_damaged_files_that_are_left_out_every_picture_is_known_by_its_co
     options = DataOptions(root=root, on_error="skip")
     damaged = examine(options, console=QUIET).split["labeled"][0]
     (root / f"images/{damaged}.png").write_bytes(b"no picture")
-    before = state_of(options)
+    before = state_of(open_unscaled(options))
     assert damaged not in before["masks"]
     for id_ in before["lists"]["labeled"]:
         read = (root / f"images/{id_}.png").read_bytes()
@@ -197,13 +202,30 @@ def test_beside_damaged_files_that_are_left_out_every_picture_is_known_by_its_co
 def test_of_very_many_unlabelled_pictures_none_is_read_and_the_time_of_change_is_looked_at(tmp_path, monkeypatch):
     monkeypatch.setattr("semiseg.studies.own.state.MOST_READ", 2)
     root = drawn_folder(tmp_path / "discs", masks=6, images=9)
-    before = state_of(DataOptions(root=root))
-    assert differences(before, state_of(DataOptions(root=root))) == []
+    before = state_of(open_unscaled(DataOptions(root=root)))
+    assert differences(before, state_of(open_unscaled(DataOptions(root=root)))) == []
     for path in masks(root):
         os.utime(root / "images" / path.name, (1, 1))  # of those with masks the content counts
-    assert differences(before, state_of(DataOptions(root=root))) == []
+    assert differences(before, state_of(open_unscaled(DataOptions(root=root)))) == []
     other_unlabelled(root)
-    assert "(3 then, 3 now)" in differences(before, state_of(DataOptions(root=root)))[0]
+    assert "(3 then, 3 now)" in differences(before, state_of(open_unscaled(DataOptions(root=root))))[0]
+
+
+def test_until_the_first_training_a_picture_is_decoded_once_and_its_files_are_known_to_be_whole(tmp_path, monkeypatch):
+    root, decoded = drawn_folder(tmp_path / "discs", masks=6, images=9), Counter()
+    decode = images.decoded
+
+    def counting(path, *given):
+        decoded[Path(path).relative_to(root).parts[0]] += 1
+        return decode(path, *given)
+
+    for module in (images, masks_module, looks):
+        monkeypatch.setattr(module, "decoded", counting)
+    plan = planned(root, tmp_path / "run", monkeypatch)
+    assert decoded["images"] == 9
+    assert decoded["masks"] <= 6 * 5  # looked at, split by, held against their pictures, measured and hashed
+    require_whole(open_dataset(replace(plan.config.data, cache="off")), QUIET)
+    assert decoded["images"] == 9
 
 
 def test_a_plan_of_an_older_version_goes_on_and_says_that_it_cannot_know(tmp_path, monkeypatch, capsys):
@@ -308,7 +330,8 @@ def test_a_picture_without_data_has_no_labelled_pixel(tmp_path):
             photometric="minisblack",
             planarconfig="contig",
         )
-    facts = facts_of(examine(DataOptions(root=root, scale=0.5), console=QUIET))
+    found = examine(DataOptions(root=root, scale=0.5), console=QUIET)
+    facts = facts_of(found, open_unscaled(found.options))
     empty = masks(root)[0].stem
     assert [id_ for id_ in facts.masks if not facts.present[id_]] == [empty]
     names = [path.stem for path in masks(root)]

@@ -21,7 +21,7 @@ from semiseg.analysis.own_scores import BY_CLASS, MEANS, OwnScores, image_miou
 from semiseg.analysis.own_sheet import Shown, write_page, write_sheet
 from semiseg.config.checks import Count, check_value
 from semiseg.data.dataset import Pixels
-from semiseg.data.sets.pairs import Pairs, open_pairs
+from semiseg.data.sets.two_folders import Pairs, open_pairs
 from semiseg.evaluation.boundary import TOLERANCE, boundary_matches, tolerance_pixels
 from semiseg.evaluation.evaluator import Evaluation, Evaluator
 from semiseg.evaluation.model import Make, Model, load_model

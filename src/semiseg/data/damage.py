@@ -25,6 +25,7 @@ from semiseg.data.files import FileSet
 from semiseg.data.names import Names
 from semiseg.data.prepared import Prepared
 from semiseg.data.remembered import UNKNOWN, Remembered
+from semiseg.runtime.ahead import usable_cores
 from semiseg.runtime.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -124,7 +125,7 @@ def find_damage(dataset: Dataset, names: Sequence[str], console: Console | None 
     quiet = rank() > 0 or total <= _QUIET
     bar = Progress("look at images", total, console=Console(quiet=True) if quiet else console or Console(stderr=True))
     done = 0
-    with ThreadPoolExecutor(_cores()) as pool, bar:
+    with ThreadPoolExecutor(usable_cores()) as pool, bar:
         for name, images in sets.items():
             own = range(rank(), len(images), world_size())
             for part in (own[first : first + _AT_ONCE] for first in range(0, len(own), _AT_ONCE)):
@@ -146,14 +147,10 @@ def find_damage(dataset: Dataset, names: Sequence[str], console: Console | None 
     return {name: places for name, places in whole.items() if places}
 
 
-def _cores() -> int | None:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
 def _files(images: ImageSet) -> FileSet | None:
     """The files behind a set; None where there are none, or where they were decoded into memory."""
     if isinstance(images, Prepared):
-        return None if images.cached else _files(images.source)
+        return None if images.in_memory else _files(images.source)
     return images if isinstance(images, FileSet) else None
 
 

@@ -71,9 +71,12 @@ class ImageSet(ABC):
         return None
 
 
-def scored_mask(images: ImageSet, index: int) -> Pixels:
-    """Mask `index` (H, W), IGNORE also where the image has no data. Of images at their files' size."""
-    mask = images.mask(index)
+def scored_mask(images: ImageSet, index: int, mask: Pixels | None = None) -> Pixels:
+    """Mask `index` (H, W), IGNORE also where the image has no data. Of images at their files' size.
+
+    `mask` is the set's own one where the caller has read it already.
+    """
+    mask = images.mask(index) if mask is None else mask
     if images.bands is None:
         return mask
     return np.where(blank_pixels(images.image(index)), np.uint8(IGNORE), mask)

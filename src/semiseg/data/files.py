@@ -83,6 +83,10 @@ class FileSet(ImageSet):
         self.images, self.masks, self.reader = images, masks, reader
 
     def image(self, index: int) -> Pixels | Mapped:
+        """(H, W, 3) uint8, RGB; with `bands` (H, W, N) float32 in [0, 1].
+
+        Raises ValueError for a file that cannot be read, or with other bands than the set's.
+        """
         path = self.images[index]
         if self.bands is not None:
             return self.bands.read(path)

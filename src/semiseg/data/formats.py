@@ -104,7 +104,9 @@ def orientation_of(picture: Image.Image) -> int:
     orientation = picture.getexif().get(ExifTags.Base.Orientation)
     if orientation is not None:
         return orientation
-    profiles = [_profile(picture.info[name]) for name in PROFILES if name in picture.info]
+    # A raw profile is a line with its name, one with its length, and hexadecimals.
+    texts = [picture.info[name].split("\n") for name in PROFILES if name in picture.info]
+    profiles = [bytes.fromhex("".join(lines[3:])) for lines in texts]
     for profile in profiles:
         if profile.startswith(b"Exif\0\0"):
             exif = Image.Exif()
@@ -115,11 +117,6 @@ def orientation_of(picture: Image.Image) -> int:
         match = re.search(rb'tiff:Orientation(?:="|>)([0-9])', xmp) if isinstance(xmp, bytes) else None
         orientation = int(match[1]) if orientation is None and match is not None else orientation
     return 1 if orientation is None else orientation
-
-
-def _profile(text: str) -> bytes:
-    """The bytes in a raw profile: a line with its name, one with its length, and hexadecimals."""
-    return bytes.fromhex("".join(text.split("\n")[3:]))
 
 
 def tiff_size(tags: Mapping[int, Any]) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """Where the images and masks of a folder are: the layouts that people have, and which of them a folder is.
 
-The standard layout, images/NAME.jpg and masks/NAME.png, is looked for first and wins; `data.pairs` knows the others.
+The standard layout, images/NAME.jpg and masks/NAME.png, is looked for first and wins; `data.pairs` finds the others.
 Beside any of them may stand unlabeled/ and, where no list says it, val/ and test/.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from semiseg.data.listing import are_there, files_below, is_picture, picture_endings, require_folder
-from semiseg.data.pairs import Pairs, candidates, folders_of, pictures_in
+from semiseg.data.pairs import Candidate, candidates, folders_of, pictures_in
 from semiseg.data.passed_over import refuse_run, refuse_written
 from semiseg.data.spelling import by_normal_form
 
@@ -87,15 +87,11 @@ def find_layout(root: Path, by_folder: Collection[str] = ("val", "test")) -> Lay
     if found is None:
         refuse_run(root)
         require_folder(
-            root / "images", f". The folder must hold images/NAME.jpg and, for some, masks/NAME.png. {_also()}"
+            root / "images", f". The folder must hold images/NAME.jpg and, for some, masks/NAME.png. Also read: {KNOWN}"
         )
         raise refused or ValueError(f"no images in {root}. It must hold {KNOWN}")
     found = _with_beside(found, folders, by_folder)
     return _parts_within(found, by_folder) if by_folder and not found.lists else found
-
-
-def _also() -> str:
-    return f"Also read: {KNOWN}"
 
 
 def _standard(root: Path) -> Layout:
@@ -147,7 +143,7 @@ def _others(root: Path, folders: Mapping[str, str]) -> list[Layout]:
     return found
 
 
-def _of_pairs(root: Path, pairs: Pairs, inside: str = "") -> Layout:
+def _of_pairs(root: Path, pairs: Candidate, inside: str = "") -> Layout:
     """The layout of pictures and masks that were found in root/`inside`; ids begin with it."""
     ids = {inside + id_: inside + path for id_, path in pairs.images.items()}
     return Layout(

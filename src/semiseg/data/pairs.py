@@ -1,4 +1,7 @@
-"""Images and the masks that belong to them, by their names, in whatever folder somebody put them."""
+"""Which mask belongs to which image, by names alone: every way in which one folder can be read. No file is opened.
+
+`data.layouts` chooses one of them for a dataset; `data.sets.two_folders` pairs the files of two folders.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +26,10 @@ _OURS = {"runs"}  # the folder that `semiseg train` makes beside anyone's data
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Pictures and their masks, with paths inside one folder."""
+class Candidate:
+    """One way to read a folder: its images and their masks, with paths inside the folder."""
 
-    words: str
+    words: str  # where images and masks are, for messages
     images: dict[str, str]  # id -> path
     masks: dict[str, str]  # id -> path
     place: tuple[str, str]  # what stands around an id in the path of its mask
@@ -40,12 +43,12 @@ def folders_of(folder: Path) -> dict[str, str]:
     return {}
 
 
-def candidates(folder: Path, aside: Collection[str] = ()) -> list[Pairs]:
+def candidates(folder: Path, aside: Collection[str] = ()) -> list[Candidate]:
     """Every way to read `folder` in which some image has a mask; folders called as in `aside` are passed over."""
     folders = folders_of(folder)
     images = [folders[name] for name in IMAGE_FOLDERS if name in folders]
     masks = [folders[name] for name in MASK_FOLDERS if name in folders]
-    found: list[Pairs] = []
+    found: list[Candidate] = []
     for name in images or [""]:
         pictures = pictures_in(folder / name, is_picture if name else _may_be_lost)  # links elsewhere are no matter
         if not name:
@@ -96,7 +99,7 @@ def _named_as_mask(stem: str) -> str | None:
     return next((stem[: -len(end)] for end in ENDINGS if stem.lower().endswith(end) and len(stem) > len(end)), None)
 
 
-def _across(images: str, pictures: Sequence[str], masks: str, files: Sequence[str]) -> Pairs:
+def _across(images: str, pictures: Sequence[str], masks: str, files: Sequence[str]) -> Candidate:
     """Images in one folder, masks in another: MASKS/NAME.png, or MASKS/NAME_mask.png."""
     stems, long = _by_name(files)
     inside = f"{images}/" if images else ""
@@ -109,7 +112,7 @@ def _across(images: str, pictures: Sequence[str], masks: str, files: Sequence[st
     first = f"{inside or 'images'}" if inside else "NAME.jpg"
     words = f"{first} and {masks}/" if exact or example is None else f"{first} and {masks}/NAME{ending}"
     orphans = tuple(path for path in (f"{masks}/{file}" for file in stems.values()) if path not in taken)
-    return Pairs(words, paths, found, (f"{masks}/", ending), orphans)
+    return Candidate(words, paths, found, (f"{masks}/", ending), orphans)
 
 
 def masks_for(ids: Collection[str], files: Iterable[str]) -> dict[str, str]:
@@ -135,10 +138,11 @@ def _paths_without_doubles(pictures: Sequence[str], inside: str, masked: set[str
     return _by_id(pictures, inside) if not masked.isdisjoint(names) else dict(zip(names, pictures, strict=True))
 
 
-def _by_ending(inside: str, pictures: Sequence[str]) -> Pairs:
+def _by_ending(inside: str, pictures: Sequence[str]) -> Candidate:
     """NAME.jpg and NAME_mask.png, in one folder or, where only one image has the name, in another."""
     before = f"{inside}/" if inside else ""
-    masks = {path: name for path in pictures if (name := _mask_name(path)) is not None}
+    lossless = [path for path in pictures if _split(path)[1].lower() in _LOSSLESS]
+    masks = {path: name for path in lossless if (name := _named_as_mask(_split(path)[0])) is not None}
     images = [path for path in pictures if path not in masks]
     names: dict[str, list[str]] = defaultdict(list)
     for path in images:
@@ -155,15 +159,10 @@ def _by_ending(inside: str, pictures: Sequence[str]) -> Pairs:
     ids = _by_id(images, before) if found else {}
     ending = _split(next(iter(found.values())))[0] if found else ""
     shown = next((end for end in ENDINGS if ending.lower().endswith(end)), "_mask")
-    return Pairs(f"{before}NAME.jpg and NAME{shown}.png", ids, found, (before, f"{shown}.png"), orphans)
+    return Candidate(f"{before}NAME.jpg and NAME{shown}.png", ids, found, (before, f"{shown}.png"), orphans)
 
 
-def _mask_name(path: str) -> str | None:
-    stem, ending = _split(path)
-    return _named_as_mask(stem) if ending.lower() in _LOSSLESS else None
-
-
-def _side_by_side(inside: str, pictures: Sequence[str]) -> Pairs:
+def _side_by_side(inside: str, pictures: Sequence[str]) -> Candidate:
     """NAME.jpg and NAME.png: of two files with one name the PNG is the mask."""
     before = f"{inside}/" if inside else ""
     endings: Mapping[str, list[str]] = defaultdict(list)
@@ -179,4 +178,4 @@ def _side_by_side(inside: str, pictures: Sequence[str]) -> Pairs:
     lone = [path for path in rest if pairs and path.lower().endswith(".png")]
     ids = _by_id([path for path in rest if path not in set(lone)], before) if pairs else {}
     words = f"{before}NAME.jpg and NAME.png side by side"
-    return Pairs(words, ids, masks, (before, ".png"), tuple(before + path for path in lone))
+    return Candidate(words, ids, masks, (before, ".png"), tuple(before + path for path in lone))

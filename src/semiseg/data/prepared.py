@@ -34,7 +34,7 @@ class Prepared(ImageSet):
         self.source, self.scale, self.disk, self.draft = source, scale, disk, draft
         self.name, self.names, self.has_masks = source.name, source.names, source.has_masks
         self.bands, self.first = source.bands, source.first
-        self.cached = cache
+        self.in_memory = cache
         indices = range(len(source)) if cache else ()
         self._images: list[Pixels | Mapped] = [self._read_image(index) for index in indices]
         self._masks: list[Pixels] = [self._read_mask(index) for index in indices if source.has_masks]

@@ -35,7 +35,7 @@ def draw_colors(classes: tuple[str, ...], colors: tuple[Color, ...]) -> tuple[Co
     drawn: list[Color | None] = [None] * len(classes)
     free = []
     taken = [(0.0, 0.0, 0.0)]  # black, in CIELAB
-    own = _lab(np.array(colors, np.uint8).reshape(-1, 3))
+    own = lab(np.array(colors, np.uint8).reshape(-1, 3))
     for number, color in enumerate(colors):
         if number == 0 and classes[0].lower() in BACKGROUND:
             continue
@@ -46,19 +46,20 @@ def draw_colors(classes: tuple[str, ...], colors: tuple[Color, ...]) -> tuple[Co
             free.append(number)
     levels = np.linspace(0, 255, 9).round().astype(np.uint8)
     grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(-1, 3)
-    lab = _lab(grid)
-    grid, lab = grid[(lab[:, 0] > 35) & (lab[:, 0] < 95)], lab[(lab[:, 0] > 35) & (lab[:, 0] < 95)]
-    nearest = np.min([np.linalg.norm(lab - np.array(other), axis=1) for other in taken], 0)
+    places = lab(grid)
+    is_medium = (places[:, 0] > 35) & (places[:, 0] < 95)
+    grid, places = grid[is_medium], places[is_medium]
+    nearest = np.min([np.linalg.norm(places - np.array(other), axis=1) for other in taken], 0)
     for number in free:
         best = int(nearest.argmax())
         red, green, blue = grid[best].tolist()
         drawn[number] = (red, green, blue)
-        nearest = np.minimum(nearest, np.linalg.norm(lab - lab[best], axis=1))
+        nearest = np.minimum(nearest, np.linalg.norm(places - places[best], axis=1))
     return tuple(drawn)
 
 
-def _lab(colors: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """RGB (N, 3) in CIELAB, (N, 3)."""
+def lab(colors: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """RGB (N, 3) uint8 in CIELAB, (N, 3): lightness 0 to 100, a and b."""
     scaled = (colors[None] / 255).astype(np.float32)
     return np.asarray(cv2.cvtColor(scaled, cv2.COLOR_RGB2LAB)[0], np.float32)
 

@@ -1,12 +1,12 @@
-"""Classes laid over a photograph, strip by strip."""
+"""Classes drawn over a large photograph, in place and strip by strip: the overlays that predict writes.
+
+`report.overlay` draws the small pictures of a report.
+"""
 
 from __future__ import annotations
 
-from typing import Any
-
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from semiseg.data.dataset import Color, Pixels
 
@@ -41,13 +41,3 @@ def draw_overlay_(photo: Pixels, label: Pixels, colors: tuple[Color | None, ...]
         edge = border & drawn
         seen[edge] = painted[edge]
         seen[:] = seen[..., ::-1].copy()
-
-
-def shown(pixels: NDArray[Any]) -> Pixels:
-    """A picture (H, W, N) of any bands as RGB to look at, (H, W, 3) uint8; itself where it is that."""
-    if pixels.shape[2] < 3:
-        pixels = pixels[..., :1].repeat(3, -1)
-    pixels = pixels[..., :3]
-    if pixels.dtype == np.uint8:
-        return pixels
-    return (255 * np.nan_to_num(pixels).clip(0, 1)).round().astype(np.uint8)

@@ -11,11 +11,12 @@ import numpy as np
 from PIL import Image
 
 from semiseg.config.predicting import PredictOptions
+from semiseg.data.bands import as_photograph
 from semiseg.data.dataset import Color, Pixels
 from semiseg.data.decode_cache import file_key
 from semiseg.data.rasters import Raster
 from semiseg.evaluation.areas import count_objects, count_pixels
-from semiseg.evaluation.overlay import draw_overlay_, shown
+from semiseg.evaluation.overlay import draw_overlay_
 from semiseg.evaluation.pictures import CONFIDENCE, MASKS, OVERLAYS
 from semiseg.runtime.files import write_atomically
 from semiseg.types import IGNORE
@@ -71,7 +72,7 @@ class Writer:
 
     def _overlay(self, name: str, picture: Raster, label: Pixels) -> None:
         tint = self.options.opacity if self.options.overlay == "tint" else 0.0
-        photo = shown(picture.read())  # which nobody reads after this
+        photo = as_photograph(picture.read())  # which nobody reads after this
         photo = photo if photo.flags.writeable else photo.copy()
         draw_overlay_(photo, label, self.drawn, tint=tint)
         # Pillow would take four bytes a pixel more.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -43,7 +42,7 @@ def contact_sheet(found: Examination, most: int = MOST) -> bytes:
     with without_warnings("semiseg.data"):
         dataset = open_dataset(found.options, need_unlabeled=False)
     chosen = _chosen(dataset, most)
-    colors = distinct_colors(dataset.classes)
+    colors = sheet_colors(dataset.classes)
     cells = [
         (_over(as_photograph(images.image(place)), images.mask(place), colors), images, place)
         for images, place in chosen
@@ -76,7 +75,7 @@ def write_contact_sheet(found: Examination, out: Path) -> Path:
     return out
 
 
-def distinct_colors(classes: Sequence[str]) -> tuple[Color, ...]:
+def sheet_colors(classes: Sequence[str]) -> tuple[Color, ...]:
     """A colour for each class, unlike the others'; a background's is black, and means no tint."""
     names = [name.lower() for name in classes]
     first = names[0] in _BACKGROUND
@@ -93,9 +92,12 @@ def _hue(index: int, count: int) -> Color:
 
 
 def _chosen(dataset: Dataset, most: int) -> list[tuple[ImageSet, int]]:
-    """Images with masks: one by one those that show most classes not yet shown twice, then the others in order."""
+    """Images with masks, in order: picked one by one, each shows the most classes that are not yet shown twice."""
     sets = [images for images in (dataset.val, dataset.test, dataset.labeled) if images is not None]
-    pool = [(images, place) for images in sets for place in _spread(len(images), _READ // len(sets))]
+    pool = []
+    for images in sets:
+        places = np.linspace(0, len(images) - 1, min(len(images), _READ // len(sets))).round().astype(int)
+        pool += [(images, place) for place in sorted({*places.tolist()})]
     shows = [frozenset(np.unique(images.mask(place)).tolist()) - {IGNORE} for images, place in pool]
     counts = dict.fromkeys(frozenset().union(*shows), 0)
     chosen: list[int] = []
@@ -108,16 +110,12 @@ def _chosen(dataset: Dataset, most: int) -> list[tuple[ImageSet, int]]:
     return [pool[index] for index in sorted(chosen)]
 
 
-def _spread(count: int, most: int) -> list[int]:
-    return sorted({*np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()})
-
-
 def _over(image: Pixels, mask: Pixels, colors: Sequence[Color]) -> Pixels:
-    """The photograph (H, W, bands) with its mask (H, W) tinted and outlined over it, fitted into a cell."""
+    """The photograph (H, W, 3) with its mask (H, W) tinted and outlined over it, fitted into a cell."""
     factor = min(_WIDTH / mask.shape[1], _HEIGHT / mask.shape[0])
     size = (max(1, round(mask.shape[1] * factor)), max(1, round(mask.shape[0] * factor)))
     shrinks = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    photograph = cv2.resize(displayed(image), size, interpolation=shrinks).astype(np.float32)
+    photograph = cv2.resize(image, size, interpolation=shrinks).astype(np.float32)
     label = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
     table = np.zeros((256, 3), np.float32)
     table[: len(colors)] = colors
@@ -132,17 +130,3 @@ def _over(image: Pixels, mask: Pixels, colors: Sequence[Color]) -> Pixels:
     top, left = (_HEIGHT - size[1]) // 2, (_WIDTH - size[0]) // 2
     cell[top : top + size[1], left : left + size[0]] = made
     return cell
-
-
-def displayed(image: NDArray[Any]) -> Pixels:
-    """An image (H, W[, bands]) of any type as RGB for the eye: its first three bands, or its first as grey.
-
-    Beyond 8 bits the range from the 2nd to the 98th percentile is spread over 0..255.
-    """
-    bands = image[..., None] if image.ndim == 2 else image
-    front = bands[..., :3] if bands.shape[2] >= 3 else np.repeat(bands[..., :1], 3, axis=2)
-    if front.dtype == np.uint8:
-        return np.ascontiguousarray(front)
-    values = np.nan_to_num(front.astype(np.float32))
-    low, high = np.percentile(values, [2, 98])
-    return (255 * ((values - low) / max(float(high - low), 1e-6)).clip(0, 1)).round().astype(np.uint8)

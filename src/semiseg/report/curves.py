@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import median_high
 from typing import Any
 
+from semiseg.config.methods import UnlabeledOptions
 from semiseg.report.charts import Chart, Line
 from semiseg.report.runs import Run, number, under
 
@@ -41,7 +42,7 @@ def _chart(runs: list[Run], title: str, unit: str, text: str, lines: list[Line],
     """A chart over steps, with a mark where the last of `runs` begins with its unlabelled images."""
     kept = [line for line in lines if len(line.points) > 1]  # a point alone is no curve
     last, steps = runs[-1].config, max(run.config.train.steps for run in runs)
-    warmup = getattr(last.method_options, "warmup", 0.0)
+    warmup = last.method_options.warmup if isinstance(last.method_options, UnlabeledOptions) else 0.0
     mark = ("unlabelled images join", round(warmup * last.train.steps)) if warmup else None
     return Chart(title, unit, text, kept, (0, 100) if percent else None, mark, steps=steps)
 

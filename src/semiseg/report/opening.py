@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from semiseg.config.methods import UnlabeledOptions
 from semiseg.report.answer import Answer
 from semiseg.report.confusion import headline_counts
 from semiseg.report.overlay import background_of
@@ -61,7 +62,7 @@ def opening(answer: Answer, runs: Sequence[Run], baselines: Sequence[Run]) -> Op
     bare = background_of([each.name for each in classes], False)
     classes = [replace(each, background=at in bare) for at, each in enumerate(classes)]
     found = sentence(classes)
-    helped, sure, command = _help(answer, runs, images)
+    helped, sure, command = _help(answer, runs)
     scored = f"{'pictures' if images is None else count_of(images)} that no training saw the masks of"
     if len(runs) > 1:
         scored += f", each by the one of {len(runs)} trainings that had not learnt it"
@@ -165,7 +166,7 @@ def _names(classes: Sequence[Found]) -> str:
     return ", ".join(named) + (f" and {last}" if last else "")
 
 
-def _help(answer: Answer, runs: Sequence[Run], images: int | None) -> tuple[str, str, str]:
+def _help(answer: Answer, runs: Sequence[Run]) -> tuple[str, str, str]:
     """Did the unlabelled images help, how sure is that, and the next command."""
     verdict, command = answer.verdict, answer.command
     if verdict is not None:
@@ -182,7 +183,7 @@ def _help(answer: Answer, runs: Sequence[Run], images: int | None) -> tuple[str,
         sure = f"The difference is {difference}{between if known else ''}. {few}{verdict.taken}"
         return words, sure.strip(), command
     run = runs[-1]
-    if not any(hasattr(each.config.method_options, "warmup") for each in runs):
+    if not any(isinstance(each.config.method_options, UnlabeledOptions) for each in runs):
         return (
             "This run learnt from the pictures with masks alone",
             "So there is nothing to say of the others.",

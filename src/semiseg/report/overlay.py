@@ -1,4 +1,7 @@
-"""Classes drawn over a photograph, so that both are seen: a light tint, outlines, and colours that differ."""
+"""Classes drawn over a photograph of a report, so that both are seen: a light tint, outlines, and colours that differ.
+
+`evaluation.overlay` draws the large overlays that predict writes.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import cv2
 import numpy as np
 
 from semiseg.data.dataset import Color, Pixels
+from semiseg.evaluation.colors import lab
 from semiseg.types import IGNORE
 
 TINT = 0.28  # of a class's colour over the photograph
@@ -47,7 +51,7 @@ def background_of(classes: Sequence[str], binary: bool) -> frozenset[int]:
 
 def overlay_colors(colors: Sequence[Color]) -> tuple[Color, ...]:
     """`colors`, if all are bright and told apart at a glance; otherwise as many that are, as far as there can be."""
-    places = _lab(np.array(colors, np.uint8))  # (C, 3)
+    places = lab(np.array(colors, np.uint8))  # (C, 3)
     between = np.linalg.norm(places[:, None] - places[None], axis=-1) + 1e3 * np.eye(len(places))
     good = between.min() >= APART and np.max(colors, axis=1).min() >= BRIGHT
     return tuple(colors) if good else distinct_colors(len(colors))
@@ -60,7 +64,7 @@ def distinct_colors(count: int) -> tuple[Color, ...]:
     hsv = np.array([(hue, full, value) for value in (255, 190) for full in (255, 150) for hue in hues], np.uint8)
     candidates = cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0]  # (N, 3)
     greys = np.repeat(np.array([0, 70, 128, 190, 255], np.uint8)[:, None], 3, 1)
-    places, taken = _lab(candidates), _lab(greys)
+    places, taken = lab(candidates), lab(greys)
     found: list[Color] = []
     for _ in range(min(count, len(candidates))):
         near = np.linalg.norm(places[:, None] - taken[None], axis=-1).min(1)
@@ -69,8 +73,3 @@ def distinct_colors(count: int) -> tuple[Color, ...]:
         found.append((red, green, blue))
         taken = np.concatenate([taken, places[at : at + 1]])
     return tuple((found * (count // max(len(found), 1) + 1))[:count])
-
-
-def _lab(colors: np.ndarray) -> np.ndarray:
-    """CIE Lab (N, 3) of RGB (N, 3) uint8."""
-    return cv2.cvtColor(colors[None].astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[0]

@@ -13,9 +13,14 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
+def usable_cores() -> int:
+    """The CPU cores that this process may use: fewer than the machine has, where it is bound to some."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # only Linux
+
+
 def spare_threads(most: int = 8) -> int:
     """Threads for reading, or for writing, beside the one that computes."""
-    return max(1, min(most, (os.cpu_count() or 1) // 2))
+    return max(1, min(most, usable_cores() // 2))
 
 
 def ahead(pool: ThreadPoolExecutor, work: Callable[[Item], Made], items: Iterable[Item], count: int) -> Iterator[Made]:

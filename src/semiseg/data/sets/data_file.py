@@ -54,6 +54,7 @@ class _Meaning:
         self.classes = self._classes(otherwise)
 
     def reader(self) -> MaskReader:
+        """The reader that the file describes. Raises ValueError for a key whose value is not right."""
         values = self._values()
         colors, ignore_color = self._colors()
         palette = self.document.get("palette", "indices")

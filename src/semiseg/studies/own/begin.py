@@ -16,6 +16,7 @@ from rich.console import Console
 from semiseg.config.checks import require
 from semiseg.config.layers import Flat, flatten
 from semiseg.config.recipe import load_config
+from semiseg.data.damage import remember_whole
 from semiseg.data.doctor.examination import Examination
 from semiseg.data.doctor.examine import examine
 from semiseg.runtime.files import plain
@@ -33,7 +34,7 @@ from semiseg.training.record import CONFIG, METRICS, PLAN, RESULT
 MINUTES = 30.0
 """Of the whole command, unless others are asked for."""
 MOOT = {"class-not-in-val"}
-"""Kinds of findings that are of the split, where folds take its place."""
+"""Kinds of findings about the split, which do not matter where folds take its place."""
 
 
 def train_folder(
@@ -50,8 +51,9 @@ def train_folder(
 
     Args:
         folder: of pictures and masks, in any layout that `semiseg check` knows.
-        given: options that win over the plan, by their dotted names; `run` is where all goes (None: runs/NAME).
-        minutes: what the whole may take on this machine. With `train.steps` given, it takes what it takes.
+        given: options that win over the plan, by their dotted names; `run` is the folder of the result (None:
+            runs/NAME).
+        minutes: how long the whole may take on this machine; of no effect where `train.steps` is given.
         baseline: whether the same network is trained on the masks alone too, which the verdict is held against.
         guard: whether the weight of unlabelled images is lowered where their pseudo-labels go wrong.
         resume: go on where the same call was stopped.
@@ -80,19 +82,15 @@ def train_folder(
         if (run / PLAN).is_file():
             plan = _again(run, asked, resume, console)
         else:
-            _check_free(run)
+            # What one training by a recipe has left, which is no plan.
+            left = [name for name in (CONFIG, METRICS, RESULT, "checkpoints") if (run / name).exists()]
+            require(not left, f"{run} already holds a run ({', '.join(left[:1])}): choose another folder by --run")
             plan = _plan(folder, run, options, asked, minutes=minutes, began=began, console=console)
         with without_warnings("semiseg.data"):  # the examination said them, of all masks
             from semiseg.studies.own.run import run_plan
 
             run_plan(plan, run, console)
     return run
-
-
-def _check_free(run: Path) -> None:
-    """Raise ValueError where another run, of one training, is there."""
-    left = [name for name in (CONFIG, METRICS, RESULT, "checkpoints") if (run / name).exists()]
-    require(not left, f"{run} already holds a run ({left[0] if left else ''}): choose another folder by --run")
 
 
 def _again(run: Path, asked: Mapping[str, Any], resume: bool, console: Console) -> Plan:
@@ -124,9 +122,9 @@ def _check_same_data(plan: Plan, run: Path, console: Console) -> None:
     if before is None:
         say(console, "This plan was made by an older version: whether the data have changed since is not known.")
         return
-    from semiseg.studies.own.state import differences, state_of
+    from semiseg.studies.own.state import differences, open_unscaled, state_of
 
-    changed = differences(before, state_of(plan.config.data))
+    changed = differences(before, state_of(open_unscaled(plan.config.data)))
     require(
         not changed,
         f"{plan.config.data.root} has changed since {run} was planned: {'; '.join(changed)}. Scores of both must not "
@@ -171,22 +169,24 @@ def _plan(
         say(console, line)
     _refuse(found)
     _check_outside(run, found)
-    with without_warnings("semiseg.data"):
-        facts = facts_of(found)
-        folded = by_folds(facts)
-        facts = facts_of(found, every_mask=True) if folded and len(facts.present) < len(facts.masks) else facts
-        facts, left_out = _usable(facts) if folded else (facts, ())
+    from semiseg.studies.own.state import open_unscaled, state_of, unlearnt
+
+    dataset = open_unscaled(found.options)
+    remember_whole(dataset)  # the examination has read every file
+    facts = facts_of(found, dataset)
+    folded = by_folds(facts)
+    facts = facts_of(found, dataset, every_mask=True) if folded and len(facts.present) < len(facts.masks) else facts
+    facts, left_out = _usable(facts) if folded else (facts, ())
     for finding in found.findings:
         if finding.level == "warning" and not (folded and finding.kind in MOOT):
             say(console, f"  warning: {finding.words}")
     from semiseg.studies.own.measure import machine_here, measure
-    from semiseg.studies.own.state import state_of, unlearnt
     from semiseg.studies.own.verdict import unlearnt_in_words
 
     machine = machine_here(base.train.device, base.train.threads)
     guarded = {"train.guard": "lower" if asked["guard"] else "off"}
     settings = settle(facts, machine, found.options, {**guarded, **words})
-    state = state_of(settings.config.data)
+    state = state_of(dataset)
     say(console, "\nPlan, from these data and this machine:")
     _show(settings.reasons, console)
     config, speed = settings.config, None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -14,11 +14,11 @@ import numpy as np
 from semiseg.types import IGNORE
 
 if TYPE_CHECKING:
-    from semiseg.data.dataset import Pixels
+    from semiseg.data.dataset import Dataset, Pixels
     from semiseg.data.doctor.examination import Examination
 
 MOST_MASKS = 100  # that are looked at for statistics; where folds are made of them, all are
-SPECK = 16  # pixels of a component, below which it is the pen that slipped
+SPECK = 16  # pixels; smaller components of a class are slips of the pen, and no objects
 MICROSCOPE = frozenset(
     [
         *("nuclei", "nucleus", "cell", "cells", "cellular", "microscopy", "microscope", "histology", "histopathology"),
@@ -49,7 +49,7 @@ class Facts:
     val: tuple[str, ...]
     """Ids of the images that validate, as the split has them."""
     val_named: bool = False
-    """The user said which."""
+    """Whether the user chose them."""
     unlabeled: int = 0
     shares: tuple[float, ...] = ()
     """Of the labelled pixels, by class."""
@@ -63,16 +63,14 @@ class Facts:
     """Id -> the classes in its mask, of the masks that were looked at."""
 
 
-def facts_of(found: Examination, every_mask: bool = False) -> Facts:
-    """The facts of an examined folder. At most MOST_MASKS masks are read, unless `every_mask` is asked for.
+def facts_of(found: Examination, dataset: Dataset, every_mask: bool = False) -> Facts:
+    """The facts of an examined folder, which `dataset` is, its pictures at their files' size.
 
-    Raises ValueError for a mask that cannot be read.
+    At most MOST_MASKS masks are read, unless `every_mask` is asked for. Raises ValueError for one that cannot be read.
     """
-    from semiseg.data import open_dataset
     from semiseg.data.dataset import scored_mask
 
     masks, val = found.split["labeled"] + found.split["val"], found.split["val"]
-    dataset = open_dataset(replace(found.options, scale=1.0, cache="off"), need_unlabeled=False)
     looked = _Looked(len(dataset.classes))
     for images in (dataset.labeled, dataset.val):
         for place in range(len(images) if every_mask else min(len(images), MOST_MASKS // 2)):

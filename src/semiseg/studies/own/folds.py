@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Fold:
-    """Ids of the masks that train, and of those that validate."""
+    """Ids of the images whose masks train, and of the images whose masks validate."""
 
     labeled: tuple[str, ...]
     val: tuple[str, ...]

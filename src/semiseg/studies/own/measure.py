@@ -14,9 +14,11 @@ from statistics import median
 import torch
 from rich.console import Console
 
+from semiseg.config.methods import UnlabeledOptions
 from semiseg.config.recipe import Config, load_config
 from semiseg.data.damage import require_whole
 from semiseg.networks.packaged import packaged_file
+from semiseg.runtime.ahead import usable_cores
 from semiseg.runtime.distributed import pick_device
 from semiseg.runtime.progress import Progress
 from semiseg.runtime.screen import without_warnings
@@ -36,7 +38,7 @@ _UNKNOWN = 4 * 2**30  # bytes, of a system that does not say
 def machine_here(device: str, threads: int | None) -> Machine:
     """This machine, for a training on `device` (`auto`, `cpu`, `cuda:N`) with so many CPU threads (None: all)."""
     chosen = pick_device(device)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     gpu = torch.cuda.get_device_properties(chosen) if chosen.type == "cuda" else None
     return Machine(
         cores=min(cores, threads or cores),
@@ -82,10 +84,10 @@ def measure(config: Config) -> Speed:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, without_warnings("semiseg"):
         train = replace(config.train, steps=10 * STEPS, compile=False)
-        own = config.method_options
-        if hasattr(own, "warmup"):  # steps of both kinds lie near each other
-            own = replace(own, warmup=WARMUP)
-        config = replace(config, run=Path(folder) / "run", train=train, method_options=own)
+        options = config.method_options
+        if isinstance(options, UnlabeledOptions):
+            options = replace(options, warmup=WARMUP)  # steps of both kinds lie near each other
+        config = replace(config, run=Path(folder) / "run", train=train, method_options=options)
         experiment = build_experiment(config)
         quiet = Console(quiet=True)
         require_whole(experiment.dataset, quiet, experiment.method.uses_unlabeled)
@@ -101,9 +103,11 @@ def measure(config: Config) -> Speed:
 
 
 def _measured(trainer: Trainer, experiment: Experiment, start: float) -> Speed:
+    """Of a few real steps; `start` is how many seconds it took to come here."""
     method, batches = trainer.method, trainer.batches(0)
 
     def timed(first: int) -> float:
+        """Seconds of a step, the median of at most STEPS from step `first` on, less the very first."""
         found: list[float] = []
         for step in range(first, first + STEPS):
             if len(found) > 1 and sum(found) > LONG:

@@ -24,7 +24,8 @@ def write_page(run: Path) -> Path:
     chosen, plan = run_behind(run), read_plan(run)
     document = json.loads((run / VERDICT).read_text("utf-8"))
     pairs = in_folds(plan, run)
-    verdict, command = None, f"semiseg train {shlex.quote(str(plan.config.data.root))} --run {_beside(run)}"
+    other = shlex.quote(printable(run.with_name(f"{run.name}-with-baseline")))
+    verdict, command = None, f"semiseg train {shlex.quote(str(plan.config.data.root))} --run {other}"
     if plan.baseline:
         low, high = document["interval"]
         found = {"words": document["verdict"], "difference": document["difference"], "low": low, "high": high}
@@ -42,10 +43,6 @@ def write_page(run: Path) -> Path:
         command=command if plan.config.method != "supervised" else "",
     )
     return report.write_answer(run / REPORT, answer)
-
-
-def _beside(run: Path) -> str:
-    return shlex.quote(printable(run.with_name(f"{run.name}-with-baseline")))
 
 
 def conclude(plan: Plan, run: Path, verdict: Verdict, words: list[str], seconds: float, console: Console) -> None:

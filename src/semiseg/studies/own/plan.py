@@ -128,7 +128,8 @@ class _Chooser:
         view = next((scale for scale in LADDER if scale <= wanted), LADDER[-1])
         least = 0.0 if side is None else min([s for s in LADDER if s * side >= OBJECT], default=1.0)
         scale = self.choose("data.scale", max(view, least))
-        why = "small enough to be taken at full size" if scale == 1 else f"a crop shows more of {_size(facts)}"
+        size = f"{facts.width} x {facts.height} pixels"
+        why = "small enough to be taken at full size" if scale == 1 else f"a crop shows more of {size}"
         if scale == least > view:
             why = f"the smallest objects, {side:.0f} pixels a side, would be lost at a smaller one"
         height, width = self.working
@@ -224,7 +225,3 @@ class _Chooser:
     def _say(self, name: str, key: str, words: str, why: str) -> None:
         why = "as asked" if key in self.given else why
         self.reasons[name] = f"{words}: {why}" if why else words
-
-
-def _size(facts: Facts) -> str:
-    return f"{facts.width} x {facts.height} pixels"

@@ -14,7 +14,7 @@ from rich.console import Console
 from semiseg.runtime.files import write_atomically, write_json
 from semiseg.runtime.screen import say
 from semiseg.studies.own.page import conclude, write_page
-from semiseg.studies.own.state import state_of, unlearnt
+from semiseg.studies.own.state import open_unscaled, state_of, unlearnt
 from semiseg.studies.own.trainings import Plan, Training, in_folds, last_training, pairs_flat
 from semiseg.studies.own.verdict import as_dict, judge, sentences
 from semiseg.training import experiment
@@ -29,7 +29,7 @@ def run_plan(plan: Plan, run: Path, console: Console) -> None:
     for number, training in enumerate(every, 1):
         _train(training, f"Training {number} of {total}", console)
     verdict = judge([method.folder for method, _ in pairs], [beside.folder for _, beside in pairs if beside])
-    state = plan.details.get("data") or state_of(plan.config.data)  # a plan of an older version has none
+    state = plan.details.get("data") or state_of(open_unscaled(plan.config.data))  # a plan of an older version has none
     verdict = replace(verdict, unlearnt=unlearnt(plan.folds, state))
     words = sentences(verdict)
     if plan.details.get("short"):

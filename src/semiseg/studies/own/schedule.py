@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from semiseg.config.methods import UnlabeledOptions
 from semiseg.config.recipe import Config
 from semiseg.studies.own.facts import Facts
 
@@ -93,7 +94,7 @@ def schedule(
 
 def duration(config: Config, facts: Facts, speed: Speed, steps: int, folds: int, baseline: bool) -> float:
     """Seconds of all trainings together, with `steps` each."""
-    warmup = 1.0 if config.method == "supervised" else getattr(config.method_options, "warmup", 0.0)
+    warmup = config.method_options.warmup if isinstance(config.method_options, UnlabeledOptions) else 1.0
     method = steps * (warmup * speed.supervised + (1 - warmup) * speed.unlabeled)
     one = method + baseline * steps * speed.supervised
     trainings = (1 + baseline) * max(1, folds) + (folds > 0)

@@ -12,7 +12,7 @@ import numpy as np
 
 from semiseg.config.options import DataOptions
 from semiseg.data import open_dataset
-from semiseg.data.dataset import ImageSet, Pixels, scored_mask
+from semiseg.data.dataset import Dataset, ImageSet, Pixels, scored_mask
 from semiseg.runtime.screen import without_warnings
 from semiseg.studies.own.folds import Fold
 from semiseg.types import IGNORE
@@ -24,14 +24,18 @@ MOST_READ = 1000
 _LISTS = {"labeled": "labelled", "val": "validation", "test": "test"}
 
 
-def state_of(options: DataOptions) -> State:
+def open_unscaled(options: DataOptions) -> Dataset:
+    """What `options` describe, with pictures at their files' size. Raises ValueError as `open_dataset` does."""
+    with without_warnings("semiseg.data"):
+        return open_dataset(replace(options, scale=1.0, cache="off"), need_unlabeled=False)
+
+
+def state_of(dataset: Dataset) -> State:
     """Classes and colours, lists, and the contents of masks and pictures as hashes.
 
     Times and places of files are not in it: what was copied or touched is the same, unless there are more than
-    MOST_READ unlabelled pictures. Raises ValueError as `open_dataset` does.
+    MOST_READ unlabelled pictures. `dataset` is as `open_unscaled` opens it.
     """
-    with without_warnings("semiseg.data"):
-        dataset = open_dataset(replace(options, scale=1.0, cache="off"), need_unlabeled=False)
     sets = {name: images for name, images in dataset.image_sets.items() if name in _LISTS}
     unlabeled = dataset.image_sets.get("unlabeled")
     return {
@@ -47,7 +51,7 @@ def _of_mask(images: ImageSet, place: int) -> dict[str, Any]:
     return {
         "mask": _digest(repr(mask.shape).encode() + np.ascontiguousarray(mask).tobytes()),
         "picture": _digest(path.read_bytes()) if path.is_file() else "",
-        "classes": classes_in(scored_mask(images, place)),
+        "classes": classes_in(scored_mask(images, place, mask)),
     }
 
 

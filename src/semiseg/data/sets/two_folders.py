@@ -1,4 +1,4 @@
-"""Pictures and masks in two folders of one's own, paired by name and held against a model's classes."""
+"""Pictures and masks in two folders, for a model to be scored on: paired by name, and held against its classes."""
 
 from __future__ import annotations
 

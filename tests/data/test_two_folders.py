@@ -14,7 +14,7 @@ import semiseg
 from semiseg.config.options import DataOptions
 from semiseg.data import open_dataset
 from semiseg.data.layouts import find_layout
-from semiseg.data.sets.pairs import open_pairs
+from semiseg.data.sets.two_folders import open_pairs
 
 CLASSES, COLORS = ("sky", "road", "tree"), ((0, 0, 0), (200, 0, 0), (0, 200, 0))
 SIZE = (6, 8)
