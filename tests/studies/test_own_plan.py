@@ -94,10 +94,19 @@ def test_without_any_weights_at_hand_the_recipes_own_network_starts_at_random():
     assert planned(facts(), dataclasses.replace(LAPTOP, presets=frozenset())).config.network.weights == "none"
 
 
-def test_little_memory_gives_smaller_crops():
-    little = dataclasses.replace(LAPTOP, memory=GB)
-    small, usual = (planned(facts(height=966, width=1296), machine).config for machine in (little, LAPTOP))
-    assert crop(small)[0] * crop(small)[1] < crop(usual)[0] * crop(usual)[1]
+@pytest.mark.parametrize(
+    ("usual", "little"),
+    [
+        (LAPTOP, dataclasses.replace(LAPTOP, memory=GB)),
+        (SERVER, dataclasses.replace(SERVER, gpu_memory=4 * GB)),
+        (SERVER, dataclasses.replace(SERVER, memory=GB)),
+    ],
+)
+def test_little_memory_gives_crops_and_batches_half_as_large(usual, little):
+    usual, little = (planned(facts(height=966, width=1296), machine).config for machine in (usual, little))
+    assert crop(little)[0] * crop(little)[1] == pytest.approx(crop(usual)[0] * crop(usual)[1] / 2, rel=0.2)
+    assert little.train.batch_labeled == usual.train.batch_labeled / 2
+    assert little.train.batch_unlabeled == usual.train.batch_unlabeled / 2
 
 
 def test_where_decoded_pictures_are_kept_is_measured_when_the_data_are_opened():

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import platformdirs
 from numpy.typing import NDArray
 from rich.console import Console
 
@@ -24,7 +23,8 @@ from semiseg.data.doctor.measures import DETAIL, LOW, appearance, border_pixels,
 from semiseg.data.formats import orientation_of
 from semiseg.data.images import decoded, opened, read_image
 from semiseg.data.masks import stored_pixels
-from semiseg.runtime.files import write_atomically
+from semiseg.runtime.ahead import usable_cores
+from semiseg.runtime.files import user_cache, write_atomically
 from semiseg.runtime.progress import Progress
 from semiseg.types import IGNORE
 
@@ -189,7 +189,7 @@ class Looks:
 
     def __init__(self, root: Path) -> None:
         name = hashlib.blake2b(os.fsencode(root.absolute()), digest_size=8).hexdigest()
-        self.file = Path(platformdirs.user_cache_dir("semiseg")) / "looks" / f"{name}.json"
+        self.file = user_cache() / "looks" / f"{name}.json"
         self.root = root
         self.known: dict[str, list[Any]] = {}
         with suppress(OSError, ValueError, TypeError, LookupError, RecursionError):
@@ -206,7 +206,7 @@ class Looks:
         keys = {id_: _key(path, kind.__name__) for id_, path in paths.items()}
         ids, quiet = list(paths), sum(key not in self.known for key in keys.values()) <= _QUIET
         bar = Progress(title, len(ids), console=Console(quiet=True) if quiet else console or Console(stderr=True))
-        with ThreadPoolExecutor(_cores()) as pool, bar:
+        with ThreadPoolExecutor(usable_cores()) as pool, bar:
             for first in range(0, len(ids), _AT_ONCE):
                 part = ids[first : first + _AT_ONCE]
                 old = {id_: _restored(kind, self.known.get(keys[id_])) for id_ in part}
@@ -259,10 +259,6 @@ def _key(path: Path, kind: str) -> str:
     digest = hashlib.blake2b(text.encode(), digest_size=8)
     digest.update(os.fsencode(path.absolute()))
     return digest.hexdigest()
-
-
-def _cores() -> int | None:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def colors_of(codes: Sequence[int]) -> list[tuple[int, int, int]]:

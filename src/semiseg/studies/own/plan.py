@@ -111,10 +111,14 @@ class _Chooser:
         return Settings(replace(config, recipe=self.facts.name, run=None), tuple(self.reasons.items()))
 
     @property
+    def small(self) -> bool:
+        """Whether memory is short: crops and batches are half as large."""
+        return self.machine.memory < TIGHT or (self.machine.gpu is not None and self.machine.gpu_memory < ROOMY)
+
+    @property
     def area(self) -> int:
         """Pixels of a crop."""
-        small = self.machine.memory < TIGHT or (self.machine.gpu is not None and self.machine.gpu_memory < ROOMY)
-        return (512 * 512 if self.machine.gpu else 240 * 320) // (2 if small else 1)
+        return (512 * 512 if self.machine.gpu else 240 * 320) // (2 if self.small else 1)
 
     @property
     def working(self) -> tuple[int, int]:
@@ -151,8 +155,8 @@ class _Chooser:
     def _batch(self) -> None:
         pixels = self.values["augment.crop_height"] * self.values["augment.crop_width"]
         budget = 8 * 512 * 512 if self.machine.gpu else 300_000 if self.machine.cores <= 4 else 600_000
-        least = 2 if self.machine.memory < TIGHT else 4
-        batch = min(8, max(least, budget // pixels // 2 * 2))
+        parts = 2 if self.small else 1  # of a crop, which is half as large then, and of the batch
+        batch = min(8, max(4, budget // (pixels * parts) // 2 * 2)) // parts
         labeled = self.choose("train.batch_labeled", batch)
         unlabeled = self.choose("train.batch_unlabeled", batch)
         where = self.machine.gpu or f"{self.machine.cores} CPU core{'s' * (self.machine.cores > 1)}"
@@ -188,7 +192,9 @@ class _Chooser:
         directions = "left to right and top to bottom" if vertical else "left to right only"
         self._say("flips", "augment.flip_vertical", directions, why)
         recoloured = self.values["augment.labeled_colors"]
-        colours = f"hue within {hue:g} of a turn" + f", also in {recoloured:.0%} of the labelled crops" * (recoloured > 0)
+        colours = f"hue within {hue:g} of a turn" + f", also in {recoloured:.0%} of the labelled crops" * (
+            recoloured > 0
+        )
         self._say("colours", "augment.hue", colours, "colour may be what tells classes apart")
 
     def _rare_classes(self) -> None:
