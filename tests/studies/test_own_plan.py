@@ -94,6 +94,14 @@ def test_without_any_weights_at_hand_the_recipes_own_network_starts_at_random():
     assert planned(facts(), dataclasses.replace(LAPTOP, presets=frozenset())).config.network.weights == "none"
 
 
+@pytest.mark.parametrize(("masks", "share"), [(12, 0.8), (19, 0.8), (20, 0.0), (46, 0.0)])
+def test_labelled_crops_change_colours_where_masks_are_few(masks, share):
+    settings = planned(facts(masks=masks))
+    assert settings.config.augment.labeled_colors == share
+    assert ("by heart" in dict(settings.reasons)["colours"]) == (share > 0)
+    assert planned(facts(masks=masks), augment__labeled_colors=0.5).config.augment.labeled_colors == 0.5
+
+
 @pytest.mark.parametrize(
     ("usual", "little"),
     [

@@ -28,6 +28,7 @@ ROOMY, TIGHT = 6e9, 2e9  # bytes of GPU memory, and of main memory, below which 
 NO_UP = 0.15  # of `Facts.up_down`, above which pictures have an up, whatever they are called
 RARE, VERY_RARE = 0.1, 0.02  # shares of the labelled pixels
 HUE = 0.05
+FEW = 20  # masks, below which their colours are learnt by heart
 
 Reasons = tuple[tuple[str, str], ...]
 """What was chosen, in a word, and the value with its reason."""
