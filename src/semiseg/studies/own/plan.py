@@ -192,11 +192,13 @@ class _Chooser:
         vertical = self.values["augment.flip_vertical"] > 0
         directions = "left to right and top to bottom" if vertical else "left to right only"
         self._say("flips", "augment.flip_vertical", directions, why)
-        recoloured = self.values["augment.labeled_colors"]
-        colours = f"hue within {hue:g} of a turn" + f", also in {recoloured:.0%} of the labelled crops" * (
-            recoloured > 0
-        )
-        self._say("colours", "augment.hue", colours, "colour may be what tells classes apart")
+        masks = len(self.facts.masks)
+        recoloured = self.choose("augment.labeled_colors", 0.8 if masks < FEW else 0.0)
+        colours, why = f"hue within {hue:g} of a turn", "colour may be what tells classes apart"
+        if recoloured:
+            colours += f"; {recoloured:.0%} of the labelled crops change theirs"
+            why += f", but colours of {masks} masks must not be learnt by heart"
+        self._say("colours", "augment.hue", colours, why)
 
     def _rare_classes(self) -> None:
         if not self.facts.shares:
