@@ -103,6 +103,13 @@ def test_labelled_crops_change_colours_where_masks_are_few(masks, share):
 
 
 @pytest.mark.parametrize(
+    ("size", "expected"), [((256, 256), (128, 128)), ((240, 256), (224, 256)), ((256, 300), (128, 128))]
+)
+def test_a_crop_shows_a_quarter_of_a_picture_that_would_fit_in_it(size, expected):
+    assert crop(planned(facts(*size)).config) == expected
+
+
+@pytest.mark.parametrize(
     ("usual", "little"),
     [
         (LAPTOP, dataclasses.replace(LAPTOP, memory=GB)),

@@ -27,6 +27,7 @@ UNIT = 32  # pixels that crops are multiples of: the encoder's deepest stride
 ROOMY, TIGHT = 6e9, 2e9  # bytes of GPU memory, and of main memory, below which crops and batches are half as large
 NO_UP = 0.15  # of `Facts.up_down`, above which pictures have an up, whatever they are called
 RARE, VERY_RARE = 0.1, 0.02  # shares of the labelled pixels
+PARTED = 256  # pixels of the shorter side, from which a crop is not all of a picture
 HUE = 0.05
 FEW = 20  # masks, below which their colours are learnt by heart
 
@@ -144,10 +145,14 @@ class _Chooser:
         height, width = self.working
         patch = re.search(r"patch(\d+)", self.network.encoder) if self.network.name == "dpt" else None
         unit = int(patch[1]) if patch else UNIT
-        aspect = min(max(height / width, 0.5), 2)
-        high = min(height, math.sqrt(self.area * aspect))
-        wide = min(width, self.area / high)
-        high = min(height, self.area / wide)
+        aspect, area = min(max(height / width, 0.5), 2), self.area
+        if (
+            height * width <= area and min(height, width) >= PARTED
+        ):  # more pictures in a step teach more than whole ones
+            area = round(SEEN * height * width)
+        high = min(height, math.sqrt(area * aspect))
+        wide = min(width, area / high)
+        high = min(height, area / wide)
         crop = [max(math.ceil(32 / unit), int(side // unit)) * unit for side in (high, wide)]
         high, wide = (self.choose(f"augment.crop_{name}", crop[name == "width"]) for name in ("height", "width"))
         share = min(1.0, high / height) * min(1.0, wide / width)
