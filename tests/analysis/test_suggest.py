@@ -309,7 +309,7 @@ def test_an_images_regions_are_the_networks(model, scenes):
     batch = as_batch(scenes[0])
     cuts = [batch[:, :, top : top + 24, left : left + 24] for top in (0, 8) for left in (0, 16)]
     for evaluation, windows in ((slide, cuts), (EvaluationOptions(protocol="whole"), [batch])):
-        measure = Measure(replace(loaded, evaluation=evaluation, precision="fp32"))
+        measure = Measure(replace(loaded, evaluation=evaluation, scale=1.0))
         with torch.inference_mode():
             logits = torch.cat([next(iter(measure.predictor(each).values())) for each in windows])
             features = torch.cat([measure.predictor.segmentor(each).features for each in windows])

@@ -107,7 +107,9 @@ class Cover:
         counts = self.ends[images + 1] - self.ends[images]
         filled = np.flatnonzero(counts)  # an image may have no region
         if len(filled):
-            rows = np.concatenate([np.arange(self.ends[image], self.ends[image + 1]) for image in images[filled]])
+            rows = np.concatenate(
+                [np.arange(int(self.ends[image]), int(self.ends[image + 1])) for image in images[filled]]
+            )
             starts = np.cumsum(counts[filled]) - counts[filled]
             nearer = np.minimum.reduceat(distances(self.vectors[rows], self.targets), starts, axis=0)
             found[filled] = np.maximum(self.distance - nearer, 0) @ self.weight
