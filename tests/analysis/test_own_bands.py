@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from support.deep_files import TINY, drawn, folder, save, save_mask
 from support.tiny_run import QUIET
@@ -13,6 +14,7 @@ from semiseg.cli.main import main
 from semiseg.config.recipe import load_config
 from semiseg.data import open_dataset
 from semiseg.evaluation.model import load_model
+from semiseg.parts.augment import as_batch
 from semiseg.training.finished import evaluate
 
 KINDS = {1: ("uint16", "png"), 4: ("uint8", "tif"), 5: ("float32", "tif")}
@@ -86,8 +88,13 @@ def test_pixels_without_data_have_no_doubt(kind):
     measure = Measure(load_model(run).to("cpu"))
     image = np.random.default_rng(0).random((40, 48, bands), np.float32)
     image[:, :20] = np.nan
-    probabilities, _ = measure._look(image)
-    assert measure(image).doubt == pytest.approx(class_doubt(probabilities[:, :, 20:]))
+    probabilities = measure._look(image, torch.from_numpy(np.isnan(image).any(2)))[0]
+    found = measure(image)
+    assert found.doubt == pytest.approx(class_doubt(probabilities[:, :, 20:]))
+    with torch.inference_mode():
+        output = measure.predictor.segmentor(as_batch(image))
+    labels = output.logits[0, :, :, 20:].argmax(0)  # of the pixels with data
+    assert found.regions.label.tolist() == labels.unique().tolist()
     assert not measure.doubtful(image)[:, :20].any()
     with pytest.raises(ValueError, match="no pixel with data"):
         measure(np.full_like(image, np.nan))

@@ -1,24 +1,28 @@
-"""Which images to label next: doubt against a slow twin, the choice against a slow greedy one, what is written."""
+"""Which images to label next: doubt against a slow twin, regions and the choice against slow ones, what is written."""
 
 import csv
 import math
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from support.models import untrained_run
 from support.tiny_run import QUIET, tiny_config, train_quietly
 
 import semiseg
 from semiseg.analysis.doubt import Measure, class_doubt, doubtful_pairs
-from semiseg.analysis.selection import NEAR, choose, nearest, standardised
+from semiseg.analysis.regions import Regions, RegionSums
+from semiseg.analysis.selection import NEAR, Cover, choose, nearest, spaced, standardised
 from semiseg.analysis.suggest import suggest
 from semiseg.cli.main import main
-from semiseg.config.options import DataOptions, SceneOptions
+from semiseg.config.options import DataOptions, EvaluationOptions, SceneOptions
 from semiseg.data.sets.scenes import open_scenes
 from semiseg.evaluation.model import load_model
+from semiseg.parts.augment import as_batch
 
 SCENE = {"data__scenes__height": 32, "data__scenes__width": 40}
 
@@ -72,45 +76,140 @@ def test_the_pairs_that_are_told_are_the_most_frequent():
     assert doubtful_pairs(chances) == ()
 
 
-def slow_choice(doubt, vectors, labelled, count, avoided):
-    taken, centres = [], [list(each) for each in labelled]
-    blocked = [list(each) for each in avoided]
+def slow_regions(logits, features, counted):
+    """Of each class: label, doubt and vector, pixel by pixel."""
+    large = F.interpolate(features, logits.shape[2:], mode="bilinear", align_corners=True).double()
+    chances = logits.double().softmax(1)
+    found, total = {}, 0
+    for window in range(len(logits)):
+        for row in range(logits.shape[2]):
+            for column in range(logits.shape[3]):
+                if not counted[window, row, column]:
+                    continue
+                pixel = chances[window, :, row, column].tolist()
+                unsure = -sum(p * math.log(p) for p in pixel) / math.log(len(pixel))
+                found.setdefault(pixel.index(max(pixel)), []).append((unsure, large[window, :, row, column]))
+                total += 1
+    kept = {label: own for label, own in sorted(found.items()) if len(own) >= max(1, 0.003 * total)}
+    means = [
+        (sum(each[0] for each in own) / len(own), sum(each[1] for each in own) / len(own)) for own in kept.values()
+    ]
+    return list(kept), [doubt for doubt, _ in means], [vector.tolist() for _, vector in means]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_regions_are_the_slow_loops(seed):
+    rng = np.random.default_rng(seed)
+    sums, every = RegionSums(), ([], [], [])
+    for _ in range(1 + seed % 2):  # batches of windows
+        logits, features = (
+            torch.from_numpy(rng.standard_normal(size)).float() for size in ((2, 4, 20, 26), (2, 5, 6, 7))
+        )
+        logits[:, 3] -= 20  # nowhere, but for a speck that is too small
+        logits[0, 3, 4, 4] = 20
+        counted = torch.from_numpy(rng.random((2, 20, 26)) < 0.7)
+        sums.add_(logits, features, counted)
+        for kept, new in zip(every, (logits, features, counted), strict=True):
+            kept.append(new)
+    made = sums.regions()
+    labels, doubts, vectors = slow_regions(*(torch.cat(each) for each in every))
+    assert made.label.tolist() == labels == [0, 1, 2]
+    assert made.doubt.tolist() == pytest.approx(doubts, abs=1e-6)
+    np.testing.assert_allclose(made.vectors, vectors, atol=1e-5)
+
+
+def pool_of(seed, images=25, channels=4):
+    """Images' vectors, their regions, 1 to 3 each and none of the last, and labelled regions, standardised."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.standard_normal((images, channels)).astype(np.float32)
+    counts = rng.integers(1, 4, images)
+    counts[-1] = 0
+    size = counts.sum()
+    own, covered = standardised(
+        *(rng.standard_normal((size, channels)).astype(np.float32) for size in (size, 3 * (seed % 3)))
+    )
+    owner = np.repeat(np.arange(images), counts)
+    return vectors, Regions(owner, rng.integers(0, 3, size), rng.random(size), own), covered
+
+
+def slow_choice(images, regions, covered, vectors, avoided, count):
+    """Plain greedy: each time the whole amount is computed from scratch for every image."""
+    known = [each.astype(np.float64) for each in covered]
+
+    def amount(more):
+        total = 0.0
+        for doubt, vector in zip(regions.doubt, regions.vectors.astype(np.float64), strict=True):
+            nearest_known = min((math.dist(vector, each) for each in [*known, *more]), default=math.inf)
+            total += doubt * (min(nearest_known, math.sqrt(2)) if len(covered) == 0 else nearest_known)
+        return total
+
+    own = [regions.vectors[regions.image == image].astype(np.float64) for image in range(images)]
+    whole, taken, blocked = amount([]), [], list(avoided)
     while len(taken) < count:
         best = None
-        for index, vector in enumerate(vectors):
-            away = min((math.dist(vector, centre) for centre in centres), default=1.0)
-            near = [*centres, *blocked]
-            if index in taken or any(math.dist(vector, each) <= NEAR * math.sqrt(2) for each in near):
+        before = amount([])
+        for image in range(images):
+            if any(math.dist(vectors[image], each) <= NEAR * math.sqrt(2) for each in blocked):
                 continue
-            score = doubt[index] * math.sqrt(away)
-            if best is None or score > best[0] + 1e-9:
-                best = (score, index)
+            share = round((before - amount(own[image])) / whole, 9)
+            if best is None or share > best[1]:
+                best = (image, share)
         if best is None:
             break
-        taken.append(best[1])
-        centres.append(list(vectors[best[1]]))
+        taken.append(best)
+        blocked.append(vectors[best[0]])
+        known.extend(own[best[0]])
     return taken
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_the_choice_is_the_slow_greedy_one(seed):
-    rng = np.random.default_rng(seed)
-    vectors = rng.standard_normal((30, 4)).astype(np.float32)
-    vectors[20:] = vectors[:10] + 0.001  # near-duplicates
-    labelled, avoided = (rng.standard_normal((size, 4)).astype(np.float32) for size in (seed % 3, 2))
-    labelled = np.concatenate([labelled, vectors[25:26]]) if seed % 2 else labelled
-    parts = standardised(vectors, labelled, avoided)
-    doubt = rng.random(30)
-    found = choose(doubt, *parts[:2], 12, parts[2])
-    assert [index for index, _ in found] == slow_choice(doubt, *parts[:2], 12, parts[2])
+@pytest.mark.parametrize("seed", range(9))
+def test_the_choice_is_the_plain_greedy_one(seed, monkeypatch):
+    if seed >= 3:  # in small blocks
+        monkeypatch.setattr("semiseg.analysis.selection._AT_ONCE", 200)
+        monkeypatch.setattr("semiseg.analysis.selection._ANEW", seed - 2)
+    vectors, regions, covered = pool_of(seed)
+    vectors[20:22] = vectors[:2] + 1e-3  # near-duplicates
+    avoided = vectors[5:6] + 1e-3
+    found = choose(Cover(25, regions, covered), vectors, avoided, 25)
+    slow = slow_choice(25, regions, covered, vectors, avoided, 25)
+    assert [image for image, _ in found] == [image for image, _ in slow]
+    assert [share for _, share in found] == pytest.approx([share for _, share in slow], abs=3e-9)
+    assert len(found) == 22  # neither 5 nor both of a pair
+    assert found[-1][1] == 0  # the one without regions takes nothing
+    assert sum(share for _, share in found) <= 1 + 1e-6
 
 
-def test_near_duplicates_are_taken_once_and_the_labelled_never():
-    rng = np.random.default_rng(0)
-    vectors = rng.standard_normal((5, 3)).astype(np.float32)
-    pool, labelled = standardised(np.repeat(vectors, 3, axis=0), vectors[:2])
-    found = [index // 3 for index, _ in choose(np.ones(15), pool, labelled, 15, labelled[:0])]
+def test_equal_images_go_to_the_first_and_doubtless_ones_in_order():
+    vectors, regions, covered = pool_of(1, images=12)
+    twice = Regions(*(np.concatenate([each, each]) for each in vars(regions).values()))
+    twice.image[len(regions.image) :] += 12
+    apart = np.concatenate([vectors, vectors + 5])
+    found = [image for image, _ in choose(Cover(24, twice, covered), apart, vectors[:0], 6)]
+    assert max(found) < 12
+    none = replace(regions, doubt=np.zeros_like(regions.doubt))
+    assert choose(Cover(12, none, covered), vectors, vectors[:0], 3) == [(0, 0), (1, 0), (2, 0)]
+
+
+def test_near_duplicates_are_taken_once_and_the_avoided_never():
+    _, regions, covered = pool_of(0, images=15)
+    few = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
+    thrice, avoided = standardised(np.repeat(few, 3, axis=0), few[:2])
+    found = [image // 3 for image, _ in choose(Cover(15, regions, covered), thrice, avoided, 15)]
     assert sorted(found) == [2, 3, 4]
+
+
+def test_a_large_pool_is_covered_by_evenly_spaced_regions_of_each_class(monkeypatch):
+    labels = np.tile([0, 1, 2, 3], 250)
+    kept = spaced(labels, 100)
+    assert np.bincount(labels[kept]).tolist() == [25] * 4
+    assert all((np.diff(kept[labels[kept] == one]) == 40).all() for one in range(4))
+    assert spaced(labels, 2000).tolist() == list(range(1000))
+    assert len(spaced(labels[:0], 10)) == 0
+    vectors, regions, covered = pool_of(2)
+    monkeypatch.setattr("semiseg.analysis.selection.MOST_REGIONS", 7)
+    cover = Cover(25, regions, covered)
+    assert cover.targets.tolist() == regions.vectors[spaced(regions.label, 7)].tolist()
+    assert len(choose(cover, vectors, vectors[:0], 25)) == 25
 
 
 def test_distances_are_the_same_in_blocks(monkeypatch):
@@ -198,8 +297,27 @@ def test_long_vectors_are_projected_and_large_images_are_shrunk(model, scenes, m
     monkeypatch.setattr("semiseg.analysis.doubt.MOST_CHANNELS", 5)
     monkeypatch.setattr("semiseg.analysis.doubt.MOST_PIXELS", 100)
     measure = Measure(loaded)
-    assert len(measure(scenes[0]).vector) == 5
+    small = measure(scenes[0])
+    assert len(small.vector) == 5
+    assert small.regions.vectors.shape == (len(small.regions.label), 5)
     assert measure.doubtful(scenes[0]).size <= 130
+
+
+def test_an_images_regions_are_the_networks(model, scenes):
+    """In windows as the sums of its windows, each by its own prediction; whole as the slow loop."""
+    loaded, slide = load_model(model).to("cpu"), EvaluationOptions(protocol="slide", window=24, stride=16)
+    batch = as_batch(scenes[0])
+    cuts = [batch[:, :, top : top + 24, left : left + 24] for top in (0, 8) for left in (0, 16)]
+    for evaluation, windows in ((slide, cuts), (EvaluationOptions(protocol="whole"), [batch])):
+        measure = Measure(replace(loaded, evaluation=evaluation, scale=1.0))
+        with torch.inference_mode():
+            logits = torch.cat([next(iter(measure.predictor(each).values())) for each in windows])
+            features = torch.cat([measure.predictor.segmentor(each).features for each in windows])
+        labels, doubts, vectors = slow_regions(logits, features, torch.ones(len(logits), *logits.shape[2:]).bool())
+        made = measure(scenes[0]).regions
+        assert made.label.tolist() == labels
+        assert made.doubt.tolist() == pytest.approx(doubts, abs=1e-5)
+        np.testing.assert_allclose(made.vectors, vectors, rtol=1e-3, atol=1e-4)
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,12 @@
-"""What a model doubts in an image, and what the image is like: a figure, words, and a vector."""
+"""What a model doubts in an image, and what the image is like: a figure, words, a vector, and regions."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from math import log, sqrt
+from dataclasses import dataclass, replace
+from math import sqrt
 
 import cv2
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from semiseg.analysis.regions import Regions, RegionSums, entropy
 from semiseg.config.checks import require
 from semiseg.config.predicting import PredictOptions
 from semiseg.data.bands import Mapped, blank_pixels
@@ -23,7 +24,7 @@ from semiseg.data.prepared import resized
 from semiseg.evaluation.model import Model
 from semiseg.evaluation.windows import predict_image
 from semiseg.parts.augment import as_batch
-from semiseg.runtime.precision import precision_context
+from semiseg.runtime.precision import full_precision, precision_context
 
 MOST_CHANNELS = 512  # of a vector; longer ones are projected
 MOST_PIXELS = 4_000_000  # of an image as it is measured; larger ones are shrunk
@@ -43,6 +44,8 @@ class Doubt:
     """Pairs of classes that the doubtful pixels lie between, with their share of the image; the most frequent first."""
     vector: NDArray[np.float32]
     """(D,), the mean of the features that the classifier reads."""
+    regions: Regions
+    """Of the predicted classes, with vectors of the same features."""
 
 
 def class_doubt(probabilities: Tensor) -> float:
@@ -55,11 +58,11 @@ def class_doubt(probabilities: Tensor) -> float:
     one. Classes below SPECK of the pixels are left out.
     """
     classes = len(probabilities)
-    entropy = -(probabilities * probabilities.clamp_min(1e-12).log()).sum(0).flatten() / log(classes)
+    unsure = entropy(probabilities, 0).flatten()
     label = probabilities.argmax(0).flatten()
     pixels = torch.bincount(label, minlength=classes)
     sums = torch.zeros(classes, dtype=torch.float64, device=label.device)
-    sums.index_add_(0, label, entropy.double())
+    sums.index_add_(0, label, unsure.double())
     kept = pixels >= max(1.0, SPECK * label.numel())
     return float(((sums[kept] / pixels[kept]).sum() / classes).clamp(0, 1))
 
@@ -93,22 +96,22 @@ class Measure:
     def __call__(self, pixels: Pixels | Mapped) -> Doubt:
         """Of an image as the model's sets give it: (H, W, 3) uint8, or (H, W, N) float32 of a model of bands.
 
-        Pixels without data have no doubt. Raises ValueError where there are no others.
+        Pixels without data have no doubt, and are in no region. Raises ValueError where there are no others.
         """
         small = self._small(pixels)
         blank = torch.from_numpy(blank_pixels(small))
         require(not bool(blank.all()), "the image has no pixel with data")
-        probabilities, vector = self._look(small)
+        probabilities, vector, regions = self._look(small, blank)
         if blank.any():
             probabilities = probabilities[:, ~blank][:, None]  # (C, 1, pixels with data)
-        return Doubt(class_doubt(probabilities), doubtful_pairs(probabilities), vector)
+        return Doubt(class_doubt(probabilities), doubtful_pairs(probabilities), vector, regions)
 
     def doubtful(self, pixels: Pixels | Mapped) -> NDArray[np.bool_]:
         """Where the model doubts, at the size at which the image is measured. (h, w)"""
         small = self._small(pixels)
-        probabilities, _ = self._look(small)
-        first, second = probabilities.topk(2, dim=0).values
-        return (first - second < DOUBTFUL).cpu().numpy() & ~blank_pixels(small)
+        blank = blank_pixels(small)
+        first, second = self._look(small, torch.from_numpy(blank))[0].topk(2, dim=0).values
+        return (first - second < DOUBTFUL).cpu().numpy() & ~blank
 
     def _small(self, pixels: Pixels | Mapped) -> Pixels | Mapped:
         """At the model's scale, or smaller where that would be more than MOST_PIXELS."""
@@ -117,24 +120,41 @@ class Measure:
         return resized(pixels, scale, cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
 
     @torch.inference_mode()
-    def _look(self, pixels: Pixels | Mapped) -> tuple[Tensor, NDArray[np.float32]]:
-        """Probabilities (C, H, W) float32 and the vector, from one pass of the network over each window."""
+    def _look(self, pixels: Pixels | Mapped, blank: Tensor) -> tuple[Tensor, NDArray[np.float32], Regions]:
+        """Probabilities (C, H, W) float32, the vector and the regions, from one pass of the network over each window.
+
+        blank: (H, W), pixels without data.
+        """
         means: list[Tensor] = []
-        hook = self.predictor.segmentor.register_forward_hook(
-            lambda _module, _images, output: means.append(output.features.float().mean((0, 2, 3)))
-        )
+        seen: list[Tensor] = []  # the features of the windows that were predicted last
+        sums = RegionSums()
         size = (pixels.shape[0], pixels.shape[1])
-        options = self.model.windows(PredictOptions(), size)
+        image = as_batch(pixels)
+        image = torch.cat([image, (~blank).to(image)[None, None]], 1).to(self.device)  # the windows cut both alike
+
+        def predict(windows: Tensor) -> dict[str, Tensor]:
+            seen.clear()
+            found = self.predictor(windows[:, :-1].contiguous())
+            means.append(seen[0].float().mean((0, 2, 3)))
+            with full_precision(self.device):
+                sums.add_(next(iter(found.values())), seen[0], windows[:, -1] > 0)
+            return found
+
+        hook = self.predictor.segmentor.register_forward_hook(
+            lambda _module, _images, output: seen.append(output.features)
+        )
         try:
             with precision_context(self.model.precision, self.device):
-                logits = predict_image(self.predictor, as_batch(pixels).to(self.device), size, options)
+                logits = predict_image(predict, image, size, self.model.windows(PredictOptions(), size))
         finally:
             hook.remove()
         probabilities = next(iter(logits.values()))[0].float().softmax(0)
         if not probabilities.isfinite().all():
             raise ValueError("the model gives numbers that are not finite (NaN) for this image: train it again")
-        vector = torch.stack(means).mean(0).cpu().numpy()
-        return probabilities, vector if self.projection is None else vector @ self.projection
+        vector, regions = torch.stack(means).mean(0).cpu().numpy(), sums.regions()
+        if self.projection is None:
+            return probabilities, vector, regions
+        return probabilities, vector @ self.projection, replace(regions, vectors=regions.vectors @ self.projection)
 
 
 def each_image(images: ImageSet) -> Iterator[tuple[int, Pixels | Mapped | ValueError]]:

@@ -118,7 +118,7 @@ def suggest(
     out: Path | None = None,
     root: Annotated[Path | None, Parameter(name="--data.root")] = None,
 ) -> int:
-    """Suggest which unlabelled images to label next: where the model doubts most, and no two alike.
+    """Suggest which unlabelled images to label next: they resemble most of what the model doubts.
 
     Writes suggestions.csv, and suggestions.png with the doubtful regions marked. Files that cannot be read are named at
     the end, and the exit status is then 1.
