@@ -55,9 +55,8 @@ class RegionSums:
     """
 
     def __init__(self) -> None:
-        self.pixels = self.entropies = self.features = torch.zeros(
-            (), dtype=torch.float64
-        )  # (C,), (C,) and (C, D) from the first window on
+        none = torch.zeros((), dtype=torch.float64)
+        self.pixels = self.entropies = self.features = none  # (C,), (C,) and (C, D) from the first window on
 
     def add_(self, logits: Tensor, features: Tensor, counted: Tensor) -> None:
         """Add windows: (B, C, H, W), (B, D, h, w) and (B, H, W) bool, False where a pixel counts in no region.
