@@ -45,7 +45,8 @@ def test_a_second_process_is_refused_and_told_who_is_there(holder, tmp_path):
     process.join()
     with only_here(folder):
         assert json.loads((folder / OWNER).read_text())["process"] == os.getpid()
-    assert sorted(os.listdir(folder)) == [LOCK, "metrics.jsonl"]
+        (folder / "result.json").write_text("")
+    assert sorted(os.listdir(folder)) == [LOCK, "metrics.jsonl", "result.json"]
 
 
 def test_a_killed_holder_leaves_no_lock_and_no_halves(holder, tmp_path):
@@ -70,3 +71,10 @@ def test_a_mistake_leaves_no_folder(tmp_path):
     with pytest.raises(KeyError), only_here(tmp_path / "runs/run"):
         raise KeyError
     assert not (tmp_path / "runs/run").exists()
+
+
+def test_a_mistake_leaves_a_folder_as_it_was(tmp_path):
+    (tmp_path / "photo.png").write_bytes(b"")
+    with pytest.raises(KeyError), only_here(tmp_path):
+        raise KeyError
+    assert os.listdir(tmp_path) == ["photo.png"]

@@ -27,6 +27,7 @@ def only_here(folder: Path, option: str = "--run") -> Iterator[None]:
     """
     with failures_of(folder / LOCK):
         folder.mkdir(parents=True, exist_ok=True)
+        before = {each.name for each in folder.iterdir()}
     lock = FileLock(folder / LOCK, timeout=0)
     try:
         lock.acquire()
@@ -48,9 +49,11 @@ def only_here(folder: Path, option: str = "--run") -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):
             (folder / OWNER).unlink(missing_ok=True)
-            if [each.name for each in folder.iterdir()] == [LOCK]:  # a mistake was made: nothing is left of it
+            left = {each.name for each in folder.iterdir()} - {LOCK}
+            if left == before - {LOCK}:  # nothing was written, as after a mistake: nothing is left of it
                 (folder / LOCK).unlink()
-                folder.rmdir()
+                if not left:
+                    folder.rmdir()
         lock.release()
 
 
