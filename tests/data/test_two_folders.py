@@ -53,6 +53,15 @@ def test_pictures_without_a_mask_are_named_and_left_out(root, caplog):
     assert "1 of 3 pictures" in caplog.text
 
 
+def test_masks_without_a_picture_are_named(root, caplog):
+    save(root / "masks/in/d.png", np.resize([0, 1], SIZE))
+    pairs = opened(root)
+    assert sorted(pairs.images.names) == ["a", "b", "in/c"]
+    assert "1 mask(s) in" in caplog.text
+    assert "belong to no picture" in caplog.text
+    assert "in/d.png" in caplog.text
+
+
 @pytest.mark.parametrize("file", ["images/a.jpg", "masks/a.png"])
 def test_what_cannot_be_read_is_listed(root, file):
     (root / file).write_bytes(b"none")

@@ -93,6 +93,9 @@ def _paired(images: Path, masks: Path) -> tuple[dict[str, tuple[Path, Path]], li
         lacking = [id_ for id_ in endings if id_ not in found and not id_.isascii()]
         found |= {id_: f"{name}.png" for id_, name in respelt_masks(lacking, {*files} - {*found.values()}).items()}
         require(len(found) > 0, _no_pair(images, masks, endings))
+        lone = sorted({*files} - {*found.values()})
+        if lone:
+            log.warning("%d mask(s) in %s belong to no picture in %s: %s", len(lone), masks, images, _listed(lone))
         there = {id_: masks / file for id_, file in found.items()}
         paths = {id_: images / (id_ + ending) for id_, ending in endings.items()}
     pairs = {id_: (path, there[id_]) for id_, path in paths.items() if id_ in there}
