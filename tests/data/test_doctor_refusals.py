@@ -148,10 +148,17 @@ def test_a_file_is_called_one_and_its_folder_is_named(tmp_path, capsys, name):
     assert f"such as {tmp_path}" in found["findings"][0]["words"]
 
 
-@pytest.mark.parametrize(
-    "paths", [("images/{}.jpg", "masks/{}.png"), ("{}.jpg", "{}_mask.png"), ("{}.jpg", "gt/{}.png")]
-)
+BESIDE = [("images/{}.jpg", "masks/{}.png"), ("{}.jpg", "{}_mask.png"), ("{}.jpg", "gt/{}.png")]
+
+
+@pytest.mark.parametrize("paths", BESIDE)
 @pytest.mark.parametrize("file", ["predict.json", "suggestions.csv", "scores.json"])
 def test_what_semiseg_wrote_into_a_dataset_does_not_hide_it(tmp_path, paths, file):
+    """But masks/ beside predict.json would be predictions, taken for labels."""
     (write(tmp_path, *paths, paths[0]) / file).write_text("{}")
-    assert examine(DataOptions(root=tmp_path)).exit_code == 0
+    found = examine(DataOptions(root=tmp_path))
+    if file == "predict.json" and paths == BESIDE[0]:
+        assert found.exit_code == 2
+        assert f"{tmp_path / 'masks'} was written by `semiseg predict`" in found.findings[0].words
+    else:
+        assert found.exit_code == 0

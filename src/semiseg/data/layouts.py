@@ -6,6 +6,7 @@ Beside any of them may stand unlabeled/ and, where no list says it, val/ and tes
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -65,7 +66,7 @@ def find_layout(root: Path, by_folder: Collection[str] = ("val", "test")) -> Lay
 
     Raises ValueError where there is none, or more than one, and as `picture_endings` does.
     """
-    refuse_written(root / "masks" if (root / "masks").is_dir() else root)
+    refuse_written(root / "masks" if os.path.isdir(root / "masks") else root)
     folders = folders_of(root)
     refused = None
     found = None

@@ -78,7 +78,7 @@ def written_by(path: Path) -> str | None:
     whole = Path(os.path.abspath(path))
     for each in (whole, *whole.parents):
         for tells, (command, parts) in WRITTEN.items():
-            if each.name in parts and (each.parent / tells).is_file():
+            if each.name in parts and os.path.isfile(each.parent / tells):
                 return command
         if each.name == OWN_FOLDER:
             return "check"
@@ -97,7 +97,7 @@ def refuse_written(path: Path) -> None:
 
 def refuse_run(folder: Path) -> None:
     """Raise ValueError where `folder`, in which there are no pictures, is a run folder."""
-    if any((folder / name).is_file() for name in _RUNS):
+    if any(os.path.isfile(folder / name) for name in _RUNS):
         raise ValueError(f"{folder} is a run folder, which `semiseg train` wrote: name the folder of your pictures")
 
 
