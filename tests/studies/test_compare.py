@@ -298,6 +298,19 @@ def test_the_figures_are_those_of_the_results(done):
     assert done.result.command.startswith("semiseg compare ")
 
 
+def test_each_row_says_when_it_first_had_the_final_score_of_supervised(done):
+    found = results(done.study)
+    for row in rows_of(done.result):
+        for seed in SEEDS:
+            record = read_record(done.out / f"4-{row.key}-seed{seed}/metrics.jsonl")
+            target = found["supervised", seed]["last"]["val"]["miou"]
+            steps = [each["step"] for each in record if each["kind"] == "evaluation" and each["miou"] >= target]
+            spent = row.reached.by_seed[seed]
+            assert (spent and spent.step) == (steps[0] if steps else None)
+            assert spent is None or (0 < spent.seconds <= found[row.key, seed]["seconds"] and spent.operations > 0)
+    assert None not in rows_of(done.result)[0].reached.by_seed.values()
+
+
 def test_ious_by_class_are_the_results_and_their_differences_those_of_the_seeds_that_both_have(done):
     found = results(done.study)
 

@@ -89,8 +89,8 @@ def fused_attention() -> Iterator[None]:
         F.scaled_dot_product_attention = written_out
 
 
-def count_step(config: Config, classes: int | tuple[str, ...] = CLASSES) -> Cost:
-    """The cost of a step with unlabelled images, by running it on the meta device.
+def count_step(config: Config, classes: int | tuple[str, ...] = CLASSES, warm_up: bool = False) -> Cost:
+    """The cost of a step with unlabelled images, or of one in the warm-up, by running it on the meta device.
 
     Classes by number or name; some methods do more where the first is called `background`.
     """
@@ -106,14 +106,14 @@ def count_step(config: Config, classes: int | tuple[str, ...] = CLASSES) -> Cost
     with Traffic(*there) as traffic, fused_attention():
         for _ in range(COUNTED):
             flops, moved = traffic.flops, traffic.moved
-            _step(config, method, optimizer)
+            _step(config, method, optimizer, 0 if warm_up else config.train.steps - 1)
     return Cost(traffic.flops - flops, traffic.moved - moved, traffic.peak + fixed)
 
 
-def _step(config: Config, method: Method, optimizer: Optimizer) -> None:
+def _step(config: Config, method: Method, optimizer: Optimizer, number: int) -> None:
     train = config.train
     shares = train.accumulate * train.devices  # of a batch
-    clock = Clock(train.steps - 1, train.steps, torch.Generator())  # after any warm-up
+    clock = Clock(number, train.steps, torch.Generator())
     for _ in range(train.accumulate):
         count = train.batch_labeled // shares
         labeled = LabeledBatch(_meta(config, count, 3), _meta(config, count, dtype=torch.long), _index(count))

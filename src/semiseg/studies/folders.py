@@ -46,6 +46,11 @@ def read_result(cell: Cell) -> dict[str, Any]:
     return reading.read_result(cell.config.run_folder / RESULT)
 
 
+def read_entries(cell: Cell) -> list[dict[str, Any]]:
+    """The record of a run."""
+    return reading.read_entries(cell.config.run_folder / METRICS)
+
+
 def read_counts(cell: Cell, predictor: str) -> tuple[np.ndarray, np.ndarray]:
     """Names (N,) of the validation images, and a predictor's counts (N, C, C) after the last step."""
     return reading.read_counts(cell.config.run_folder / CONFUSIONS, predictor)

@@ -51,8 +51,23 @@ def notes(study: Study, sections: Sequence[Section]) -> list[str]:
         _PUBLISHED: any(row.published for row in rows),
         _PUBLISHED_DIFFERENCE: "published difference" in table.columns,
         _COSTS: "costs" in table.columns and any(row.folders for row in rows),
+        _to_reference(study): any(row.reached for row in rows),
     }
     return [note for note, holds in said.items() if holds]
+
+
+def _to_reference(study: Study) -> str:
+    """The meaning of the costs until the reference's score."""
+    every, images = study.config.train.evaluate_every, study.config.evaluation.images
+    few = "" if images is None else f" All are scored on the first {images:,} validation images, as during training."
+    return (
+        f"Seconds and TFLOP to {study.table.reference}: what a run had spent at its first evaluation with at least the "
+        "last mIoU of the reference's run with the same seed; means over seeds where all reached it, else how many did."
+        f"{few} Runs are evaluated every {every:,} steps and after the last, so the score may have been reached up to "
+        f"{every:,} steps earlier, and one lucky evaluation is enough. Seconds hold the evaluations before that one. "
+        "TFLOP, 10^12 operations, are of the training steps, counted as `semiseg estimate` does, or – where they "
+        "cannot be counted."
+    )
 
 
 def how_sure(seeds: int, reference: str, verdicts: tuple[str, str]) -> str:

@@ -46,6 +46,28 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class Spent:
+    """What a run had spent at an evaluation."""
+
+    step: int
+    seconds: float | None
+    """Of training with the evaluations before this one; None where the record has none."""
+    operations: int | None
+    """Of the steps, as `semiseg.costs.estimate` counts them; None where they cannot be counted."""
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What was spent until the first evaluation with at least the reference's mIoU after its last step."""
+
+    by_seed: dict[int, Spent | None]
+    """Over the seeds that both have finished; None: not reached."""
+    seconds: float | None
+    """As `operations` mean over seeds; None where a seed did not reach it, or has no figure."""
+    operations: float | None
+
+
+@dataclass(frozen=True)
 class Missing:
     """A run that is not there."""
 
@@ -88,6 +110,8 @@ class RowResult:
     """`trained`, and `used` in the predictor."""
     hardware: dict[str, str | None]
     missing: list[Missing]
+    reached: Reached | None = None
+    """None where there is nothing to be held against, and in tables without costs."""
 
     @property
     def missing_words(self) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from semiseg.config.recipe import config_to_dict
 from semiseg.data.splits import PUBLISHED
 from semiseg.evaluation.statistics import paired_interval, spread
 from semiseg.report.texts import distinct, merged
-from semiseg.studies.folders import is_finished, read_counts, read_result
+from semiseg.studies.folders import is_finished, read_counts, read_entries, read_result
 from semiseg.studies.notes import headline, notes
 from semiseg.studies.published import Published, meaning, published
+from semiseg.studies.reached import reached
 from semiseg.studies.result import NOT_YET, Difference, Missing, Result, RowResult, Runs, Scores, Section
 from semiseg.studies.study import Cell, Key, Row, Study
 
@@ -29,6 +31,11 @@ class Outcome:
     predictor: str  # whose scores these are
     names: np.ndarray  # (N,) of the validation images
     counts: np.ndarray  # (N, C, C) of the predictor, after the last step
+
+    @cached_property
+    def entries(self) -> list[dict[str, Any]]:
+        """Its record."""
+        return read_entries(self.cell)
 
     def miou(self, which: str) -> float:
         """The predictor's, per cent, of the `last` or the `best` checkpoint."""
@@ -163,6 +170,7 @@ def _row(study: Study, row: Row, labels: str, outcomes: Outcomes, failures: Mapp
             for seed, cell in cells.items()
             if seed not in ours
         ],
+        reached=reached(ours, ours if reference is None else theirs) if "costs" in study.table.columns else None,
     )
 
 

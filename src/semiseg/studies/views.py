@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, astuple
 from pathlib import Path
+from typing import Literal
 
 import yaml
 
@@ -14,7 +15,7 @@ from semiseg.report.texts import data_uri, figure, headed, list_words, markdown_
 from semiseg.studies.chart import sweep
 from semiseg.studies.notes import signed
 from semiseg.studies.reports import report_name
-from semiseg.studies.result import NOT_YET, Difference, Result, RowResult, Scores, Section
+from semiseg.studies.result import NOT_YET, Difference, Reached, Result, RowResult, Scores, Section
 
 _NONE = "–"
 _TYPES = {".svg": "svg+xml", ".png": "png"}
@@ -55,6 +56,8 @@ def columns(result: Result, section: Section) -> dict[str, Callable[[RowResult],
     if "costs" in result.columns:
         shown |= {
             "seconds": lambda row: figure(row.seconds, ".0f"),
+            f"seconds to {result.reference}": lambda row: until(row.reached, "seconds"),
+            f"TFLOP to {result.reference}": lambda row: until(row.reached, "operations"),
             "images/s": lambda row: figure(row.images_per_second, ".1f"),
             "memory, GB": lambda row: figure(row.peak_bytes and row.peak_bytes / 1e9, ".2f"),
             "parameters, M": lambda row: (
@@ -85,6 +88,19 @@ def with_deviation(scores: Scores) -> str:
 def interval(difference: Difference) -> str:
     """`+1.94 [+1.02, +2.80]`."""
     return f"{signed(difference.miou)} [{signed(difference.low)}, {signed(difference.high)}]"
+
+
+def until(reached: Reached | None, what: Literal["seconds", "operations"]) -> str:
+    """The mean over seeds where all reached the reference's score, else how many did; operations in tera."""
+    if reached is None:
+        return _NONE
+    count, of = sum(spent is not None for spent in reached.by_seed.values()), len(reached.by_seed)
+    if count < of:
+        return f"{count} of {of} seeds" if count else "not reached"
+    if what == "seconds":
+        return figure(reached.seconds, ".0f")
+    tera = reached.operations and reached.operations / 1e12
+    return figure(tera, ".3g" if tera is None or tera < 100 else ",.0f")
 
 
 def failed_and_waiting(section: Section) -> tuple[list[str], int]:
