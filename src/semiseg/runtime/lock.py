@@ -50,7 +50,7 @@ def only_here(folder: Path, option: str = "--run") -> Iterator[None]:
         with contextlib.suppress(OSError):
             (folder / OWNER).unlink(missing_ok=True)
             left = {each.name for each in folder.iterdir()} - {LOCK}
-            if left == before - {LOCK}:  # nothing was written, as after a mistake: nothing is left of it
+            if left == before or not left:  # nothing was written, as after a mistake: nothing is left of it
                 (folder / LOCK).unlink()
                 if not left:
                     folder.rmdir()
