@@ -132,7 +132,7 @@ def test_resuming_from_the_state_equals_not_stopping(variant, interrupted):
     torch.testing.assert_close(tensors(state_of(resumed, optimizer)), tensors(expected), rtol=0, atol=0)
 
 
-@every_variant
+@methods_first
 def test_the_state_decides_what_is_evaluated(variant):
     method = method_of(variant)
     image = torch.randn(1, 3, 9, 11)
@@ -177,7 +177,7 @@ def test_labelled_images_have_the_colours_of_strong_views_where_they_shall(name,
         assert torch.equal(seen[-1], strong if share else labeled.image)
 
 
-@every_variant
+@methods_first
 def test_predictors_answer_at_the_size_they_are_asked(variant):
     method = method_of(variant)
     for trained, size in ((0, (7, 13)), (STEPS, (7, 13)), (0, (33, 18)), (0, (5, 5))):
@@ -191,7 +191,7 @@ def test_predictors_answer_at_the_size_they_are_asked(variant):
             assert logits.isfinite().all()
 
 
-@every_variant
+@methods_first
 def test_a_class_may_be_absent(variant):
     method = method_of(variant)
     # At a rate at which the ViT of large weights learns: at 0.05 it overflows by itself from some random starts.

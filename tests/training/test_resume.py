@@ -26,8 +26,11 @@ from semiseg.training.experiment import train
 from semiseg.training.finished import evaluate
 
 RUNS = [
-    *(("prototype", 0), ("cutmix", 2)),
-    *(pytest.param(*run, marks=pytest.mark.slow) for run in (("prototype", 2), ("cutmix", 0), ("ael", 0), ("ael", 2))),
+    ("prototype", 0),
+    *(
+        pytest.param(*run, marks=pytest.mark.slow)
+        for run in (("prototype", 2), ("cutmix", 0), ("cutmix", 2), ("ael", 0), ("ael", 2))
+    ),
 ]
 
 
