@@ -1,4 +1,6 @@
-"""Nuclei by look of the image: python benchmarks/nuclei_looks.py runs/nuclei-12-*  (last checkpoint, val).
+"""Nuclei by look of the image: python benchmarks/nuclei_looks.py [--labeled] runs/nuclei-12-*  (last checkpoint).
+
+Of the validation images, or with `--labeled` of the images that were learnt from.
 
 IoU of "nucleus", and how many of its pixels are missed further than EDGE pixels from an edge: insides of nuclei, or
 whole ones; and the image in which most of these lie, with its part of them.
@@ -41,10 +43,11 @@ class Seen(NamedTuple):
 
 
 @torch.inference_mode()
-def by_look(run: Path) -> dict[str, list[Seen]]:
-    """The images of each look, by a run's headline predictor."""
+def by_look(run: Path, labeled: bool = False) -> dict[str, list[Seen]]:
+    """The validation, or labelled, images of each look, by a run's headline predictor."""
     experiment = load_run(run, "last")
-    predictor, images = experiment.method.predictor.eval(), experiment.dataset.val
+    predictor, dataset = experiment.method.predictor.eval(), experiment.dataset
+    images = dataset.labeled if labeled else dataset.val
     found = defaultdict(list)
     for index in range(len(images)):
         image, mask = images.image(index), images.mask(index)
@@ -59,8 +62,9 @@ def by_look(run: Path) -> dict[str, list[Seen]]:
 
 
 def main() -> None:
-    for run in sys.argv[1:]:
-        for name, seen in sorted(by_look(Path(run)).items()):
+    runs = [word for word in sys.argv[1:] if word != "--labeled"]
+    for run in runs:
+        for name, seen in sorted(by_look(Path(run), len(runs) < len(sys.argv) - 1).items()):
             total = sum((each.matrix for each in seen), ConfusionMatrix.empty(2))
             missed, worst = sum(each.missed for each in seen), max(seen, key=lambda each: each.missed)
             print(
