@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.examined import drawn_folder
+from support.examined import TINY, drawn_folder
 from support.tiny_run import tiny_config, train_quietly
 from support.written_runs import CLASSES, write_run
 
@@ -281,12 +281,7 @@ def test_a_planned_folder_is_scored_on_images_that_it_never_saw(script, tmp_path
     images = sorted(path.stem for path in (data / "images").iterdir())
     for name, ids in (("train", images[:8]), ("few", images[:6]), ("val", images[6:9])):
         (data / f"{name}.txt").write_text("\n".join(ids))
-    options = {
-        "train.steps": 2, "train.workers": 0, "train.batch_labeled": 2, "train.batch_unlabeled": 2,
-        "augment.crop_height": 32, "augment.crop_width": 32, "network.encoder": "test_resnet", "network.channels": 8,
-        "network.weights": "none", "evaluation.instruments": "false", "evaluation.hidden": 0, "train.device": "cpu",
-    }  # fmt: skip
-    given = [word for key, value in options.items() for word in ("--option", f"{key}={value}")]
+    given = [word for key, value in TINY.items() for word in ("--option", f"{key}={str(value).lower()}")]
     words = (data, tmp_path / "out", "--labeled", "few.txt", "--seeds", "3", *given)
     call(script("planned"), monkeypatch, *words)
     first, row = capsys.readouterr().out.splitlines()[-3:], json.loads((tmp_path / "out/3.json").read_text())

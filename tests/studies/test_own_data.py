@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support.examined import CLASSES, drawn_folder
+from support.examined import CLASSES, TINY, drawn_folder
 from support.tiny_run import QUIET
 
 from semiseg.config.options import DataOptions
@@ -31,13 +31,6 @@ from semiseg.studies.own.state import differences, open_unscaled, state_of, unle
 from semiseg.studies.own.trainings import in_folds, last_training, read_plan
 from semiseg.studies.own.verdict import Scored, Verdict, as_dict, sentences
 from semiseg.training.finished import evaluate
-
-TINY = {
-    "train.steps": 2, "train.threads": 1, "train.workers": 0, "train.batch_labeled": 2, "train.batch_unlabeled": 2,
-    "train.device": "cpu", "augment.crop_height": 32, "augment.crop_width": 32, "network.name": "fpn",
-    "network.encoder": "test_resnet", "network.channels": 8, "network.weights": "none",
-    "evaluation.instruments": False, "evaluation.hidden": 0,
-}  # fmt: skip
 
 
 def planned(root, run, monkeypatch, **options):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
-from support.examined import CLASSES, drawn_folder
+from support.examined import CLASSES, TINY, drawn_folder
 from support.tiny_run import QUIET
 
 import semiseg
@@ -24,13 +24,6 @@ from semiseg.studies.own.verdict import judge
 from semiseg.training.checkpoint import load_checkpoint
 from semiseg.training.finished import evaluate
 from semiseg.training.record import run_behind
-
-TINY = {
-    "train.steps": 3, "train.threads": 1, "train.workers": 0, "train.batch_labeled": 2, "train.batch_unlabeled": 2,
-    "train.device": "cpu", "augment.crop_height": 32, "augment.crop_width": 32, "network.name": "fpn",
-    "network.encoder": "test_resnet", "network.channels": 8, "network.weights": "none",
-    "evaluation.instruments": False, "evaluation.hidden": 0,
-}  # fmt: skip
 
 
 def typed(options):

@@ -4,6 +4,13 @@ import numpy as np
 from PIL import Image
 
 CLASSES = ("field", "disc", "bar")
+TINY = {
+    "train.steps": 3, "train.threads": 1, "train.workers": 0, "train.batch_labeled": 2, "train.batch_unlabeled": 2,
+    "train.device": "cpu", "augment.crop_height": 32, "augment.crop_width": 32, "network.name": "fpn",
+    "network.encoder": "test_resnet", "network.channels": 8, "network.weights": "none",
+    "evaluation.instruments": False, "evaluation.hidden": 0,
+}  # fmt: skip
+"""Options of a planned training that takes a second."""
 
 
 def drawn_folder(root, masks=6, images=10, size=(48, 64), seed=0):
