@@ -38,8 +38,8 @@ def write_sheet(out: Path, images: ImageSet, chosen: Sequence[int], why: Sequenc
             strips.append(beside([strip([str(each[part])], 2 * WIDTH + 8, 16 - part) for each in row]))
     width = strips[0].shape[1]
     words = (
-        "Marked: the two likeliest classes are near one another. Chosen one after the other: the image whose regions "
-        "resemble most of what the model doubts and neither the labelled images nor the ones before show."
+        "Marked: the two likeliest classes are near one another. Chosen one after the other: the image that "
+        "shows most of what the model doubts in many images, and what no labelled image and none before it shows."
     )
     save([*strips, legend([("doubtful", DOUBT)], width, 15), paragraph(words, width, 14)], out, colors=None)
 
